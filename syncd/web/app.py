@@ -1,10 +1,9 @@
-"""What each path answers, and who may ask.
+"""Flask application: what each path answers, and who may ask.
 
-Readings only: nothing here changes anything, on this machine or anywhere; the webhook rings a bell.
-
-Promises: no answer holds a secret; nothing is answered to a wrong password, or to a page of another
-site that was pointed at this machine (DNS rebinding: without a password only the names of this
-machine are answered to); every page is whole without a script.
+No path changes anything, on this machine or elsewhere; only the webhook can start runs. No answer
+holds a secret. A wrong password gets no data, and neither does a page of another site that was
+pointed at this machine (DNS rebinding: without a password, only names of this machine are
+answered). Every page works without scripts.
 """
 
 from __future__ import annotations
@@ -53,10 +52,11 @@ HEADERS = {
 
 
 class AccessControl:
-    """`password` reads the one that is asked for; None asks for none.
+    """Decides who may ask.
 
-    `only_local_names`: answer only where the Host header names this machine's loopback. `failures`
-    are the wrong passwords of every client.
+    `password` reads the required password; None requires none. With `only_local_names`, only
+    requests whose Host header names this machine's loopback are answered. `failures` counts the
+    wrong passwords of every client.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class AccessControl:
         self._quiet = Quiet()
 
     def refusal(self) -> Response | None:
-        """The answer to a request that may not come in; None for one that may."""
+        """Return the answer to a request that is refused; None for one that is allowed."""
         if self._only_local_names and not _is_local_name(request.headers.get("Host", "")):
             return _text(
                 421,
@@ -103,16 +103,16 @@ class AccessControl:
 
 
 def make_app(
-    board: StatusSource,
-    door: AccessControl,
+    source: StatusSource,
+    access: AccessControl,
     views: Views,
     show_diffs: bool,
     hook: WebhookEndpoint | None = None,
 ) -> Flask:
-    """The WSGI application.
+    """Return the WSGI application.
 
-    `show_diffs`: the page may show lines of files that everybody may read. `hook` is asked for
-    neither password nor name: what it takes is signed.
+    With `show_diffs` the page shows lines of files that every user may read. The webhook needs
+    neither password nor local name, because its deliveries are signed.
     """
     app = Flask(__name__)
     app.url_map.merge_slashes = False  # two slashes are another path, and not a redirect
@@ -123,7 +123,7 @@ def make_app(
     def guard() -> Response | None:
         if hook is not None and request.path == hook.path:
             return None
-        return door.refusal()
+        return access.refusal()
 
     @app.after_request
     def sealed(answer: Response) -> Response:
@@ -133,7 +133,7 @@ def make_app(
 
     @app.get("/healthz", provide_automatic_options=False)
     def healthz() -> Response:
-        frozen = board.stall_reason()
+        frozen = source.stall_reason()
         return _text(503, f"frozen: {frozen}") if frozen is not None else _text(200, "alive")
 
     def view(name: str, make: Callable[[], Response]) -> None:
@@ -145,12 +145,13 @@ def make_app(
             provide_automatic_options=False,
         )
 
-    view("/readyz", lambda: _ready(board))
+    view("/readyz", lambda: _ready(source))
     view(
-        "/metrics", lambda: Response(exposition(board.status_snapshot()), content_type=CONTENT_TYPE)
+        "/metrics",
+        lambda: Response(exposition(source.status_snapshot()), content_type=CONTENT_TYPE),
     )
-    view("/api/v1/status", lambda: _status(board))
-    view("/", lambda: _index(board, show_diffs))
+    view("/api/v1/status", lambda: _status(source))
+    view("/", lambda: _index(source, show_diffs))
 
     if hook is not None:
         app.add_url_rule(
@@ -161,14 +162,13 @@ def make_app(
             provide_automatic_options=False,
         )
 
-    _tell_errors(app)
+    _handle_errors(app)
     return app
 
 
 def _page(view: status_page.View) -> str:
-    """The page, with as much of it as `LARGEST_PAGE` holds.
-
-    Redacting takes time that grows with it.
+    """Return the page, with as much of it as `LARGEST_PAGE` holds: redacting takes time that grows
+    with it.
     """
     text = render_template("status.html", view=view, version=__version__)
     while len(text) > LARGEST_PAGE and view.rows:
@@ -178,25 +178,23 @@ def _page(view: status_page.View) -> str:
 
 
 def _shown(value: object) -> object:
-    """Any value in the page: text of others as escapes that a person can read, before HTML's own
-    are added.
-    """
+    """Return a template value with unprintable characters as escapes, before HTML escaping."""
     return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
-def _ready(board: StatusSource) -> Response:
-    stale = board.status_snapshot().stale
+def _ready(source: StatusSource) -> Response:
+    stale = source.status_snapshot().stale
     return _text(503, "not ready\n" + "\n".join(stale)) if stale else _text(200, "ready")
 
 
-def _status(board: StatusSource) -> Response:
+def _status(source: StatusSource) -> Response:
     return Response(
-        redact_json(status_json(board.status_snapshot())) + "\n", mimetype="application/json"
+        redact_json(status_json(source.status_snapshot())) + "\n", mimetype="application/json"
     )
 
 
-def _index(board: StatusSource, show_diffs: bool) -> Response:
-    shown = status_page.view(board.status_snapshot(), board.recent_runs(show_diffs))
+def _index(source: StatusSource, show_diffs: bool) -> Response:
+    shown = status_page.view(source.status_snapshot(), source.recent_runs(show_diffs))
     return Response(redact(_page(shown), None), mimetype="text/html")
 
 
@@ -218,10 +216,8 @@ def _unauthorized() -> Response:
     return answer
 
 
-def _tell_errors(app: Flask) -> None:
-    """Whatever a door raises is answered in words that name nothing of this machine, and what is
-    our mistake is in the log.
-    """
+def _handle_errors(app: Flask) -> None:
+    """Answer every exception without naming anything of this machine, and log what is a bug."""
     quiet = Quiet()
 
     @app.errorhandler(HTTPException)
@@ -263,9 +259,9 @@ def _text(status: int, text: str) -> Response:
 
 
 def _is_equal(given: str, password: str) -> bool:
-    """Any user name will do.
+    """Return whether the password is right, in a time that does not depend on the difference.
 
-    The comparison takes as long for a wrong password, whatever is wrong with it.
+    The user name is ignored.
     """
     digests = [
         hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest() for text in (given, password)
@@ -274,9 +270,7 @@ def _is_equal(given: str, password: str) -> bool:
 
 
 def _is_local_name(host: str) -> bool:
-    """Is this Host header `localhost` or a loopback address, with or without a port? A header
-    that can't be read is not.
-    """
+    """Return whether a Host header is `localhost` or a loopback address, with or without a port."""
     try:
         name = urlsplit(f"//{host}").hostname or ""
         return name == "localhost" or ipaddress.ip_address(name).is_loopback

@@ -1,9 +1,9 @@
-"""Who asks: the client that a connection or a request is counted for.
+"""Client names: for whom a connection or a request is counted.
 
-Promises: only a peer on this machine (a web server in front, as a rule) is believed when it says
-for whom it asks, and only the last address of its X-Forwarded-For, which it wrote itself. An IPv6
-client counts by its /64, which is what one subscriber has. Nobody is let in by this name: it only
-decides whose connections and failures are counted together.
+Only a peer on this machine (usually a web server in front) is believed when it names its client,
+and only the last address of its X-Forwarded-For, which it wrote itself. An IPv6 client counts by
+its /64, which is what one subscriber has. The name grants no access: it only decides whose
+connections and failures are counted together.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ Address = IPv4Address | IPv6Address
 
 
 def client_of(peer: str | None, forwarded: str = "") -> str:
-    """The client's name. `peer` is the connection's address (no address for a unix socket)."""
+    """Return the client's name. `peer` is the address of the connection; empty for a unix
+    socket.
+    """
     address = _address(peer or "")
     if address is not None and not is_local(address):
         return _named(address)
@@ -26,12 +28,12 @@ def client_of(peer: str | None, forwarded: str = "") -> str:
 
 
 def is_local(address: Address) -> bool:
-    """Is this an address of this machine alone?"""
+    """Return whether this is an address of this machine alone."""
     return address.is_loopback
 
 
 def _address(text: str) -> Address | None:
-    """The address in `text`, which may carry a port; None where there is none."""
+    """Return the address in `text`, which may have a port; None if there is none."""
     bare = text[1:].partition("]")[0] if text.startswith("[") else text
     bare = bare.partition(":")[0] if bare.count(":") == 1 else bare
     try:

@@ -1,9 +1,9 @@
-"""How often a wrong password or a wrong signature may be tried: per client and over all clients.
+"""Limits on wrong passwords and wrong signatures, per client and over all clients.
 
-Promises: nobody waits in a thread: who tries too often is told when to come again. A flood of
-failures does not keep out who is right: failures of one client cost another nothing, a client that
-was right before is not counted with the others, and one that has not failed yet has a budget of its
-own. What is remembered is bounded, however many addresses somebody has.
+No thread waits: a client over its limit is told when to come again. A flood of failures does not
+lock out a client with the right password: failures of one client cost another nothing, a client
+that was right before is not counted with the others, and one that has not failed yet has a budget
+of its own. Memory is bounded, however many addresses an attacker has.
 """
 
 from __future__ import annotations
@@ -23,32 +23,31 @@ KNOWN = 256  # clients that were right
 
 
 class Bucket:
-    """So many tries `at_once`, and another one every `seconds`."""
+    """A token bucket: `at_once` tries, and another one every `seconds`."""
 
     def __init__(self, at_once: int, seconds: float, now: float) -> None:
         self._at_once, self._seconds = at_once, seconds
         self._left, self._at = float(at_once), now
 
     def wait_seconds(self, now: float) -> float:
-        """0 when a try is left, else how long until one is."""
+        """Return 0 if a try is left, else the seconds until one is."""
         self._left = min(self._at_once, self._left + max(0.0, now - self._at) / self._seconds)
         self._at = now
         return 0.0 if self._left >= 1 else (1 - self._left) * self._seconds
 
     def add(self, tries: float) -> None:
-        """So many more, or fewer, are left."""
+        """Add tries; a negative number takes some."""
         self._left = min(self._at_once, self._left + tries)
 
     @property
     def is_full(self) -> bool:
-        """Has everything been given back?"""
+        """Return whether all tries are available again."""
         return self._left >= self._at_once
 
 
 class FailureLimits:
-    """`take` before something is compared, `succeeded` when it was right.
-
-    Safe to use from many threads.
+    """Limits tries. Call `take` before a comparison and `succeeded` after a right one. Safe to use
+    from many threads.
     """
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -60,9 +59,7 @@ class FailureLimits:
         self._known: OrderedDict[str, None] = OrderedDict()
 
     def take(self, client: str) -> int:
-        """0 when the client may try now, and then one try is counted; else in how many seconds
-        it may.
-        """
+        """Count a try and return 0, or return the seconds until the client may try again."""
         with self._guard:
             now = self._monotonic()
             mine = self._each.get(client) or Bucket(EACH_AT_ONCE, EACH_SECONDS, now)
@@ -77,13 +74,13 @@ class FailureLimits:
             return 0
 
     def refuses(self, client: str) -> bool:
-        """Has the client no try left of its own? Nothing is counted."""
+        """Return whether the client has no try left of its own. Counts nothing."""
         with self._guard:
             mine = self._each.get(client)
             return mine is not None and mine.wait_seconds(self._monotonic()) > 0
 
     def succeeded(self, client: str) -> None:
-        """The try that was taken was a right one: it counts no more, and the client is known."""
+        """Give the try back, because it was right, and remember the client as known."""
         with self._guard:
             mine = self._each.get(client)
             if mine is not None:
@@ -94,9 +91,7 @@ class FailureLimits:
 
 
 def _remember(table: OrderedDict[str, Any], client: str, value: Any, most: int) -> None:
-    """The client is the newest of the table, which forgets the one that was not heard of for
-    longest.
-    """
+    """Make the client the newest entry, and drop the oldest entries beyond `most`."""
     table[client] = value
     table.move_to_end(client)
     while len(table) > most:

@@ -1,7 +1,5 @@
-"""What is said in the log about the same thing again and again, at most once a minute: a flood of
-requests is no flood of lines.
-
-Promises: bounded, however many different things there are to say.
+"""Limit for repeated log lines: each text at most once a minute, so that a flood of requests is no
+flood of lines.
 """
 
 from __future__ import annotations
@@ -16,16 +14,17 @@ REMEMBERED = 256
 
 
 class Quiet:
-    """Safe to use from many threads."""
+    """Remembers what was logged, within a bound. Safe to use from many threads."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic, self._guard = monotonic, Lock()
         self._said: OrderedDict[str, float] = OrderedDict()
 
     def may_say(self, what: str) -> bool:
-        """True when this was not said for a minute; then it counts as said.
+        """Return whether to log this now, and count it as logged.
 
-        Beyond what is remembered nothing is said for a minute.
+        That is so if it was not logged for a minute. Beyond `REMEMBERED` texts, nothing is logged
+        for a minute.
         """
         with self._guard:
             now = self._monotonic()

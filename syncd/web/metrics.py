@@ -1,8 +1,7 @@
-"""The readings as Prometheus reads them; the names and labels are those of contract section 4.
+"""Status snapshot as Prometheus metrics, with the names and labels of contract section 4.
 
-A collector of prometheus-client in a registry of its own: every value is read at the moment of
-asking, from the store or from what the daemon counts. It does nothing with the text: `web` answers
-with it and `sync --metrics-file` writes it.
+A collector of prometheus-client in a registry of its own: every value is read when it is asked for.
+`web` answers with the text, and `sync --metrics-file` writes it.
 """
 
 from __future__ import annotations
@@ -180,20 +179,20 @@ METRICS = (
 
 
 def exposition(readings: StatusSnapshot) -> str:
-    """Every metric that has a value, in a fixed order, in the text format 0.0.4."""
+    """Return every metric that has a value, in a fixed order, in the text format 0.0.4."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(ReadingsCollector(readings))
     return generate_latest(registry).decode()
 
 
 class ReadingsCollector(Collector):
-    """The readings of one moment as metric families; a metric without a value is left out."""
+    """Collects one snapshot as metric families. A metric without a value is left out."""
 
     def __init__(self, readings: StatusSnapshot) -> None:
         self._readings = readings
 
     def collect(self) -> Iterator[Family]:
-        """The families in a fixed order."""
+        """Yield the families in a fixed order."""
         for metric, samples in [*_of_jobs(self._readings.jobs), *_of_process(self._readings)]:
             if samples:
                 yield _family(metric, samples)

@@ -1,4 +1,4 @@
-"""What the listener asks of whoever runs the jobs, whenever somebody looks."""
+"""Protocols of the web listener: what it needs from the process that runs the jobs."""
 
 from __future__ import annotations
 
@@ -11,33 +11,35 @@ from syncd.status import StatusSnapshot
 
 
 class PushReceiver(Protocol):
-    """What the webhook tells. Safe to use from many threads, and returns at once."""
+    """Receives what the webhook gets. Safe to use from many threads; every method returns at
+    once.
+    """
 
     def push_received(self, push: Push, delivery_key: str | None, what: str) -> int | None:
-        """So many jobs ask GitHub soon; None where the delivery that bears this mark has rung
-        before.
+        """Start the jobs that follow a push, and return how many there are.
 
-        Without a mark none has. `what` is it in words.
+        Returns None if a delivery with this key came before; without a key none has. `what`
+        describes the push.
         """
 
     def ignored(self, what: str) -> None:
-        """A signed delivery from which nothing follows."""
+        """Count a signed delivery that starts nothing."""
 
     def rejected(self, why: str | None) -> None:
-        """A delivery was refused. `why` is None where it was hardly GitHub's."""
+        """Count a refused delivery. `why` is None when it was probably not GitHub's."""
 
 
 class StatusSource(Protocol):
-    """Safe to use from many threads."""
+    """Source of everything that the pages show. Safe to use from many threads."""
 
     @property
     def push_trigger(self) -> PushReceiver: ...
 
     def status_snapshot(self) -> StatusSnapshot:
-        """How everything stands now. Raises StoreError."""
+        """Return the status of every job now. Raises StoreError."""
 
     def stall_reason(self) -> str | None:
-        """What does not move that should, in words; None when all is well."""
+        """Return what makes no progress; None if all is well."""
 
     def recent_runs(self, show_diffs: bool) -> Sequence[RecentRun]:
-        """What the last runs changed, the newest first. Raises StoreError."""
+        """Return what the last runs changed, the newest first. Raises StoreError."""

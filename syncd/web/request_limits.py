@@ -154,9 +154,9 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
 
 
 def opener(hook: WebhookEndpoint | None, channels: Mapping[int, Any]) -> Opener:
-    """What waitress does with each connection that it accepted.
+    """Return what waitress does with each accepted connection.
 
-    `channels` are all that are open, among other things.
+    `channels` are all open ones, among other entries.
     """
 
     def open_channel(server: Any, sock: socket.socket, addr: Any, adj: Any, map: Any) -> None:
@@ -173,20 +173,20 @@ def opener(hook: WebhookEndpoint | None, channels: Mapping[int, Any]) -> Opener:
 
 
 def connections(channels: Mapping[int, Any]) -> list[Any]:
-    """Those that are open, without the listening sockets and what wakes the loop."""
+    """Return the open connections, without the listening sockets and the loop's own entry."""
     return [one for one in list(channels.values()) if hasattr(one, "answered_since")]
 
 
 def unread_bytes(channels: Mapping[int, Any]) -> int:
-    """Of answers that wait for their clients."""
+    """Return the bytes of answers that clients have not read."""
     return sum(one.total_outbufs_len for one in connections(channels))
 
 
 def close_overdue(channels: Mapping[int, Any]) -> bool:
-    """Connections whose request should have been whole by now, or whose answer should have been
-    read, are closed; sooner in a crowd.
+    """Close connections whose request or whose reading takes too long; sooner in a crowd.
 
-    Only for the thread of the loop. True in a crowd: then the next turn should come soon.
+    Call it only on the loop's thread. Returns whether there is a crowd: then it should be called
+    again soon.
     """
     now = time.monotonic()
     waiting = [
@@ -210,19 +210,20 @@ def close_overdue(channels: Mapping[int, Any]) -> bool:
 
 
 def _reset(sock: socket.socket) -> None:
-    """Closing the socket throws away what its client has not read."""
+    """Let a close discard what the client has not read."""
     with suppress(OSError):  # it is gone
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
 
 
 class RateLimitedLogFilter(logging.Filter):
-    """What waitress says of each crowd is said once a minute."""
+    """Logs waitress' message about a crowd once a minute."""
 
     def __init__(self) -> None:
         super().__init__()
         self._said: dict[str, float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether to log the record."""
         now, text = time.monotonic(), str(record.msg)
         if not text.startswith("total open connections"):
             return True
@@ -233,7 +234,7 @@ class RateLimitedLogFilter(logging.Filter):
 
 
 def _held(channel: Any) -> int:
-    """Bytes of large bodies that this connection has brought, or said that it will bring."""
+    """Return the bytes of large bodies that this connection has sent or announced."""
     requests = [
         *getattr(channel, "requests", ()),
         *([channel.request] if getattr(channel, "request", None) is not None else []),

@@ -1,8 +1,8 @@
-"""The listener: waitress on its own threads, opened and closed by whoever runs the jobs.
+"""Web listener: waitress on its own threads, opened and closed by the process that runs the jobs.
 
-Promises: a slow or hostile client costs a bounded number of connections, bytes and seconds, and no
-run waits for any of them. The listener does not end unnoticed: a thread that died is started again,
-and one that answers nobody is said by `frozen`.
+A slow or hostile client costs a bounded number of connections, bytes and seconds, and no run waits
+for it. A listener thread that died is started again, and `stall_reason` reports one that does not
+answer.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from syncd.web.request_limits import (
     opener,
     unread_bytes,
 )
-from syncd.web.sockets import open_doors
+from syncd.web.sockets import open_sockets
 from syncd.web.views import LARGEST_BYTES, Views
 from syncd.web.webhook import WebhookEndpoint
 
@@ -55,15 +55,15 @@ FROZEN_SECONDS = 60.0
 
 
 class Web:
-    """Open from the moment it is made until `close`.
+    """A listener, open from its creation until `close`.
 
-    Raises ConfigError when the address can't be had or a secret can't be read.
+    Raises ConfigError when the address can't be used or a secret can't be read.
     """
 
     def __init__(
         self,
         web: WebConfig,
-        board: StatusSource,
+        source: StatusSource,
         environ: Mapping[str, str],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -79,14 +79,14 @@ class Web:
         for read in (password, secret):
             if read is not None:
                 read()  # now, not when somebody asks
-        self._doors = open_doors(web.listen, environ, password is not None)
+        self._sockets = open_sockets(web.listen, environ, password is not None)
         try:
-            self._serve(web, board, password, secret)
+            self._serve(web, source, password, secret)
         except BaseException:
-            self._doors.close()
+            self._sockets.close()
             raise
         log.info("listening on %s", ", ".join(self.names))
-        if not self._doors.local_only:
+        if not self._sockets.local_only:
             log.warning(
                 "others than this machine can reach the status page: put a proxy with TLS in "
                 "front, or the password goes over the wire in the clear"
@@ -95,23 +95,23 @@ class Web:
     def _serve(
         self,
         web: WebConfig,
-        board: StatusSource,
+        source: StatusSource,
         password: Callable[[], Secret] | None,
         secret: Callable[[], Secret] | None,
     ) -> None:
-        """Requests are answered from now on."""
+        """Start to answer requests."""
         hook = (
-            WebhookEndpoint(web.webhook.path, secret, board.push_trigger)
+            WebhookEndpoint(web.webhook.path, secret, source.push_trigger)
             if web.webhook is not None and secret is not None
             else None
         )
         self._map: dict[int, Any] = {}
-        door = AccessControl(
-            password, password is None and self._doors.is_network, FailureLimits(self._monotonic)
+        access = AccessControl(
+            password, password is None and self._sockets.is_network, FailureLimits(self._monotonic)
         )
         self.app = make_app(
-            board,
-            door,
+            source,
+            access,
             Views(lambda: unread_bytes(self._map), self._monotonic),
             web.show_diffs,
             hook,
@@ -119,7 +119,7 @@ class Web:
         server = waitress.create_server(
             self.app,
             map=self._map,
-            sockets=self._doors.sockets,
+            sockets=self._sockets.sockets,
             threads=THREADS,
             connection_limit=CONNECTIONS,
             channel_timeout=IDLE_SECONDS,
@@ -148,15 +148,15 @@ class Web:
 
     @property
     def names(self) -> list[str]:
-        """Where it can be reached."""
-        return self._doors.names
+        """Return the addresses as people write them."""
+        return self._sockets.names
 
     def close(self) -> None:
-        """Nothing is listening any more; what was being answered has had some seconds to end.
+        """Stop listening; answers in progress have some seconds to end.
 
         The name of a unix socket goes first: a daemon that is stopped may not wait for the rest.
         """
-        self._doors.take_down()
+        self._sockets.take_down()
         self._stop.set()
         self.wake()
         self._thread.join(STOP_SECONDS)
@@ -165,20 +165,20 @@ class Web:
             not self._thread.is_alive() and not self._dispatcher.threads
         ):  # else somebody would wake the loop through a descriptor that is another file by then
             wasyncore.close_all(self._map)
-        self._doors.close()
+        self._sockets.close()
 
     def wake(self) -> None:
-        """The loop takes its next turn at once."""
+        """Let the loop take its next turn at once."""
         trigger = next((one for one in self._map.values() if hasattr(one, "pull_trigger")), None)
         if trigger is not None:
             trigger.pull_trigger()
 
     def connections(self) -> list[Any]:
-        """Those that are open."""
+        """Return the open connections."""
         return connections(self._map)
 
     def stall_reason(self) -> str | None:
-        """What does not move that should, in words; None when all is well.
+        """Return what makes no progress; None if all is well.
 
         Waits for nothing, and starts a loop that died again.
         """
@@ -218,27 +218,29 @@ class Web:
                 self._stop.wait(PAUSE_SECONDS)
 
     def _drop_all(self) -> None:
-        """No connection is open any more: one of them may be what the loop can't go on with."""
+        """Close every connection: one of them may be why the loop can't go on."""
         for one in self.connections():
             with suppress(Exception):
                 one.handle_close()
 
 
 class _Probe:
-    """A task for the threads that answer: it only tells that one of them took it."""
+    """A task for the answering threads: it only shows that one of them took it."""
 
     def __init__(self, asked_at: float) -> None:
         self.asked_at, self.served = asked_at, False
 
     def service(self) -> None:
+        """Record that a thread took the task."""
         self.served = True
 
     def cancel(self) -> None:
+        """Record that the task is gone."""
         self.served = True
 
 
 def _reader(ref: SecretRef, environ: Mapping[str, str], what: str) -> Callable[[], Secret]:
-    """Reads the secret, as it is now: a new one is taken up without a restart."""
+    """Return a function that reads the secret as it is now, so that a new one needs no restart."""
 
     def read() -> Secret:
         secret = read_web_secret(ref, environ, what)

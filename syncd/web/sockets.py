@@ -1,10 +1,9 @@
-"""Sockets to listen on, made from `web.listen`: an address, a path, or one that systemd has opened
-for us.
+"""Sockets to listen on, from `web.listen`: an address, a path, or a socket that systemd has opened.
 
-Promises: nobody else's socket is taken over; a unix socket is never open wider than its owner and
-group; a socket that others than this machine can reach is refused where no password guards it,
-however it came to us. Source of fd:NAME: sd_listen_fds(3): descriptors from 3 on, LISTEN_PID,
-LISTEN_FDS, LISTEN_FDNAMES.
+No other process's socket is taken over. A unix socket is never open to more than its owner and
+group. A socket that other machines can reach is refused without a password, wherever it came from.
+
+Source of fd:NAME: sd_listen_fds(3): descriptors from 3 on, LISTEN_PID, LISTEN_FDS, LISTEN_FDNAMES.
 """
 
 from __future__ import annotations
@@ -22,14 +21,14 @@ from syncd.safe_open import open_folder
 
 FIRST_DESCRIPTOR = 3
 SOCKET_MODE = 0o660
-GUARD_IT = (
+EXPOSED = (
     "others than this machine can reach it, so it needs web.password (and a proxy "
     "with TLS in front: a password in the clear is everybody's)"
 )
 
 
 class ListenSockets:
-    """Bound sockets. `close` closes them; a unix socket of our making goes from its folder too."""
+    """Bound sockets. `close` closes them and removes a unix socket that syncd made."""
 
     def __init__(self, sockets: list[socket.socket], made: str | None = None) -> None:
         self.sockets = sockets
@@ -37,7 +36,7 @@ class ListenSockets:
 
     @property
     def names(self) -> list[str]:
-        """Where they can be reached, for people."""
+        """Return the addresses as people write them."""
         return (
             [f"unix:{self._made}"]
             if self._made is not None
@@ -46,43 +45,43 @@ class ListenSockets:
 
     @property
     def local_only(self) -> bool:
-        """Are they all addresses of this machine alone?"""
+        """Return whether all are addresses of this machine alone."""
         return all(_is_local(one) for one in self.sockets)
 
     @property
     def is_network(self) -> bool:
+        """Return whether one of them is a network socket."""
         return any(one.family != socket.AF_UNIX for one in self.sockets)
 
     def close(self) -> None:
-        """The sockets are closed, and one of our making has no name any more."""
+        """Close the sockets, and remove a unix socket that syncd made."""
         self.take_down()
         for one in self.sockets:
             one.close()
 
     def take_down(self) -> None:
-        """A unix socket of our making goes from its folder: nobody new can reach it by name."""
+        """Remove the name of a unix socket that syncd made, so that no new client can connect."""
         if self._made is not None and _identity(self._made) == self._identity:
             with suppress(OSError, UnsafePathError), _folder_of(self._made) as (folder, name):
                 os.unlink(name, dir_fd=folder)
 
 
-def open_doors(listen: str, environ: Mapping[str, str], guarded: bool) -> ListenSockets:
-    """What `web.listen` names, bound and not yet listening.
-
-    Raises ConfigError that says what stands in the way.
+def open_sockets(listen: str, environ: Mapping[str, str], guarded: bool) -> ListenSockets:
+    """Return the sockets that `web.listen` names, bound and not yet listening. Raises
+    ConfigError.
     """
     if listen.startswith("unix:"):
         return _unix(listen.removeprefix("unix:"))
-    doors = ListenSockets(
+    opened = ListenSockets(
         _from_systemd(listen.removeprefix("fd:"), environ)
         if listen.startswith("fd:")
         else _network(listen)
     )
-    if not guarded and not doors.local_only:
-        names = doors.names
-        doors.close()
-        raise ConfigError(f"web.listen: {listen} is {', '.join(names)}: {GUARD_IT}")
-    return doors
+    if not guarded and not opened.local_only:
+        names = opened.names
+        opened.close()
+        raise ConfigError(f"web.listen: {listen} is {', '.join(names)}: {EXPOSED}")
+    return opened
 
 
 def _network(listen: str) -> list[socket.socket]:
@@ -103,7 +102,9 @@ def _network(listen: str) -> list[socket.socket]:
         for one in made:
             one.close()
         raise ConfigError(
-            f"web.listen: can't listen on {listen}: {error.strerror or error}", hint=_hint(error)
+            f"web.listen: can't listen on {listen}: {error.strerror or error}",
+            hint=_hint(error),
+            id="config/listen-failed",
         ) from error
     return made
 
@@ -123,9 +124,9 @@ def _hint(error: OSError) -> str:
 
 
 def _unix(path: str) -> ListenSockets:
-    """A socket at `path`, for owner and group.
+    """Return a socket at `path`, for owner and group.
 
-    It gets its name only when it has its mode, so that nobody meets it open.
+    It gets its name only when it has its mode, so that no client can connect before.
     """
     new = f"{path}.new"
     one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -137,13 +138,16 @@ def _unix(path: str) -> ListenSockets:
     except UnsafePathError as error:
         one.close()
         raise ConfigError(
-            f"web.listen: can't listen on unix:{path}: {error.message}", hint=error.hint
+            f"web.listen: can't listen on unix:{path}: {error.message}",
+            hint=error.hint,
+            id="config/listen-unsafe-path",
         ) from error
     except OSError as error:
         one.close()
         raise ConfigError(
             f"web.listen: can't listen on unix:{path}: {error.strerror or error}",
-            hint="check that its folder stands and that syncd may write there",
+            hint="check that its folder exists and that syncd may write there",
+            id="config/listen-path",
         ) from error
     except ConfigError:
         one.close()
@@ -152,9 +156,9 @@ def _unix(path: str) -> ListenSockets:
 
 
 def _bind(one: socket.socket, folder: int, name: str, final: str) -> None:
-    """The socket is `final` in the open folder, with its mode; gone again where that fails.
+    """Bind the socket and give it its mode and its final name; remove it if that fails.
 
-    The mode is set on the very socket that was made, whatever stands there by then.
+    The mode is set on the very socket that was made, whatever has its name by then.
     """
     one.bind(f"/proc/self/fd/{folder}/{name}")
     try:
@@ -183,18 +187,16 @@ def _folder_of(path: str) -> Iterator[tuple[int, str]]:
 
 
 def _make_room(path: str) -> None:
-    """Nothing stands at `path`: a socket that a dead process left is removed.
-
-    Raises ConfigError for anything else.
-    """
+    """Remove the socket of a dead process at `path`. Raises ConfigError for anything else there."""
     try:
         found = os.lstat(path)
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(found.st_mode):
         raise ConfigError(
-            f"web.listen: something else than a socket stands at {path}",
+            f"web.listen: something else than a socket is at {path}",
             hint="give web.listen another path, or move it away",
+            id="config/listen-not-a-socket",
         )
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1.0)
@@ -209,6 +211,7 @@ def _make_room(path: str) -> None:
     raise ConfigError(
         f"web.listen: another process listens at unix:{path}",
         hint="is another syncd running? give web.listen another path, or stop that one",
+        id="config/listen-in-use",
     )
 
 
@@ -224,8 +227,9 @@ def _identity(path: str) -> tuple[int, int] | None:
 
 
 def _from_systemd(name: str, environ: Mapping[str, str]) -> list[socket.socket]:
-    """Every descriptor that systemd handed over under this name; a .socket unit with several
-    addresses gives several.
+    """Return every descriptor that systemd passed under this name.
+
+    A .socket unit with several addresses gives several.
     """
     try:
         ours, count = (
@@ -245,6 +249,7 @@ def _from_systemd(name: str, environ: Mapping[str, str]) -> list[socket.socket]:
         raise ConfigError(
             f"web.listen: systemd gave no socket named {name}{given}",
             hint=f"in syncd-web.socket: FileDescriptorName={name}, and start the socket unit",
+            id="config/no-systemd-socket",
         )
     return [_adopted(descriptor, name) for descriptor in chosen]
 
@@ -257,6 +262,7 @@ def _adopted(descriptor: int, name: str) -> socket.socket:
         raise ConfigError(
             f"web.listen: what systemd gave as {name} is no socket: {error.strerror}",
             hint="in syncd-web.socket: ListenStream=",
+            id="config/wrong-systemd-socket",
         ) from error
     os.set_inheritable(descriptor, False)
     if one.type != socket.SOCK_STREAM or one.family not in (
@@ -268,6 +274,7 @@ def _adopted(descriptor: int, name: str) -> socket.socket:
         raise ConfigError(
             f"web.listen: what systemd gave as {name} is no stream socket",
             hint="in syncd-web.socket: ListenStream=",
+            id="config/wrong-systemd-socket",
         )
     return one
 

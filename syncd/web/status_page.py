@@ -1,5 +1,6 @@
-"""PURE: the readings in the words of the status page: one sentence of truth on top, then the
-jobs, the worst first.
+"""Status page as values: one sentence on top, then the jobs, the worst first.
+
+Pure: no I/O.
 """
 
 from __future__ import annotations
@@ -46,13 +47,15 @@ LONGEST_TEXT = 4000
 
 
 class When(Struct, frozen=True):
-    """A moment for people and, in `exact`, for machines."""
+    """A moment as text for people and, in `exact`, for machines."""
 
     text: str
     exact: str | None
 
 
 class Row(Struct, frozen=True):
+    """One job in the table."""
+
     name: str
     word: str
     sign: str
@@ -67,6 +70,8 @@ class Row(Struct, frozen=True):
 
 
 class Limit(Struct, frozen=True):
+    """One hourly limit."""
+
     identity: str
     limit: int
     remaining: int
@@ -103,6 +108,7 @@ class View(Struct, frozen=True):
 
 
 def view(readings: StatusSnapshot, recent: Sequence[RecentRun]) -> View:
+    """Return the page of a snapshot."""
     rows = sorted(
         (_row(one, readings.at) for one in readings.jobs),
         key=lambda row: CONDITIONS.index(row.word),
@@ -133,9 +139,7 @@ def view(readings: StatusSnapshot, recent: Sequence[RecentRun]) -> View:
 
 
 def shorter(whole: View) -> View:
-    """The same without what happened last; and where that was left out before, with the worse
-    half of the jobs.
-    """
+    """Return the page without the last runs, or without the better half of the jobs."""
     if whole.runs:
         return replace(whole, runs=())
     kept = whole.rows[: len(whole.rows) // 2]
@@ -143,12 +147,14 @@ def shorter(whole: View) -> View:
 
 
 def _cut(text: str, longest: int) -> str:
-    """Its beginning and its end: the end of a path or an output tells more than its middle."""
+    """Return the beginning and the end of a long text: the end of a path or output says more than
+    its middle.
+    """
     return text if len(text) <= longest else f"{text[: longest // 2]}…{text[-(longest // 2) :]}"
 
 
 def summary(counted: Counter[str]) -> str:
-    """`1 of 4 jobs is failing, 1 has drifted`: the truth in one sentence, worst first."""
+    """Return one sentence, the worst first: `1 of 4 jobs is failing, 1 has drifted`."""
     total, jobs = counted.total(), "job" if counted.total() == 1 else "jobs"
     odd = [word for word in CONDITIONS if word != "in_sync" and counted[word]]
     if not odd:

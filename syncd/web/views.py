@@ -1,9 +1,8 @@
-"""Answers that copy the store: few at once, shared by those who ask for the same one, and bounded
-in bytes.
+"""Limits for answers that read the store: few at once, shared between clients, bounded in bytes.
 
-Promises: however many ask, some threads are left for `/healthz` and the webhook; one view is made
-by one thread at a time; one that took long to make is given again for four times as long, so that
-views take a fifth of a processor at most, however often they are asked for.
+However many clients ask, some threads stay free for `/healthz` and the webhook. One thread at a
+time makes a view. A view that took long to make is served again for four times as long, so that
+views take a fifth of a processor at most.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ KEPT_SECONDS = 5.0
 
 
 class TooBusyError(Exception):
-    """Others are being answered; ask again soon."""
+    """Too many answers are in progress; the client should ask again soon."""
 
 
 class TooLargeError(Exception):
@@ -54,8 +53,7 @@ class _View:
 
 
 class Views:
-    """`unread` is how many bytes of answers wait for their clients.
-
+    """Makes and shares answers. `unread` returns the bytes of answers that clients have not read.
     Safe to use from many threads.
     """
 
@@ -68,7 +66,7 @@ class Views:
         self._views: dict[str, _View] = {}
 
     def answer(self, name: str, make: Callable[[], Response]) -> Response:
-        """What `make` answers, now or a moment ago.
+        """Return what `make` answers, now or a moment ago.
 
         Raises TooBusyError, TooLargeError and what `make` raises.
         """
@@ -87,7 +85,7 @@ class Views:
         return kept if kept is not None and self._monotonic() < kept.until else None
 
     def _make(self, view: _View, make: Callable[[], Response]) -> _Kept:
-        """Made by this thread.
+        """Make the view on this thread.
 
         The time it took is the processor's: a wait for the disk is no reason to keep anything.
         """
@@ -105,7 +103,7 @@ class Views:
 
 @contextmanager
 def _taken(places: BoundedSemaphore) -> Iterator[None]:
-    """A place is taken; raises TooBusyError where none is left."""
+    """Hold a place while the block runs. Raises TooBusyError if none is free."""
     if not places.acquire(blocking=False):
         raise TooBusyError
     try:

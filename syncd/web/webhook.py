@@ -1,10 +1,8 @@
-"""The door that GitHub's webhook knocks at: the signature is its guard, and all that a delivery can
-do is to ring a bell.
+"""Webhook endpoint: checks the signature of each delivery and passes pushes on.
 
-Promises: refused before anything of it is read where the signature is missing or wrong; answered at
-once, whatever follows from it; a delivery that came before costs nothing; what is refused is said
-in the log once a minute at most, however many come. Nobody learns from an answer what is wrong on
-this machine.
+A delivery without a right signature is refused before anything of it is read. Each delivery is
+answered at once, whatever follows from it. A repeated delivery starts nothing. Refusals are logged
+once a minute at most. No answer says what is wrong on this machine.
 """
 
 from __future__ import annotations
@@ -35,7 +33,9 @@ QUIET_SECONDS = 60.0  # between two lines of one kind in the log
 
 
 class WebhookEndpoint:
-    """`secret` reads the webhook's secret as it is now. Safe to use from many threads."""
+    """Answers deliveries. `secret` reads the webhook's secret as it is now. Safe to use from many
+    threads.
+    """
 
     def __init__(
         self,
@@ -53,20 +53,19 @@ class WebhookEndpoint:
         ] = {}  # what was refused -> when that was said last, and how often it happened since
 
     def refuses(self, client: str, length: int) -> bool:
-        """Is a delivery of so many bytes refused before it is taken in, for the wrong signatures
-        that this client has sent?
+        """Return whether to refuse a delivery of this length before its body is read.
 
-        One that names no client, as behind a web server that passes none on, is everybody's: there
-        only large ones are.
+        The reason is the client's wrong signatures. Without a client, as behind a web server that
+        passes none on, only large deliveries are refused, because all clients share the count.
         """
         return (client != LOCAL or length > SMALL_BYTES) and self.failures.refuses(client)
 
     def answer(
         self, client: str, header: Callable[[str], str | None], body: BinaryIO
     ) -> tuple[int, str, int]:
-        """Status and text for one delivery, and in how many seconds to come again (0 but for 429).
+        """Return status and text for one delivery, and the seconds to wait (0 unless 429).
 
-        `header` gives one of its headers; `body` can be read twice.
+        `header` returns one of its headers; `body` can be read twice.
         """
         seconds = self.failures.take(client)
         if seconds and client != LOCAL:
@@ -97,8 +96,10 @@ class WebhookEndpoint:
         )
 
     def _push(self, push: Push, delivery: str | None, signature: str) -> tuple[int, str]:
-        """A delivery is known again by GitHub's id of it together with its signature: the id
-        alone is a header, which nobody signs.
+        """Pass a push on.
+
+        A delivery is recognized by GitHub's id together with its signature: the id alone is a
+        header that is not signed.
         """
         what = f"push of {in_quotes(push.ref)[1:-1]} in {push.repo}"
         asked = self._receiver.push_received(
@@ -125,8 +126,9 @@ class WebhookEndpoint:
         )
 
     def _refuse(self, refusal: Rejection, agent: str | None) -> tuple[int, str]:
-        """Whatever tries every address of the network is refused too, and is no news; what calls
-        itself GitHub may be.
+        """Refuse a delivery, and log it as a warning only if it names itself GitHub's.
+
+        Scanners of the whole network are refused too, and are no news.
         """
         theirs = (agent or "").startswith(GITHUBS_AGENT)
         self._receiver.rejected(refusal.text if theirs else None)
@@ -152,7 +154,7 @@ class WebhookEndpoint:
 
 
 def _chunks(body: BinaryIO) -> Iterator[bytes]:
-    """A body is judged before it is ever in memory as a whole."""
+    """Yield the body in pieces, so that it is judged before it is in memory as a whole."""
     body.seek(0)
     while chunk := body.read(CHUNK):
         yield chunk
