@@ -1,7 +1,8 @@
-"""The verbs the engine needs of GitHub, for one identity: resolve a ref, list the paths of a commit, fetch blobs.
+"""The `Source` of ports: what the engine asks of GitHub, for one identity.
 
-Every read of a run names one commit. ETags that are git ids are a fast path and always checked: where a server sends none, or others,
-everything still works and only costs more. What is read, and how it is proven, is in heads, listing and fetch.
+Every read of a run names one commit. ETags that are git ids save requests and are always checked:
+where a server sends none, or others, everything still works and only costs more. What is read, and
+how it is verified, is in refs, listing and fetch.
 """
 
 from __future__ import annotations
@@ -18,16 +19,20 @@ from syncd.github.lfs import LfsFetcher
 from syncd.github.listing import MAX_ENTRIES, TreeLister
 from syncd.github.protocol import Transport
 from syncd.github.refs import resolve
-from syncd.github.request_cache import NotFoundCache, SingleFlight
+from syncd.github.request_cache import NotFoundCache, RequestCaches, SingleFlight
+from syncd.github.scope import RepositoryScope
 from syncd.models import Listing, PathRule
 from syncd.ports import BlobRequest, Blobs, Head, ListingCache, Pointer
 
 
 class GitHubSource:
-    """One identity's view of GitHub; the `Source` of ports. Safe to use from many threads.
+    """One identity's view of GitHub. Safe to use from many threads.
 
-    `max_concurrent` bounds the requests in flight over all callers. Heads and listings are asked for once while `shared` lives: without one
-    given, as long as this source does, which suits a command; a daemon takes a `ticking` view for each tick.
+    `max_concurrent` limits the requests in flight over all callers. Heads and listings are
+    requested once while `shared` lives; without one, as long as this source does, which suits a
+    command. A daemon takes a view `with_cache` for each round. `remaining` returns how many
+    requests of a repository's hourly limit are left. There are six parameters, because wiring sets
+    each of them and tests set few.
     """
 
     def __init__(
@@ -39,22 +44,16 @@ class GitHubSource:
         max_entries: int = MAX_ENTRIES,
         remaining: Callable[[str], int | None] = lambda repo: None,
     ) -> None:
-        self._transport, self._api, self._max_concurrent, self._max_entries, self._remaining = (
-            transport,
-            api,
-            max_concurrent,
-            max_entries,
-            remaining,
-        )
-        self._shared = shared or SingleFlight()
-        self._pool, self._blob_locks, self._not_found = (
-            ThreadPool(max_concurrent),
-            KeyedLock(),
-            NotFoundCache(),
-        )
+        self._transport, self._api, self._max_concurrent = transport, api, max_concurrent
+        self._max_entries, self._remaining = max_entries, remaining
+        self._pool, self._blob_locks = ThreadPool(max_concurrent), KeyedLock()
+        self._caches = RequestCaches(shared or SingleFlight(), NotFoundCache())
 
     def with_cache(self, shared: SingleFlight) -> GitHubSource:
-        """The same source, sharing answers within `shared` alone; requests in flight stay bounded together."""
+        """Return the same source with another cache of answers.
+
+        Requests in flight stay limited together.
+        """
         view = GitHubSource(
             self._transport,
             self._api,
@@ -63,17 +62,18 @@ class GitHubSource:
             self._max_entries,
             self._remaining,
         )
-        view._pool, view._blob_locks, view._not_found = (
-            self._pool,
-            self._blob_locks,
-            self._not_found,
-        )
+        view._pool, view._blob_locks = self._pool, self._blob_locks
+        view._caches = RequestCaches(shared, self._caches.not_found)
         return view
 
+    def _scope(self, repo: str, deadline: Deadline) -> RepositoryScope:
+        return RepositoryScope(self._transport, self._api, repo, deadline, self._pool)
+
     def resolve(self, repo: str, ref: str | None, known: Head | None, deadline: Deadline) -> Head:
-        head = self._shared.get_or_fetch(
+        """Return the commit that `ref` names now."""
+        head = self._caches.shared.get_or_fetch(
             ("head", repo.lower(), ref),
-            lambda: resolve(self._transport, self._api, repo, ref, known, deadline),
+            lambda: resolve(self._scope(repo, deadline), ref, known),
             deadline,
         )
         return replace(head, unchanged=known is not None and known.commit == head.commit)
@@ -87,18 +87,13 @@ class GitHubSource:
         deadline: Deadline,
         at_most: int | None = None,
     ) -> Listing:
-        lister = TreeLister(
-            self._transport,
-            self._api,
-            repo,
-            commit,
-            memory,
-            deadline,
-            self._pool,
-            self._shared,
-            self._not_found,
-            min(at_most or self._max_entries, self._max_entries),
-        )
+        """Return every path that the rules list, complete and verified.
+
+        The six parameters are those of the `Source` protocol.
+        """
+        max_entries = min(at_most or self._max_entries, self._max_entries)
+        scope = self._scope(repo, deadline)
+        lister = TreeLister(scope, commit, memory, self._caches, max_entries)
         return Listing(lister.list(rules))
 
     def fetch(
@@ -109,33 +104,27 @@ class GitHubSource:
         blobs: Blobs,
         deadline: Deadline,
     ) -> int:
-        return BlobFetcher(
-            self._transport,
-            self._api,
-            repo,
-            commit,
-            blobs,
-            deadline,
-            self._pool,
-            self._blob_locks,
-            lambda: self._remaining(repo),
-        ).fetch(wanted)
+        """Fetch every wanted blob into `blobs`; return the bytes downloaded."""
+        scope = self._scope(repo, deadline)
+        fetcher = BlobFetcher(scope, commit, blobs, self._blob_locks, lambda: self._remaining(repo))
+        return fetcher.fetch(wanted)
 
     def verification(self, repo: str, commit: str, deadline: Deadline) -> tuple[bool, str]:
-        return commits.verification(self._transport, self._api, repo, commit, deadline)
+        """Return whether GitHub marks the commit verified, and its reason."""
+        return commits.verification(self._scope(repo, deadline), commit)
 
     def is_descendant(self, repo: str, before: str, commit: str, deadline: Deadline) -> bool:
-        return commits.is_descendant(self._transport, self._api, repo, before, commit, deadline)
+        """Return whether `commit` is `before` or follows it."""
+        return commits.is_descendant(self._scope(repo, deadline), before, commit)
 
     def fetch_lfs(
         self, repo: str, pointers: Sequence[Pointer], blobs: Blobs, deadline: Deadline
     ) -> dict[Pointer, str]:
-        return LfsFetcher(self._transport, self._api, repo, blobs, deadline, self._pool).fetch(
-            pointers
-        )
+        """Fetch the contents of LFS pointers into `blobs`; return pointer -> git id."""
+        return LfsFetcher(self._scope(repo, deadline), blobs).fetch(pointers)
 
     def close(self) -> None:
-        """The threads are gone. Nobody asks any more."""
+        """End the threads; no request may follow."""
         self._pool.close()
 
 

@@ -1,58 +1,57 @@
-"""What GitHub says of a commit: whether it verified the signature, and whether it follows another one."""
+"""Whether GitHub verified a commit's signature, and whether it follows another commit."""
 
 from __future__ import annotations
 
-from syncd.deadline import Deadline
 from syncd.errors import BadResponseError, NotFoundError
-from syncd.github.protocol import Transport, get, one_line, repo_path
+from syncd.github.json_body import parse_json
+from syncd.github.protocol import one_line
 from syncd.github.request import ask
-from syncd.github.trees import parse_json
+from syncd.github.scope import RepositoryScope
 
 IS_DESCENDANT = {"ahead": True, "identical": True, "behind": False, "diverged": False}
+MAX_REASON_LENGTH = 60
 
 
-def verification(
-    transport: Transport, api: str, repo: str, commit: str, deadline: Deadline
-) -> tuple[bool, str]:
-    """Whether GitHub marks the commit verified, and its reason. Source: docs, "Get a commit object"."""
-    request = get(
-        api,
-        f"{repo_path(repo)}/git/commits/{commit}",
-        "commit",
-        f"the signature of {commit[:7]} of {repo}",
-        repo,
-    )
-    found = parse_json(ask(transport, request, deadline).body, request.subject, "commit")
-    told = (
-        found.get("verification")
-        if isinstance(found, dict) and found.get("sha") == commit
-        else None
-    )
-    if not isinstance(told, dict) or not isinstance(told.get("verified"), bool):
+def verification(scope: RepositoryScope, commit: str) -> tuple[bool, str]:
+    """Return whether GitHub marks the commit verified, and its reason.
+
+    Source: REST docs, "Get a commit object".
+    """
+    subject = f"the signature of {commit[:7]} of {scope.repo}"
+    request = scope.get(f"/git/commits/{commit}", "commit", subject)
+    body = ask(scope.transport, request, scope.deadline).body
+    found = parse_json(body, request.subject, "commit")
+    is_same = isinstance(found, dict) and found.get("sha") == commit
+    answer = found.get("verification") if is_same else None
+    if not isinstance(answer, dict) or not isinstance(answer.get("verified"), bool):
         raise BadResponseError(
             f"asked for {request.subject}: the answer does not say whether it is verified",
+            id="bad_response/no-verification",
             hint="require: {verified: true} needs a GitHub that verifies commits",
         )
-    return told["verified"], one_line(told.get("reason"))[:60]
+    return answer["verified"], one_line(answer.get("reason"))[:MAX_REASON_LENGTH]
 
 
-def is_descendant(
-    transport: Transport, api: str, repo: str, before: str, commit: str, deadline: Deadline
-) -> bool:
-    """Whether `commit` is `before` or has it among its ancestors. Source: docs, "Compare two commits".
+def is_descendant(scope: RepositoryScope, before: str, commit: str) -> bool:
+    """Return whether `commit` is `before` or has it among its ancestors.
 
-    False as well when GitHub knows no way between them: one of them is gone, or they share nothing.
+    It is False as well when GitHub knows no way between them: one of them is gone, or they share
+    no ancestor. Source: REST docs, "Compare two commits".
     """
-    path = f"{repo_path(repo)}/compare/{before}...{commit}?per_page=1&page=2"  # the files are on the first page only
-    request = get(api, path, "compare", f"how {commit[:7]} of {repo} follows {before[:7]}", repo)
+    # the files are on the first page only
+    path = f"/compare/{before}...{commit}?per_page=1&page=2"
+    subject = f"how {commit[:7]} of {scope.repo} follows {before[:7]}"
+    request = scope.get(path, "compare", subject)
     try:
-        found = parse_json(ask(transport, request, deadline).body, request.subject, "compare")
+        body = ask(scope.transport, request, scope.deadline).body
     except NotFoundError:
         return False
+    found = parse_json(body, request.subject, "compare")
     status = found.get("status") if isinstance(found, dict) else None
     if status not in IS_DESCENDANT:
         raise BadResponseError(
             f"asked for {request.subject}: the answer does not say",
+            id="bad_response/no-comparison",
             hint="nothing was changed; the next run asks again",
         )
     return IS_DESCENDANT[status]

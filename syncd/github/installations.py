@@ -1,12 +1,13 @@
-"""What an identity reaches: an App's installations and their repositories, a user's, and whose a token is.
+"""Lists what an identity reaches: installations and their repositories, and the user of a token.
 
-Asks only; a token that had to be minted for it is ended afterwards. Source: REST docs, "List installations for the authenticated app",
-"List repositories accessible to the app installation", "List app installations accessible to the user access token".
+These functions only read; a token that is created for them is revoked afterwards. Source: REST
+docs, "List installations for the authenticated app", "List repositories accessible to the app
+installation", "List app installations accessible to the user access token".
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from msgspec import Struct
@@ -26,7 +27,10 @@ Send = Callable[[Request], Response]
 
 
 class InstallationInfo(Struct, frozen=True):
-    """One installation as GitHub describes it. `repositories` are full names; None where `problem` kept us from asking."""
+    """One installation as GitHub describes it.
+
+    `repositories` are full names; None where `problem` prevented the request.
+    """
 
     id: int
     account: str
@@ -38,32 +42,25 @@ class InstallationInfo(Struct, frozen=True):
 
 
 class AppInfo(Struct, frozen=True):
+    """An App and its installations."""
+
     slug: str
     id: int
     installations: tuple[InstallationInfo, ...]
 
 
 def get_app_info(app: AppCredentials, api: str, plain: Transport, deadline: Deadline) -> AppInfo:
-    """The App itself, and everywhere it is installed. Raises AuthError where GitHub does not know the App or its key."""
-    request = get(api, "/app", "app", "the App itself", None)
-    found = _get_mapping(request, app.send_as_app(request, deadline), deadline)
-    listed = _pages(
-        api,
-        "/app/installations",
-        "app",
-        "the App's installations",
-        lambda asked: app.send_as_app(asked, deadline),
-        None,
-        deadline,
-    )
-    return AppInfo(
-        one_line(found.get("slug")),
-        _number(found.get("id")),
-        tuple(
-            _with_repositories(app, api, plain, _parse_installation(one), deadline)
-            for one in listed
-        ),
-    )
+    """Return the App and its installations.
+
+    Raises AuthError where GitHub does not know the App or its key.
+    """
+    reader = _Reader(api, lambda request: app.send_as_app(request, deadline), deadline)
+    found = reader.mapping("/app", "app", "the App itself")[0]
+    installations = []
+    for listed in reader.pages("/app/installations", "app", "the App's installations"):
+        one = _parse_installation(listed)
+        installations.append(_with_repositories(app, api, plain, one, deadline))
+    return AppInfo(one_line(found.get("slug")), _number(found.get("id")), tuple(installations))
 
 
 def _with_repositories(
@@ -74,129 +71,118 @@ def _with_repositories(
     try:
         token = app.installation_token(one.id, deadline)
         try:
-            send = _send_with(token, plain, deadline)
-            found = _pages(
-                api,
-                "/installation/repositories",
-                "repositories",
-                f"the repositories of installation {one.id}",
-                send,
-                "repositories",
-                deadline,
-            )
-            return replace(
-                one, repositories=tuple(sorted(one_line(repo.get("full_name")) for repo in found))
-            )
+            reader = _Reader(api, _send_with(token, plain, deadline), deadline)
+            names = reader.repositories("/installation/repositories", "repositories", one.id)
         finally:
             app.revoke_token(token, deadline)
-    except SyncdError as error:  # of this installation; the others are still worth telling
+    except SyncdError as error:  # of this installation; the others are still listed
         return replace(one, problem=error)
+    return replace(one, repositories=names)
 
 
 def list_user_installations(
     transport: Transport, api: str, deadline: Deadline
 ) -> tuple[InstallationInfo, ...] | None:
-    """The installations that a user's token reaches; None for a token that is not a GitHub App's, of which GitHub tells nothing of the kind."""
+    """Return the installations that a user's token reaches.
 
-    def send(request: Request) -> Response:
-        return transport.send(request, deadline)
-
+    None is for a token that is not a GitHub App's: GitHub does not list them for it.
+    """
+    reader = _Reader(api, lambda request: transport.send(request, deadline), deadline)
+    subject = "the installations that this user reaches"
     try:
-        listed = list(
-            _pages(
-                api,
-                "/user/installations",
-                "user",
-                "the installations that this user reaches",
-                send,
-                "installations",
-                deadline,
-            )
-        )
+        listed = list(reader.pages("/user/installations", "user", subject, "installations"))
     except AuthError as error:
         if error.status != 403:
             raise
         return None
     reached = []
     for one in map(_parse_installation, listed):
-        found = _pages(
-            api,
-            f"/user/installations/{one.id}/repositories",
-            "user",
-            f"the repositories of installation {one.id}",
-            send,
-            "repositories",
-            deadline,
-        )
-        reached.append(
-            replace(
-                one, repositories=tuple(sorted(one_line(repo.get("full_name")) for repo in found))
-            )
-        )
+        names = reader.repositories(f"/user/installations/{one.id}/repositories", "user", one.id)
+        reached.append(replace(one, repositories=names))
     return tuple(reached)
 
 
 def get_authenticated_user(
     transport: Transport, api: str, deadline: Deadline
 ) -> tuple[str, str | None]:
-    """Whose the identity's token is, and the scopes of a classic one. Raises what `failure` makes of a refusal."""
-    request = get(api, "/user", "user", "who this token belongs to", None)
-    answer = transport.send(request, deadline)
-    scopes = answer.headers.get("x-oauth-scopes")
-    return one_line(_get_mapping(request, answer, deadline).get("login")) or "somebody", scopes
+    """Return the login of the token's user, and the scopes of a classic token.
+
+    Raises what `failure` makes of a refusal.
+    """
+    reader = _Reader(api, lambda request: transport.send(request, deadline), deadline)
+    found, headers = reader.mapping("/user", "user", "who this token belongs to")
+    return one_line(found.get("login")) or "an unnamed user", headers.get("x-oauth-scopes")
 
 
 def _send_with(token: Token, plain: Transport, deadline: Deadline) -> Send:
     return lambda request: plain.send(bearer(request, token.value), deadline)
 
 
-def _pages(
-    api: str,
-    path: str,
-    route: str,
-    subject: str,
-    send: Send,
-    inside: str | None,
-    deadline: Deadline,
-) -> Iterator[dict[str, Any]]:
-    """Everything of a paged list: a bare array, or the one under `inside`. Pages are counted by us: no address that a server names is followed."""
-    for page in range(1, MAX_PAGES + 1):
-        request = get(api, f"{path}?per_page={PAGE_SIZE}&page={page}", route, subject, None)
-        answer = send(request)
-        if answer.status != 200:
-            raise failure(request, parse_error(answer), deadline.clock.now())
+class _Reader:
+    """Reads lists and single values of the API, with one credential."""
+
+    def __init__(self, api: str, send: Send, deadline: Deadline) -> None:
+        self._api, self._send, self._deadline = api, send, deadline
+
+    def mapping(
+        self, path: str, route: str, subject: str
+    ) -> tuple[dict[str, Any], Mapping[str, str]]:
+        """Return a JSON object and the headers of its answer."""
+        request = get(self._api, path, route, subject, None)
+        answer = self._succeeded(request)
         found = read_json(request, answer)
-        rows = found if inside is None else found.get(inside) if isinstance(found, dict) else None
-        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        if not isinstance(found, dict):
             raise BadResponseError(
-                f"asked for {subject}, got an answer that is no list of them", hint="check api:"
+                f"asked for {subject}, got an answer that does not describe it",
+                id="bad_response/no-object",
+                hint="check api:",
             )
-        yield from rows
-        if len(rows) < PAGE_SIZE:
-            return
+        return found, answer.headers
 
+    def repositories(self, path: str, route: str, installation: int) -> tuple[str, ...]:
+        """Return the full names of an installation's repositories, sorted."""
+        subject = f"the repositories of installation {installation}"
+        found = self.pages(path, route, subject, "repositories")
+        return tuple(sorted(one_line(repo.get("full_name")) for repo in found))
 
-def _get_mapping(request: Request, answer: Response, deadline: Deadline) -> dict[str, Any]:
-    if answer.status != 200:
-        raise failure(request, parse_error(answer), deadline.clock.now())
-    found = read_json(request, answer)
-    if not isinstance(found, dict):
-        raise BadResponseError(
-            f"asked for {request.subject}, got an answer that does not describe it",
-            hint="check api:",
-        )
-    return found
+    def pages(
+        self, path: str, route: str, subject: str, inside: str | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """Yield everything of a paged list: a bare array, or the one under `inside`.
+
+        The page number is counted here: no address that a server names is followed.
+        """
+        for page in range(1, MAX_PAGES + 1):
+            address = f"{path}?per_page={PAGE_SIZE}&page={page}"
+            request = get(self._api, address, route, subject, None)
+            rows = read_json(request, self._succeeded(request))
+            if inside is not None:
+                rows = rows.get(inside) if isinstance(rows, dict) else None
+            if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+                raise BadResponseError(
+                    f"asked for {subject}, got an answer that is no list of them",
+                    id="bad_response/no-list",
+                    hint="check api:",
+                )
+            yield from rows
+            if len(rows) < PAGE_SIZE:
+                return
+
+    def _succeeded(self, request: Request) -> Response:
+        answer = self._send(request)
+        if answer.status != 200:
+            raise failure(request, parse_error(answer), self._deadline.clock.now())
+        return answer
 
 
 def _parse_installation(found: dict[str, Any]) -> InstallationInfo:
     account, permissions = found.get("account"), found.get("permissions")
+    granted = sorted(permissions.items()) if isinstance(permissions, dict) else ()
     return InstallationInfo(
         _number(found.get("id")),
         one_line(account.get("login")) if isinstance(account, dict) else "",
         one_line(found.get("repository_selection")),
-        tuple(f"{one_line(name)}: {one_line(level)}" for name, level in sorted(permissions.items()))
-        if isinstance(permissions, dict)
-        else (),
+        tuple(f"{one_line(name)}: {one_line(level)}" for name, level in granted),
         found.get("suspended_at") is not None,
     )
 

@@ -1,7 +1,8 @@
-"""Git LFS: from a pointer in the repository to the content that it stands for, checked against the pointer's own sha256 and size.
+"""Fetches the contents of Git LFS pointers, verified against each pointer's own sha256 and size.
 
-The batch API on the repository's host says where the content is; the storage host gets the headers that the batch answer names for
-it and never our token. Source: git-lfs docs/spec.md (pointers), docs/api/batch.md, docs/api/server-discovery.md.
+The batch API on the repository's host says where the content is. The storage host gets the headers
+that the batch answer names for it and never our token. Source: git-lfs docs/spec.md (pointers),
+docs/api/batch.md, docs/api/server-discovery.md.
 """
 
 from __future__ import annotations
@@ -12,12 +13,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from syncd.deadline import Deadline
 from syncd.errors import BadResponseError, NotFoundError
-from syncd.github.concurrency import ThreadPool
-from syncd.github.protocol import USER_AGENT, Request, Transport, one_line, read_json
+from syncd.github.protocol import USER_AGENT, Request, one_line, read_json
 from syncd.github.request import stream
 from syncd.github.resumable import download_resumable
+from syncd.github.scope import RepositoryScope
 from syncd.github.urls import check_redirect, same_origin, web_of
 from syncd.ports import Blobs, Pointer
 
@@ -25,7 +25,8 @@ MEDIA_TYPE = "application/vnd.git-lfs+json"
 BATCH_SIZE = 100  # objects a batch: what git-lfs itself asks for
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}\Z")
 
-# Headers that say how a request travels, where to, or which part of a content it asks for: no answer chooses them. RFC 9110, 7.6.1.
+# Headers that say how a request travels, where to, or which part of a content it asks for: no
+# answer may set them. Source: RFC 9110, 7.6.1.
 RESERVED_HEADERS = frozenset(
     [
         "Accept-Encoding",
@@ -45,49 +46,61 @@ RESERVED_HEADERS = frozenset(
     ]
 )
 
+Action = Mapping[str, Any]  # where one content is, and the headers to send
+
 
 class LfsFetcher:
-    """Brings the contents of pointers of one repository."""
+    """Fetches the contents of LFS pointers of one repository."""
 
-    def __init__(
-        self,
-        transport: Transport,
-        api: str,
-        repo: str,
-        blobs: Blobs,
-        deadline: Deadline,
-        pool: ThreadPool,
-    ) -> None:
-        owner, _, name = repo.partition("/")
-        self._url = f"{web_of(api)}/{quote(owner, safe='')}/{quote(name, safe='')}.git/info/lfs/objects/batch"
-        self._transport, self._repo, self._blobs, self._deadline, self._pool = (
-            transport,
-            repo,
-            blobs,
-            deadline,
-            pool,
-        )
+    def __init__(self, scope: RepositoryScope, blobs: Blobs) -> None:
+        owner, _, name = scope.repo.partition("/")
+        repository = f"{web_of(scope.api)}/{quote(owner, safe='')}/{quote(name, safe='')}.git"
+        self._url = f"{repository}/info/lfs/objects/batch"
+        self._scope, self._blobs = scope, blobs
 
     def fetch(self, pointers: Iterable[Pointer]) -> dict[Pointer, str]:
-        """Pointer -> git id of its content, which is in `blobs`, each with the sha256 and size that its pointer says.
+        """Fetch the contents into `blobs`; return pointer -> git id of its content.
 
-        Raises NotFoundError for content that the host does not have, BadResponseError for other bytes or an answer that makes no sense.
+        Raises:
+            NotFoundError: the host does not have a content.
+            BadResponseError: other bytes than the pointer says, or an unusable answer.
         """
         wanted = list(dict.fromkeys(pointers))
         found: dict[Pointer, str] = {}
         for start in range(0, len(wanted), BATCH_SIZE):
-            some = wanted[start : start + BATCH_SIZE]
-            found.update(
-                zip(
-                    some,
-                    self._pool.map(self._download, self._batch(some), self._deadline),
-                    strict=True,
-                )
-            )
+            batch = wanted[start : start + BATCH_SIZE]
+            actions = self._request_actions(batch)
+            ids = self._scope.pool.map(self._download, actions, self._scope.deadline)
+            found.update(zip(batch, ids, strict=True))
         return found
 
-    def _batch(self, pointers: Sequence[Pointer]) -> list[tuple[Pointer, Mapping[str, Any]]]:
-        """Each pointer with the answer's word on where its content is."""
+    def _request_actions(self, pointers: Sequence[Pointer]) -> list[tuple[Pointer, Action]]:
+        """Return each pointer with what the batch API says of where its content is."""
+        request = self._batch_request(pointers)
+        answer = stream(
+            self._scope.transport,
+            request,
+            self._scope.deadline,
+            lambda response: read_json(request, response),
+        )
+        objects = answer.get("objects") if isinstance(answer, dict) else None
+        if not isinstance(objects, list):
+            raise BadResponseError(
+                f"asked for {request.subject}: the answer names none",
+                id="bad_response/no-lfs-objects",
+                hint="check api:",
+            )
+        found = {
+            one["oid"]: one
+            for one in objects
+            if isinstance(one, dict) and isinstance(one.get("oid"), str)
+        }
+        return [
+            (pointer, self._action(pointer, found.get(pointer.oid, {}), request.subject))
+            for pointer in pointers
+        ]
+
+    def _batch_request(self, pointers: Sequence[Pointer]) -> Request:
         body = {
             "operation": "download",
             "transfers": ["basic"],
@@ -95,58 +108,42 @@ class LfsFetcher:
             "objects": [{"oid": one.oid, "size": one.size} for one in pointers],
         }
         headers = {"Accept": MEDIA_TYPE, "Content-Type": MEDIA_TYPE, "User-Agent": USER_AGENT}
-        subject = f"{len(pointers)} LFS object{'s' if len(pointers) > 1 else ''} of {self._repo}"
-        request = Request(
+        plural = "s" if len(pointers) > 1 else ""
+        return Request(
             "POST",
             self._url,
             "lfs",
-            subject,
-            self._repo,
+            f"{len(pointers)} LFS object{plural} of {self._scope.repo}",
+            self._scope.repo,
             headers,
             json.dumps(body).encode(),
             basic_auth=True,
             is_read_only=True,
         )
-        answer = stream(
-            self._transport, request, self._deadline, lambda response: read_json(request, response)
-        )
-        objects = answer.get("objects") if isinstance(answer, dict) else None
-        if not isinstance(objects, list):
-            raise BadResponseError(f"asked for {subject}: the answer names none", hint="check api:")
-        found = {
-            one["oid"]: one
-            for one in objects
-            if isinstance(one, dict) and isinstance(one.get("oid"), str)
-        }
-        return [
-            (pointer, self._action(pointer, found.get(pointer.oid), subject))
-            for pointer in pointers
-        ]
 
-    def _action(
-        self, pointer: Pointer, answered: Mapping[str, Any] | None, subject: str
-    ) -> Mapping[str, Any]:
-        error = answered.get("error") if answered is not None else None
+    def _action(self, pointer: Pointer, answered: Mapping[str, Any], subject: str) -> Action:
+        error, actions = answered.get("error"), answered.get("actions")
         if isinstance(error, dict):
-            text = f"{pointer.path} of {self._repo}: its LFS content ({pointer.oid[:12]}) is not to be had: {one_line(error.get('message'))[:200]} ({one_line(str(error.get('code')))[:20]})"
+            said = one_line(error.get("message"))[:200]
+            code = one_line(str(error.get("code")))[:20]
             raise NotFoundError(
-                text, hint="was it pushed with git lfs push? exclude the file, or set lfs: pointer"
+                f"{pointer.path} of {self._scope.repo}: its LFS content ({pointer.oid[:12]}) "
+                f"is not available: {said} ({code})",
+                id="not_found/lfs-content-missing",
+                hint="was it pushed with git lfs push? exclude the file, or set lfs: pointer",
             )
-        action = (
-            answered.get("actions", {}).get("download")
-            if answered is not None and isinstance(answered.get("actions"), dict)
-            else None
-        )
+        action = actions.get("download") if isinstance(actions, dict) else None
         if not isinstance(action, dict) or not isinstance(action.get("href"), str):
             raise BadResponseError(
                 f"asked for {subject}: the answer says no place for {pointer.path}",
+                id="bad_response/no-lfs-download",
                 hint="nothing was changed; the next run asks again",
             )
         return action
 
-    def _download(self, told: tuple[Pointer, Mapping[str, Any]]) -> str:
-        pointer, action = told
-        href, subject = action["href"], f"the LFS content of {pointer.path} of {self._repo}"
+    def _download(self, place: tuple[Pointer, Action]) -> str:
+        pointer, action = place
+        href, subject = action["href"], f"the LFS content of {pointer.path} of {self._scope.repo}"
         if not same_origin(self._url, href):
             check_redirect(self._url, href, subject, allowed=True)
         given = action.get("header")
@@ -166,25 +163,22 @@ class LfsFetcher:
             authorised=False,
             allow_other_host=True,
         )
+        transport, deadline = self._scope.transport, self._scope.deadline
         with self._blobs.partial_download(pointer.oid, pointer.size) as download:
-            return download_resumable(
-                self._transport, request, self._deadline, download, pointer.size
-            )
+            return download_resumable(transport, request, deadline, download, pointer.size)
 
 
 def _storage_headers(headers: Mapping[Any, Any], subject: str) -> dict[str, str]:
-    """The headers that the storage host wants, as far as they can be headers at all."""
-    for name, value in headers.items():
-        if (
-            not isinstance(name, str)
-            or not HEADER_NAME.match(name)
-            or not isinstance(value, str)
-            or not value.isprintable()
-        ):
-            raise BadResponseError(
-                f"asked for {subject}: the answer wants a header that can't be sent",
-                hint="check api:",
-            )
+    """Return the headers that the storage host wants, without those that no answer may set.
+
+    Raises BadResponseError for one that can't be a header.
+    """
+    if not all(_is_header(name, value) for name, value in headers.items()):
+        raise BadResponseError(
+            f"asked for {subject}: the answer wants a header that can't be sent",
+            id="bad_response/bad-lfs-header",
+            hint="check api:",
+        )
     # one spelling each: the transport knows ours by theirs
     spelled = {
         "-".join(word.capitalize() for word in name.split("-")): value
@@ -195,3 +189,8 @@ def _storage_headers(headers: Mapping[Any, Any], subject: str) -> dict[str, str]
         for name, value in spelled.items()
         if name not in RESERVED_HEADERS and not name.startswith("Proxy-")
     }
+
+
+def _is_header(name: object, value: object) -> bool:
+    is_name = isinstance(name, str) and HEADER_NAME.match(name) is not None
+    return is_name and isinstance(value, str) and value.isprintable()

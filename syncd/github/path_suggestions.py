@@ -1,6 +1,6 @@
-"""Which path of a commit somebody may have meant by one that it does not have. Pure: what was read comes in, a suggestion goes out.
+"""Suggestions for a path that a commit does not have. Pure: no I/O of its own.
 
-Nothing that is suggested here is ever listed or written, so what it is based on needs no proof.
+A suggested path is never listed or written, so the names it is based on are not verified.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from msgspec import Struct, field
 
 from syncd.colliding_names import fold
 from syncd.git_objects import TREE
-from syncd.github.trees import ContentsAnswer, join_path
+from syncd.github.tree_json import ContentsAnswer
+from syncd.github.tree_names import join_path
 from syncd.models import PathRule, TreeEntry
 from syncd.text import closest, in_quotes
 
@@ -22,9 +23,10 @@ Names = Mapping[str, bool]  # the names in a folder -> whether each is a folder
 
 
 class KnownPaths(Struct):
-    """What is known of a commit's folders: Contents answers by path, and everything below one folder, once that was asked for.
+    """The known names in a commit's folders.
 
-    `read` gives (path, whether it is a folder) for everything below a tree, relative to it.
+    `answers` are Contents answers by path. `read` gives (path, whether it is a folder) for
+    everything below a tree, relative to it; it is called once at most, and fills `below`.
     """
 
     answers: Mapping[str, ContentsAnswer]
@@ -33,7 +35,7 @@ class KnownPaths(Struct):
     trees: dict[str, str] = field(default_factory=dict)
 
     def names(self, folder: str) -> Names:
-        """The names in a folder; none where they can't be known with one request in all."""
+        """Return the names in a folder; none where more than one request in all would be needed."""
         if self.below is not None:
             return self.below.get(folder, {})
         answer = self.answers.get(folder)
@@ -54,7 +56,10 @@ class KnownPaths(Struct):
 
 
 def folders_of(paths: Iterable[tuple[str, bool]]) -> dict[str, dict[str, bool]]:
-    """Folder -> the names in it, from (path, whether it is a folder), also where the folders themselves are left out."""
+    """Return folder -> the names in it, from (path, whether it is a folder).
+
+    The folders themselves may be left out of `paths`.
+    """
     found: dict[str, dict[str, bool]] = {}
     for path, is_folder in paths:
         if path.count("/") > MAX_DEPTH:
@@ -69,9 +74,10 @@ def folders_of(paths: Iterable[tuple[str, bool]]) -> dict[str, dict[str, bool]]:
 
 
 def find_similar(path: str, is_folder: bool, names: Callable[[str], Names]) -> str | None:
-    """The path as the commit spells it, with a slash at the end of a folder's; None where nothing is alike.
+    """Return the path as the commit spells it, with a slash at the end of a folder's.
 
-    Step by step: the same name, one that differs in case or composition, one that is close to it.
+    None means that nothing is similar. Each part is looked up as the same name, as one that differs
+    in case or composition, and as one that is close to it.
     """
     found, parts = "", path.split("/")
     for index, part in enumerate(parts):
@@ -97,7 +103,7 @@ def _similar_name(part: str, names: Names, is_folder: bool) -> str | None:
 
 
 def find_sibling(path: str, children: Mapping[str, TreeEntry]) -> str | None:
-    """What may be meant by a missing file, of what is in its folder."""
+    """Return the path in the same folder that a missing file may be meant as, or None."""
     parent, _, name = path.rpartition("/")
     names = {child: entry.mode == TREE for child, entry in children.items()}
     found = find_similar(name, False, lambda _: names)
@@ -105,15 +111,15 @@ def find_sibling(path: str, children: Mapping[str, TreeEntry]) -> str | None:
 
 
 def find_listed(rule: PathRule, entries: Mapping[str, TreeEntry]) -> str | None:
-    """What may be meant by a missing path, of everything that is listed."""
+    """Return the listed path that a missing one may be meant as, or None."""
     folders = folders_of((path, False) for path in entries)
     return find_similar(rule.source, rule.directory, lambda folder: folders.get(folder, {}))
 
 
 def did_you_mean(path: str, meant: str) -> str:
-    """The question to ask of whoever configured `path`."""
+    """Return the question whether `meant` was meant by the configured `path`."""
     shown = meant if meant.isprintable() else in_quotes(meant)
-    alike = unicodedata.normalize("NFC", meant.rstrip("/")) == unicodedata.normalize("NFC", path)
-    return f"did you mean {shown}?" + (
-        " (its letters are composed in another way: copy it from here)" if alike else ""
-    )
+    question = f"did you mean {shown}?"
+    if unicodedata.normalize("NFC", meant.rstrip("/")) != unicodedata.normalize("NFC", path):
+        return question
+    return f"{question} (its letters are composed in another way: copy it from here)"

@@ -1,33 +1,29 @@
-"""What a ref names now: answered 304 while it holds, believed only when it is a commit id.
+"""The commit that a ref names now. GitHub answers 304 while it is the known one.
 
-The spelling that GitHub answered to is remembered in the head and asked first from then on, so a tag costs one request at rest like a
-branch does. What is remembered never decides which ref is followed: ref_names.py says when the other spellings are asked again.
+The spelling that GitHub answered to is saved in the head and requested first from then on, so an
+unchanged tag costs one request, as a branch does. The saved spelling never decides which ref is
+followed: ref_names.py says when the other spellings are requested again.
 """
 
 from __future__ import annotations
 
 from msgspec.structs import replace
 
-from syncd.deadline import Deadline
 from syncd.errors import BadResponseError, ConfigError, NotFoundError
 from syncd.git_objects import is_object_id
-from syncd.github.protocol import SHA, Request, Transport, get, quoted, repo_path
+from syncd.github.json_body import parse_json
+from syncd.github.protocol import SHA, Request, get, quoted, repo_path
 from syncd.github.request import Answer, ask
-from syncd.github.trees import parse_json
+from syncd.github.scope import RepositoryScope
 from syncd.ports import Head
 from syncd.ref_names import is_check_due, is_short, ref_spellings
 from syncd.text import in_quotes
 
+UNCHANGED_HINT = "nothing was changed; the next run asks again"
 
-def resolve(
-    transport: Transport,
-    api: str,
-    repo: str,
-    ref: str | None,
-    known: Head | None,
-    deadline: Deadline,
-) -> Head:
-    """The commit that `ref` names now.
+
+def resolve(scope: RepositoryScope, ref: str | None, known: Head | None) -> Head:
+    """Return the commit that `ref` names now.
 
     Raises:
         ConfigError: a short name is both a branch and a tag.
@@ -39,18 +35,20 @@ def resolve(
     repository, 409 for an empty one.
     """
     missing = NotFoundError(
-        f"there is no branch, tag or commit {in_quotes(ref or 'HEAD')} in {repo}",
+        f"there is no branch, tag or commit {in_quotes(ref or 'HEAD')} in {scope.repo}",
+        id="not_found/ref-missing",
         status=422,
         hint="correct ref:, or create it upstream; the files stay as they are until then",
     )
+    # git allows no such name, and an HTTP library would resolve it to another endpoint
     if ref is not None and any(part in ("", ".", "..") for part in ref.split("/")):
-        raise missing  # git allows no such name, and an HTTP library would resolve it to another endpoint
-    spellings = _SpellingLookup(transport, api, repo, ref, known, deadline)
+        raise missing
+    lookup = _SpellingLookup(scope, ref, known)
     for form in _known_first(ref_spellings(ref), known):
-        head = spellings.head_of(form)
+        head = lookup.head_of(form)
         if head is not None:
-            return spellings.checked_for_ambiguity(head)
-    missing.request_id = spellings.request_id
+            return lookup.checked_for_ambiguity(head)
+    missing.request_id = lookup.request_id
     raise missing
 
 
@@ -61,35 +59,18 @@ def _known_first(spellings: list[str], known: Head | None) -> list[str]:
 
 
 class _SpellingLookup:
-    """What each spelling of one ref names; each is asked for at most once."""
+    """The heads that the spellings of one ref name. Each spelling is requested at most once."""
 
-    def __init__(
-        self,
-        transport: Transport,
-        api: str,
-        repo: str,
-        ref: str | None,
-        known: Head | None,
-        deadline: Deadline,
-    ) -> None:
-        self._transport, self._api, self._repo, self._ref = transport, api, repo, ref
-        self._known, self._deadline = known, deadline
+    def __init__(self, scope: RepositoryScope, ref: str | None, known: Head | None) -> None:
+        self._scope, self._ref, self._known = scope, ref, known
         self._heads: dict[str, Head | None] = {}
-        self.request_id: str | None = None  # of the last spelling that names nothing
+        self.request_id: str | None = None  # of the last spelling that names no commit
 
     def head_of(self, form: str) -> Head | None:
-        """The head under this spelling; None where it names nothing."""
+        """Return the head under this spelling; None where it names no commit."""
         if form not in self._heads:
             try:
-                self._heads[form] = _fetch_head(
-                    self._transport,
-                    self._api,
-                    self._repo,
-                    self._ref,
-                    form,
-                    self._known,
-                    self._deadline,
-                )
+                self._heads[form] = _fetch_head(self._scope, self._ref, form, self._known)
             except NotFoundError as error:
                 if error.status == 409:
                     raise
@@ -97,111 +78,101 @@ class _SpellingLookup:
         return self._heads[form]
 
     def checked_for_ambiguity(self, head: Head) -> Head:
-        """The head to follow: `head`, unless the short name is due for a check that finds another.
+        """Return `head`, or the one that a due check of the short name finds instead.
 
         A branch or a tag counts before an abbreviated commit id, or whatever else GitHub reads in
         the bare name, as it does in git. Raises ConfigError where the name is a branch and a tag.
         """
-        known, now = self._known, self._deadline.clock.now().timestamp()
         if not is_short(self._ref):
             return head
+        known, now = self._known, self._scope.deadline.clock.now().timestamp()
         same = known is not None and known.form == head.form
         if known is not None and same and not is_check_due(self._ref, known.checked_at, now):
             return replace(head, checked_at=known.checked_at)
         branch, tag = (self.head_of(form) for form in ref_spellings(self._ref)[:2])
         if branch is not None and tag is not None:
-            raise _ambiguous(self._repo, self._ref or "")
+            raise _ambiguous_error(self._scope.repo, self._ref or "")
         return replace(branch or tag or head, checked_at=now)
 
 
-def _ambiguous(repo: str, ref: str) -> ConfigError:
+def _ambiguous_error(repo: str, ref: str) -> ConfigError:
     branch, tag = (in_quotes(f"refs/{form}")[1:-1] for form in ref_spellings(ref)[:2])
+    name = in_quotes(ref)[1:-1]
     return ConfigError(
-        f"ref: {in_quotes(ref)[1:-1]} is both a branch and a tag of {repo}: {branch} and {tag}",
-        hint=f"write the one to follow, ref: {branch} or ref: {tag}; the files stay as they are until then",
+        f"ref: {name} is both a branch and a tag of {repo}: {branch} and {tag}",
+        id="config/ambiguous-ref",
+        hint=f"write the one to follow, ref: {branch} or ref: {tag}; "
+        "the files stay as they are until then",
     )
 
 
 def head_request(api: str, repo: str, ref: str | None, form: str, known: Head | None) -> Request:
-    """The request that asks what `ref` names, in the spelling `form`; conditional on what is known."""
+    """Return the request for what `ref` names, in the spelling `form`; conditional on `known`."""
     path = f"{repo_path(repo)}/commits/{quoted(form)}"
-    return get(
-        api,
-        path,
-        "head",
-        f"{in_quotes(ref) if ref else 'the default branch'} of {repo}",
-        repo,
-        SHA,
-        if_none_match(known),
-    )
+    subject = f"{in_quotes(ref) if ref else 'the default branch'} of {repo}"
+    return get(api, path, "head", subject, repo, SHA, if_none_match(known))
 
 
-def _fetch_head(
-    transport: Transport,
-    api: str,
-    repo: str,
-    ref: str | None,
-    form: str,
-    known: Head | None,
-    deadline: Deadline,
-) -> Head:
-    request = head_request(api, repo, ref, form, known)
-    answer = ask(transport, request, deadline)
+def _fetch_head(scope: RepositoryScope, ref: str | None, form: str, known: Head | None) -> Head:
+    request = head_request(scope.api, scope.repo, ref, form, known)
+    answer = ask(scope.transport, request, scope.deadline)
     if answer.status == 304 and known is not None:
         return replace(known, form=form, unchanged=True)
     commit = parse_commit_id(request, answer)
     if ref is not None and is_object_id(ref) and commit != ref:
         raise BadResponseError(
-            f"asked for the commit {ref} of {repo}, got {commit}",
+            f"asked for the commit {ref} of {scope.repo}, got {commit}",
+            id="bad_response/other-commit",
             status=200,
             hint="nothing was changed",
         )
     etag = answer.headers.get("etag")
-    if (
-        etag is not None
-        and is_object_id(etag.removeprefix("W/").strip('"'))
-        and etag.removeprefix("W/").strip('"') != commit
-    ):
+    named = (etag or "").removeprefix("W/").strip('"')
+    if is_object_id(named) and named != commit:
         raise BadResponseError(
-            f"asked for {request.subject}, got the commit {commit} under the ETag {etag[:100]}: one of them is damaged",
+            f"asked for {request.subject}, got the commit {commit} under the ETag "
+            f"{(etag or '')[:100]}: one of them is damaged",
+            id="bad_response/etag-mismatch",
             status=200,
-            hint="nothing was changed; the next run asks again",
+            hint=UNCHANGED_HINT,
         )
     return Head(commit, etag, form, unchanged=known is not None and known.commit == commit)
 
 
 def if_none_match(known: Head | None) -> str | None:
-    """If-None-Match for what is known: the commit id, which is GitHub's ETag here, and the ETag that came where it was another one.
+    """Return If-None-Match for a known head, or None.
 
-    Source: GitHub REST docs, "Get a commit": the sha media type may be asked with the local id as ETag.
+    It is the commit id, which is GitHub's ETag here, and the ETag that came where it was another
+    one. Source: GitHub REST docs, "Get a commit": the sha media type may be requested with the
+    local id as ETag.
     """
     if known is None:
         return None
     own = f'"{known.commit}"'
-    return (
-        own
-        if known.etag is None or known.etag.removeprefix("W/") == own
-        else f"{own}, {known.etag}"
-    )
+    if known.etag is None or known.etag.removeprefix("W/") == own:
+        return own
+    return f"{own}, {known.etag}"
 
 
 def parse_commit_id(request: Request, answer: Answer) -> str:
-    """The commit id in a 200: text, or the `sha` of a JSON commit from servers that do not know the media type."""
+    """Return the commit id in a 200 answer.
+
+    It is the text, or the `sha` of a JSON commit from servers that do not know the media type.
+    """
     body = answer.body.strip()
     found: object = body.decode("ascii", "replace")
     if body[:1] == b"{":
         value = parse_json(body, f"asked for {request.subject}: it", "head")
         found = value.get("sha") if isinstance(value, dict) else None
-    if not isinstance(found, str) or not is_object_id(found):
-        what = (
-            "a web page (a proxy or a sign-in page?)"
-            if body[:1] == b"<"
-            else "something that is no commit id"
-        )
-        raise BadResponseError(
-            f"asked for {request.subject}, got {what}",
-            status=answer.status,
-            request_id=answer.headers.get("x-github-request-id"),
-            hint="nothing was changed; the next run asks again",
-        )
-    return found
+    if isinstance(found, str) and is_object_id(found):
+        return found
+    what, identity = "something that is no commit id", "bad_response/no-commit-id"
+    if body[:1] == b"<":
+        what, identity = "a web page (a proxy or a sign-in page?)", "bad_response/web-page"
+    raise BadResponseError(
+        f"asked for {request.subject}, got {what}",
+        id=identity,
+        status=answer.status,
+        request_id=answer.headers.get("x-github-request-id"),
+        hint=UNCHANGED_HINT,
+    )

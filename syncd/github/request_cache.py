@@ -1,8 +1,6 @@
-"""Equal questions are asked once for all who ask them while they share one object: a command, or one tick of the daemon.
+"""Answers that several runs share, and the paths that a commit does not have.
 
-Promises: every caller gets the answer that the first one got, or the error that the first one met, and waits with its own deadline; what
-it cost GitHub counts for each of them, so that all who share a failure leave GitHub alone for as long as its cost says. What is missing
-at a commit is remembered longer.
+Equal requests are sent once. Runs share them while they use one object: one command, or one round of the daemon.
 """
 
 from __future__ import annotations
@@ -29,17 +27,24 @@ T = TypeVar("T")
 
 
 class _Flight(Struct):
+    """One request under way or answered."""
+
     answer: Future[Any] = field(default_factory=Future)
-    cost: int = 0  # exchanges, known when the answer is
+    cost: int = 0  # requests, known when the answer is
 
 
 class SingleFlight:
-    """Questions by what they ask; whoever makes a key says in its key everything that its answer depends on."""
+    """Shares one answer between all callers that use the same key.
+
+    The key holds everything that the answer depends on. Every caller gets the answer or the error
+    of the first one, and waits with its own deadline. The cost of the answer counts for each of
+    them, so that all who share a failure wait as long before they ask GitHub again.
+    """
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
-        self._asked: dict[Hashable, _Flight] = {}
-        self.failures: dict[Hashable, SyncdError] = {}  # of what is no key, such as a token
+        self._flights: dict[Hashable, _Flight] = {}
+        self.failures: dict[Hashable, SyncdError] = {}  # of other things, such as a token
 
     def get_or_fetch(
         self,
@@ -48,118 +53,122 @@ class SingleFlight:
         deadline: Deadline,
         to_share: Callable[[T], T] = lambda answer: answer,
     ) -> T:
-        """What `fetch` of the first caller says; the others get what is `to_share` of it.
+        """Return what the first caller's `fetch` returns; the others get `to_share` of it.
 
-        A first caller whose own time was up, who was stopped, or who may spend less than others, leaves the key to the next one.
+        The next caller fetches again when the first one's own time was up, when it was stopped, or
+        when it may spend less of the rate limit than others.
         """
         while True:
             with self._guard:
-                found = self._asked.get(key)
-                mine = found is None
-                if found is None:
-                    found = self._asked[key] = _Flight()
-            if mine:
-                return self._answer(key, found, fetch, deadline, to_share)
-            self._await(found.answer, deadline)
-            if found.answer.cancelled():
+                flight = self._flights.get(key)
+                is_first = flight is None
+                if flight is None:
+                    flight = self._flights[key] = _Flight()
+            if is_first:
+                return self._fetch(key, flight, fetch, deadline, to_share)
+            _wait(flight.answer, deadline)
+            if flight.answer.cancelled():
                 continue
-            deadline.count_shared(key, found.cost)
-            error = found.answer.exception()
+            deadline.count_shared(key, flight.cost)
+            error = flight.answer.exception()
             if isinstance(error, SyncdError):
-                raise error.with_traceback(
-                    None
-                )  # else each who shares it would hang the frames of its run on it
-            answer: T = found.answer.result()
+                # else each caller that shares it would add its run's frames to the traceback
+                raise error.with_traceback(None)
+            answer: T = flight.answer.result()
             return answer
 
-    @staticmethod
-    def _await(found: Future[Any], deadline: Deadline) -> None:
-        wait([found], timeout=POLL_INTERVAL_SECONDS)
-        deadline.check()
-        with (
-            deadline.yielding_worker() if not found.done() else nullcontext()
-        ):  # so long takes only who is to_share waiting by a limit, or by trouble
-            while not found.done():
-                wait([found], timeout=POLL_INTERVAL_SECONDS)
-                deadline.check()
-
-    def _answer(
+    def _fetch(
         self,
         key: Hashable,
-        found: _Flight,
+        flight: _Flight,
         fetch: Callable[[], T],
         deadline: Deadline,
         to_share: Callable[[T], T],
     ) -> T:
         before = deadline.cost
-        deadline.count_shared(key, 0)  # its cost is in the exchanges already
+        deadline.count_shared(key, 0)  # its cost is in this run's own requests already
         try:
             answer = fetch()
-            keep = to_share(answer)
+            shared = to_share(answer)
         except (StoppedError, TimedOutError, RateLimitPendingError, KeyboardInterrupt):
             with self._guard:
-                del self._asked[key]
-            found.answer.cancel()
+                del self._flights[key]
+            flight.answer.cancel()
             raise
         except BaseException as error:
-            found.cost = deadline.cost - before
-            found.answer.set_exception(error)
+            flight.cost = deadline.cost - before
+            flight.answer.set_exception(error)
             raise
-        found.cost = deadline.cost - before
-        found.answer.set_result(keep)
+        flight.cost = deadline.cost - before
+        flight.answer.set_result(shared)
         return answer
 
 
-class NotFoundCache:
-    """What a commit does not have is not asked for again at every turn: a commit never changes.
+def _wait(answer: Future[Any], deadline: Deadline) -> None:
+    """Wait for an answer. Raises as `Deadline.check` does."""
+    wait([answer], timeout=POLL_INTERVAL_SECONDS)
+    deadline.check()
+    # only a rate limit or a failing connection takes longer: another job may use the worker
+    with deadline.yielding_worker() if not answer.done() else nullcontext():
+        while not answer.done():
+            wait([answer], timeout=POLL_INTERVAL_SECONDS)
+            deadline.check()
 
-    Believed when it was said twice, a minute apart, and for an hour: GitHub also answers 404 for what it has not replicated yet. A hand or
-    a push asks anew. Safe from many threads.
+
+class NotFoundCache:
+    """Remembers paths that a commit does not have, because a commit never changes.
+
+    A 404 counts when GitHub sent it twice, a minute apart, and for an hour: GitHub also answers 404
+    for what it has not replicated yet. A manual run or a push asks again. Safe from many threads.
     """
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
-        self._said: OrderedDict[Hashable, tuple[float, float]] = (
-            OrderedDict()
-        )  # place -> first said at, believed until
-        self._suggestions: OrderedDict[Hashable, str | None] = (
-            OrderedDict()
-        )  # place -> what may be meant by it instead
+        # path key -> (monotonic time of the first 404, time until which the path counts as missing)
+        self._missing: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()
+        self._suggestions: OrderedDict[Hashable, str | None] = OrderedDict()
 
-    def add(self, place: Hashable, deadline: Deadline) -> None:
-        """GitHub has said just now that the commit does not have the place."""
+    def add(self, key: Hashable, deadline: Deadline) -> None:
+        """Record a 404 that GitHub has just sent for the path."""
         now = deadline.clock.monotonic()
         with self._guard:
-            first, _ = self._said.get(place, (now, 0.0))
-            self._said[place] = (
-                first,
-                now + NOT_FOUND_TTL_SECONDS if now >= first + CONFIRM_AFTER_SECONDS else 0.0,
-            )
-            self._said.move_to_end(place)
-            while len(self._said) > MAX_NOT_FOUND:
-                self._said.popitem(last=False)
+            first, _ = self._missing.get(key, (now, 0.0))
+            is_confirmed = now >= first + CONFIRM_AFTER_SECONDS
+            self._missing[key] = (first, now + NOT_FOUND_TTL_SECONDS if is_confirmed else 0.0)
+            self._missing.move_to_end(key)
+            _drop_oldest(self._missing)
 
-    def contains(self, place: Hashable, deadline: Deadline) -> bool:
-        """Nobody needs to ask for the place."""
+    def contains(self, key: Hashable, deadline: Deadline) -> bool:
+        """Return whether the path counts as missing for this run, so that no request is needed."""
         with self._guard:
-            return (
-                not deadline.interactive
-                and deadline.clock.monotonic() < self._said.get(place, (0.0, 0.0))[1]
-            )
+            _, until = self._missing.get(key, (0.0, 0.0))
+            return not deadline.interactive and deadline.clock.monotonic() < until
 
-    def suggestion(
-        self, place: Hashable, find: Callable[[], str | None] | None = None
-    ) -> str | None:
-        """What may be meant by the missing place. It is found once: `find` may ask GitHub, and raises where it can't."""
+    def suggestion(self, key: Hashable, find: Callable[[], str | None] | None = None) -> str | None:
+        """Return the path that may be meant by the missing one, or None.
+
+        `find` is called once for a path; it may ask GitHub, and raises where it can't.
+        """
         with self._guard:
-            if place in self._suggestions or find is None:
-                return self._suggestions.get(place)
+            if key in self._suggestions or find is None:
+                return self._suggestions.get(key)
         found = find()
         with self._guard:
-            self._suggestions[place] = found
-            while len(self._suggestions) > MAX_NOT_FOUND:
-                self._suggestions.popitem(last=False)
+            self._suggestions[key] = found
+            _drop_oldest(self._suggestions)
         return found
 
 
-__all__ = ["NotFoundCache", "SingleFlight"]
+def _drop_oldest(cache: OrderedDict[Hashable, Any]) -> None:
+    while len(cache) > MAX_NOT_FOUND:
+        cache.popitem(last=False)
+
+
+class RequestCaches(Struct, frozen=True):
+    """The caches of one source: answers of this round, and missing paths of any round."""
+
+    shared: SingleFlight
+    not_found: NotFoundCache
+
+
+__all__ = ["NotFoundCache", "RequestCaches", "SingleFlight"]

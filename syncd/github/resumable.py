@@ -1,9 +1,10 @@
-"""Downloads that go on where they broke off, from hosts that promise what that needs.
+"""Downloads that continue where they broke off, from hosts that support it.
 
-Continued is only an answer that came with a strong ETag and `Accept-Ranges: bytes` (RFC 9110, 8.8.3
-and 14.3): If-Range makes the host send everything where it has something else by now. The storage of
-Git LFS does so. GitHub documents no ranges for the API or for archives, its ETags there do not tell
-the JSON form of a file from its bytes, and a file from there has 100 MB at most: those begin anew.
+A download is continued only if its answer came with a strong ETag and `Accept-Ranges: bytes` (RFC
+9110, 8.8.3 and 14.3): with If-Range the host sends everything where it has other content by now.
+The storage of Git LFS does so. GitHub documents no ranges for the API or for archives, its ETags
+there do not distinguish the JSON form of a file from its bytes, and a file from there has 100 MB at
+most: those start again.
 """
 
 from __future__ import annotations
@@ -26,11 +27,12 @@ STRONG_ETAG = re.compile(r'"[\x21\x23-\x7e]{1,200}"\Z')  # RFC 9110, 8.8.3; prin
 def download_resumable(
     transport: Transport, request: Request, deadline: Deadline, download: PartialDownload, size: int
 ) -> str:
-    """The git id of the content, which is complete then; asked again when it breaks off.
+    """Complete the download and return the git id of the content.
 
-    A part that turns out wrong is discarded, and the whole asked for once. Raises as `stream` does.
+    The request is repeated when it breaks off. A part that turns out wrong is discarded, and the
+    whole content requested once. Raises as `stream` does.
     """
-    attempts, may_begin_anew = Attempts(), True
+    attempts, may_restart = Attempts(), True
     request = replace(request, attempts=attempts)
     while True:
         was_continued = bool(download.etag)
@@ -39,9 +41,9 @@ def download_resumable(
         except TimedOutError:
             raise
         except BadResponseError as error:
-            if not (was_continued and may_begin_anew):
+            if not (was_continued and may_restart):
                 raise _with_subject(request, error) from error
-            may_begin_anew = False
+            may_restart = False
             download.restart("")
             continue
         except RemoteUnavailableError:
@@ -69,7 +71,7 @@ def _download_once(
 
 
 def _check_part(response: Response, download: PartialDownload, size: int) -> None:
-    """Raises BadResponseError for another part, or a part of something else, than was asked for."""
+    """Check that this is the part that was asked for. Raises BadResponseError for any other."""
     said = response.headers.get("content-range", "")
     found = CONTENT_RANGE.match(said)
     wanted = (download.received_bytes, size - 1, size)
@@ -79,7 +81,7 @@ def _check_part(response: Response, download: PartialDownload, size: int) -> Non
 
 
 def _resume_etag(response: Response) -> str:
-    """The strong ETag of an answer that can be continued later; empty for any other."""
+    """Return the strong ETag of an answer that can be continued later; empty for any other."""
     headers = response.headers
     has_ranges = headers.get("accept-ranges", "").strip().lower() == "bytes"
     is_encoded = headers.get("content-encoding", "identity").strip().lower() != "identity"
@@ -92,5 +94,6 @@ def _with_subject(request: Request, error: BadResponseError) -> BadResponseError
         return error
     return BadResponseError(
         f"asked for {request.subject}, got {error.message}",
+        id=error.id,
         hint="nothing was changed; the next run asks again",
     )

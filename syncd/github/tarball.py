@@ -1,9 +1,11 @@
-"""The tarball of a commit as a quick way to many blobs: a hint, never the truth.
+"""Reads blobs from the tarball of a commit, which is a fast way to many blobs and proves nothing.
 
-Every member is checked against its blob id by the cache it goes into; what is missing, altered by export rules or cut is fetched
-singly by the caller. Nothing is ever written by a name that an archive gives. The headers are read here and not by tarfile, which
-reads extended headers of any declared size into memory: here everything but a member's own stream is bounded.
-Source: POSIX pax, "pax Interchange Format" and "ustar Interchange Format"; git archive writes both, with one top folder.
+Every member is checked against its blob id by the cache it goes into. What is missing, altered by
+export rules or cut is fetched singly by the caller. No name from an archive is ever used to write.
+The headers are read here and not by tarfile, which reads extended headers of any declared size into
+memory: here everything but a member's own stream is limited.
+Source: POSIX pax, "pax Interchange Format" and "ustar Interchange Format"; git archive writes both,
+with one top folder.
 """
 
 from __future__ import annotations
@@ -22,18 +24,20 @@ from syncd.ports import BlobWriter
 
 BLOCK_BYTES = 512
 CHUNK_BYTES = 256 << 10
-DEADLINE_CHECK_INTERVAL = 256  # headers between two looks at the deadline: one piece of a compressed archive may hold a million
-FILE_TYPES, LINK_TYPE, PAX, PAX_GLOBAL, LONG_NAME, LONG_LINK = b"0\0", b"2", b"x", b"g", b"L", b"K"
+# Headers between two checks of the deadline: one piece of a compressed archive may hold a million.
+DEADLINE_CHECK_INTERVAL = 256
+FILE_TYPES, LINK_TYPE = b"0\0", b"2"
+PAX, PAX_GLOBAL, LONG_NAME, LONG_LINK = b"x", b"g", b"L", b"K"
 EXTENSION_TYPES = (PAX, PAX_GLOBAL, LONG_NAME, LONG_LINK)
-USED_RECORDS = (
-    b"path",
-    b"linkpath",
-    b"size",
-)  # the parse_pax_records of a pax header that say something here
+USED_RECORDS = (b"path", b"linkpath", b"size")  # the records of a pax header that matter here
+MAX_PATH_FIELD_BYTES = 2 * PATH_BYTES  # of a path as the archive writes it, with its top folder
 
 
 class TarMember(Struct, frozen=True):
-    """One member's header: `path` without the top folder, `link` the target's bytes of a symbolic link."""
+    """One member's header.
+
+    `path` is without the top folder; `link` is the target of a symbolic link, in bytes.
+    """
 
     path: str
     type: bytes
@@ -42,9 +46,10 @@ class TarMember(Struct, frozen=True):
 
 
 class TarExtractor:
-    """Takes `wanted` (path -> entry) out of one archive. `kept_bytes` counts what went into `blobs`, also when reading fails.
+    """Extracts `wanted` (path -> entry) from one archive into `blobs`.
 
-    `check` is called again and again, and raises when the run's time is over.
+    `kept_bytes` counts what went into `blobs`, also when reading fails. `check` is called regularly
+    and raises when the run's time is over.
     """
 
     def __init__(
@@ -54,18 +59,15 @@ class TarExtractor:
         max_bytes: int,
         check: Callable[[], None] = lambda: None,
     ) -> None:
-        self._wanted, self._blobs, self._max_bytes, self._check = (
-            dict(wanted),
-            blobs,
-            max_bytes,
-            check,
-        )
+        self._wanted, self._blobs = dict(wanted), blobs
+        self._max_bytes, self._check = max_bytes, check
         self.kept_bytes = 0
 
     def read(self, chunks: Iterable[bytes]) -> int:
-        """Every wanted member that the archive has, whole and unaltered, is in `blobs`; the bytes kept. Ends at the last wanted one.
+        """Extract every wanted member that the archive has unaltered; return the bytes kept.
 
-        Raises BadResponseError when the archive is broken or unpacks to more than it may; what was verified before stays.
+        Reading ends at the last wanted member. Raises BadResponseError when the archive is broken
+        or unpacks to more than it may; what was verified before stays.
         """
         stream = TarStream(gunzip(chunks), self._max_bytes)
         for count, member in enumerate(read_members(stream)):
@@ -85,21 +87,21 @@ class TarExtractor:
             return
         if member.type not in FILE_TYPES:
             return
-        with suppress(
-            BadResponseError
-        ):  # altered by export-subst: fetched singly, and judged then. A broken archive shows at the next header
+        # A file altered by export-subst is fetched singly, and judged then. A broken archive is
+        # detected at the next header.
+        with suppress(BadResponseError):
             self.kept_bytes += self._blobs.add(entry.id, stream.content(), member.size)
 
 
 class TarStream:
-    """A tar stream read forward, with at most one chunk in memory and the rest of the present member known."""
+    """A tar stream that is read forward, with at most one chunk in memory."""
 
     def __init__(self, chunks: Iterator[bytes], max_bytes: int) -> None:
         self._chunks, self._buffer, self._bytes_left = chunks, memoryview(b""), max_bytes
         self._content, self._padding = 0, 0
 
     def next_header(self) -> bytes:
-        """The next block after the present member, whose unread rest is passed over; empty at a clean end."""
+        """Skip the rest of the current member and return the next block; empty at a clean end."""
         for _ in self.content():
             pass
         self._skip(self._padding)
@@ -110,11 +112,14 @@ class TarStream:
         return block
 
     def begin_content(self, size: int) -> None:
-        """The blocks that follow are a member's content of `size` bytes."""
+        """Take the blocks that follow as a member's content of `size` bytes."""
         self._content, self._padding = size, -size % BLOCK_BYTES
 
     def content(self) -> Iterator[bytes]:
-        """The present member's unread content. Raises BadResponseError when the stream ends before it."""
+        """Yield the current member's unread content.
+
+        Raises BadResponseError when the stream ends before the content does.
+        """
         while self._content:
             piece = self._piece(self._content)
             if not piece:
@@ -123,7 +128,10 @@ class TarStream:
             yield piece
 
     def read_content(self, max_bytes: int) -> bytes:
-        """The present member's content at once, for headers. Raises BadResponseError when it is longer than `max_bytes`."""
+        """Return the current member's content at once, for extended headers.
+
+        Raises BadResponseError when it is longer than `max_bytes`.
+        """
         if self._content > max_bytes:
             raise BadResponseError(f"the archive has an extended header of {self._content} bytes")
         return b"".join(self.content())
@@ -145,16 +153,17 @@ class TarStream:
                 return b""
             self._bytes_left -= len(chunk)
             if self._bytes_left < 0:
-                raise BadResponseError(
-                    "the archive unpacks to more than is worth it, or than is sane"
-                )
+                raise BadResponseError("the archive unpacks to more than is worth it, or is sane")
             self._buffer = memoryview(chunk)
         piece, self._buffer = bytes(self._buffer[:max_bytes]), self._buffer[max_bytes:]
         return piece
 
 
 def read_members(stream: TarStream) -> Iterator[TarMember]:
-    """The read_members in order, extended headers applied. Their content may be left unread. Raises BadResponseError."""
+    """Yield the members in order, extended headers applied; their content may be left unread.
+
+    Raises BadResponseError.
+    """
     extended: dict[str, bytes] = {}
     headers = 0
     while block := stream.next_header():
@@ -192,7 +201,7 @@ def _member(
     if "size" in extended:
         size = _decimal(extended["size"])
     stream.begin_content(size if kind in FILE_TYPES else 0)
-    if len(path) > 2 * PATH_BYTES:
+    if len(path) > MAX_PATH_FIELD_BYTES:
         raise BadResponseError(f"the archive has a name of {len(path)} bytes")
     _, _, below = path.partition(b"/")  # the top folder is named after repository and commit
     return TarMember(
@@ -204,22 +213,19 @@ def _member(
 
 
 def parse_pax_records(body: bytes) -> dict[str, bytes]:
-    """The parse_pax_records of a pax header that mean something here, `LENGTH KEY=VALUE\\n` each, as key -> value. Raises BadResponseError."""
+    """Return key -> value of the used records of a pax header, `LENGTH KEY=VALUE\\n` each.
+
+    No other record is copied: a header of many small ones costs its length, not its square. Raises
+    BadResponseError.
+    """
     found: dict[str, bytes] = {}
     start = 0
-    while (
-        start < len(body)
-    ):  # no record is copied but those that are kept: a header of many small ones costs its length, not its square
+    while start < len(body):
         space = body.find(b" ", start, start + 16)
         length = _decimal(body[start:space]) if space > start else 0
         end, equals = start + length, body.find(b"=", space + 1, start + length)
-        if (
-            space < 0
-            or equals < 0
-            or end > len(body)
-            or body[end - 1 : end] != b"\n"
-            or equals >= end
-        ):
+        is_complete = space >= 0 and equals >= 0 and equals < end <= len(body)
+        if not is_complete or body[end - 1 : end] != b"\n":
             raise BadResponseError("the archive has an extended header that makes no sense")
         key = body[space + 1 : equals] if equals - space < 16 else b""
         if key in USED_RECORDS:
@@ -239,7 +245,7 @@ def _text(raw: bytes) -> bytes:
 
 
 def _number(raw: bytes) -> int:
-    """An octal field. (Base-256 is for sizes past 8 GiB, which nobody here wants.)"""
+    """Parse an octal field. (Base-256 is for sizes past 8 GiB, which are past every limit here.)"""
     digits = raw.strip(b" \0")
     if not digits:
         return 0
@@ -255,7 +261,10 @@ def _decimal(raw: bytes) -> int:
 
 
 def gunzip(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """The content of a gzip stream, piece by piece: a bomb is never whole in memory. Raises BadResponseError."""
+    """Yield the content of a gzip stream piece by piece, so that a bomb is never whole in memory.
+
+    Raises BadResponseError.
+    """
     inflater = zlib.decompressobj(wbits=31)
     for chunk in chunks:
         while chunk and not inflater.eof:

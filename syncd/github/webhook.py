@@ -1,8 +1,10 @@
-"""PURE: what GitHub's webhook sends: whether our secret signed it, what it says, and which jobs follow what it speaks of.
+"""Webhook deliveries: the check of their signature, their content, and which jobs they start.
 
-Promises: nothing of a body is read before its signature is proven over its raw bytes; whatever the bytes are, the answer is a value or a
-refusal with a name. A delivery is believed so far only: that it is worth asking GitHub now. What it says of commits and files is not.
-Source: GitHub docs, "Validating webhook deliveries", "Best practices for using webhooks", "Webhook events and payloads", `push`.
+No part of a body is parsed before its signature is verified over its raw bytes. Whatever the bytes
+are, the result is a value or a named rejection. A delivery is only a reason to ask GitHub now; what
+it says of commits and files is not used. Pure: no I/O.
+Source: GitHub docs, "Validating webhook deliveries", "Best practices for using webhooks", "Webhook
+events and payloads", `push`.
 """
 
 from __future__ import annotations
@@ -46,11 +48,12 @@ USED_KEYS = frozenset(
 
 
 class Rejection(Enum):
-    """Why a delivery is refused: the HTTP status, and what to do in words that may be shown to whoever sent it."""
+    """Why a delivery is rejected: the HTTP status, and a text that may be shown to its sender."""
 
     UNSIGNED = (
         401,
-        "it carries no X-Hub-Signature-256: give the webhook in GitHub's settings the secret that web.webhook.secret names",
+        "it carries no X-Hub-Signature-256: give the webhook in GitHub's settings "
+        "the secret that web.webhook.secret names",
     )
     WRONG_SIGNATURE = (
         401,
@@ -58,22 +61,25 @@ class Rejection(Enum):
     )
     NO_EVENT = (
         400,
-        "it carries no X-GitHub-Event, so GitHub did not send it as it stands; does a proxy drop headers?",
+        "it carries no X-GitHub-Event, so it did not come from GitHub unchanged; "
+        "does a proxy drop headers?",
     )
     WRONG_TYPE = (
         415,
         "its content type is neither application/json nor application/x-www-form-urlencoded",
     )
-    MALFORMED = 400, "it is signed, and no push event that can be read"
+    MALFORMED = 400, "it is signed, but is no push event that can be read"
 
     def __init__(self, status: int, text: str) -> None:
         self.status, self.text = status, text
 
 
 class Push(Struct, frozen=True):
-    """A ref of a repository is another one now. `ref` is full (refs/heads/main), `host` as people know it, `commit` what the ref named then.
+    """A ref of a repository names another commit now.
 
-    `number` is GitHub's own of the repository, which outlives a new name. None for what was not told.
+    `ref` is full (refs/heads/main), `host` is the host of the web pages, and `commit` is what the
+    ref named when the event was sent. `number` is GitHub's own of the repository, which outlives a
+    new name. None means that the delivery does not say.
     """
 
     repo: str
@@ -86,34 +92,36 @@ class Push(Struct, frozen=True):
 
 
 class OtherEvent(Struct, frozen=True):
-    """An event that starts nothing: a ping, or one that nobody here waits for."""
+    """An event that starts no job: a ping, or any other event than a push."""
 
     event: str
 
 
-# --- reading ----------------------------------------------------------------------------------------------------------
+# --- parsing --------------------------------------------------------------------------------------
 
 
 def check_signature(chunks: Iterable[bytes], given: str | None, secret: Secret) -> Rejection | None:
-    """None where `given` (X-Hub-Signature-256) is the secret's signature of these bytes. The comparison takes as long for a wrong one, however wrong."""
+    """Return None where `given` (X-Hub-Signature-256) is the secret's signature of these bytes.
+
+    The comparison takes the same time for every wrong signature.
+    """
     if given is None or SIGNATURE.fullmatch(given) is None:
         return Rejection.UNSIGNED if given is None else Rejection.WRONG_SIGNATURE
     mac = hmac.new(secret.reveal().encode("utf-8", "surrogateescape"), digestmod=hashlib.sha256)
     for chunk in chunks:
         mac.update(chunk)
-    return (
-        None
-        if hmac.compare_digest(f"sha256={mac.hexdigest()}", given)
-        else Rejection.WRONG_SIGNATURE
-    )
+    is_valid = hmac.compare_digest(f"sha256={mac.hexdigest()}", given)
+    return None if is_valid else Rejection.WRONG_SIGNATURE
 
 
 def parse_delivery(
     event: str | None, content_type: str | None, body: bytes
 ) -> Push | OtherEvent | Rejection:
-    """What a delivery says whose signature is proven. `event` is X-GitHub-Event; the body of another event than push is not looked at.
+    """Return what a delivery says whose signature is verified. `event` is X-GitHub-Event.
 
-    Source: the body is JSON_TYPE, or a form whose field `payload` is (what a webhook made through the API sends unless told otherwise).
+    The body of another event than push is not parsed.
+    Source: the body is JSON, or a form whose field `payload` is JSON, which a webhook made through
+    the API sends by default.
     """
     if event is None or EVENT.fullmatch(event) is None:
         return Rejection.NO_EVENT
@@ -123,15 +131,10 @@ def parse_delivery(
     if kind not in (FORM_TYPE, JSON_TYPE):
         return Rejection.WRONG_TYPE
     try:
-        payload = load_json(
-            _field(body.decode()).encode() if kind == FORM_TYPE else body,
-            "delivery",
-            pairs=_used_keys,
-        )
-        return _push(payload)
-    except (
-        ValueError
-    ):  # not UTF-8, not JSON_TYPE, a number of many digits, a field too many; brackets without end
+        text = _field(body.decode()).encode() if kind == FORM_TYPE else body
+        return _push(load_json(text, "delivery", pairs=_used_keys))
+    except ValueError:
+        # not UTF-8, not JSON, a number of many digits, a field too many; unclosed brackets
         return Rejection.MALFORMED
 
 
@@ -140,46 +143,45 @@ def _field(form: str) -> str:
 
 
 def _used_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """One object without what nobody asks about: a push of two thousand commits lists millions of names."""
+    """Return one object with the used keys only.
+
+    A push of two thousand commits lists millions of names.
+    """
     return {key: value for key, value in pairs if key in USED_KEYS}
 
 
 def _push(payload: Any) -> Push:
-    """Raises ValueError for what is no push event."""
+    """Return the push that the payload describes. Raises ValueError for what is no push event."""
     repository = payload.get("repository") if isinstance(payload, dict) else None
-    ref, repo = (
-        (payload.get("ref"), repository.get("full_name"))
-        if isinstance(repository, dict)
-        else (None, None)
-    )
-    if (
-        not _is_ref(ref)
-        or not isinstance(repo, str)
-        or REPO.fullmatch(repo) is None
-        or not isinstance(repository, dict)
-    ):
+    if not isinstance(repository, dict):
         raise ValueError("no push event")
-    branch, number, after = (
-        repository.get("default_branch"),
-        repository.get("id"),
-        payload.get("after"),
-    )
-    deleted = payload.get("deleted") is True or (
-        isinstance(after, str) and bool(after) and not after.strip("0")
-    )
+    ref, repo = payload.get("ref"), repository.get("full_name")
+    if not _is_ref(ref) or not isinstance(repo, str) or REPO.fullmatch(repo) is None:
+        raise ValueError("no push event")
+    branch, number = repository.get("default_branch"), repository.get("id")
+    is_deleted = _is_deleted(payload)
     return Push(
         repo,
         str(ref),
-        None if deleted else _commit(payload),
-        deleted,
-        branch if _is_ref(f"refs/heads/{branch}") and isinstance(branch, str) else None,
+        None if is_deleted else _commit(payload),
+        is_deleted,
+        branch if isinstance(branch, str) and _is_ref(f"refs/heads/{branch}") else None,
         _host(repository.get("html_url")),
         number if isinstance(number, int) and not isinstance(number, bool) else None,
     )
 
 
+def _is_deleted(payload: Mapping[str, Any]) -> bool:
+    after = payload.get("after")
+    is_null_id = isinstance(after, str) and bool(after) and not after.strip("0")
+    return payload.get("deleted") is True or is_null_id
+
+
 def _is_ref(ref: object) -> bool:
-    """Source: git check-ref-format: no control characters; ours: a bound, and nothing that UTF-8 can't say."""
+    """Return whether this is the full name of a ref.
+
+    It has no control characters (git check-ref-format), a limited length, and is valid UTF-8.
+    """
     if not isinstance(ref, str) or not ref.startswith("refs/") or len(ref) > MAX_REF_LENGTH:
         return False
     return not any(
@@ -188,35 +190,35 @@ def _is_ref(ref: object) -> bool:
 
 
 def _commit(payload: Mapping[str, Any]) -> str | None:
-    """The commit that the ref names: of an annotated tag not `after`, which is the tag's own id."""
+    """Return the commit that the ref names; `after` is the tag's own id for an annotated tag."""
     head = payload.get("head_commit")
     found = [head.get("id") if isinstance(head, dict) else None, payload.get("after")]
     return next((one for one in found if isinstance(one, str) and is_object_id(one)), None)
 
 
 def _host(address: object) -> str | None:
+    if not isinstance(address, str):
+        return None
     try:
-        return (
-            urlsplit(address).netloc.rpartition("@")[2].lower() or None
-            if isinstance(address, str)
-            else None
-        )
+        return urlsplit(address).netloc.rpartition("@")[2].lower() or None
     except ValueError:
         return None
 
 
-# --- who follows ------------------------------------------------------------------------------------------------------
+# --- which jobs a push starts ---------------------------------------------------------------------
 
 
 def jobs_for_push(
     push: Push, jobs: Iterable[Job], apis: Mapping[str, str], numbers: Mapping[tuple[str, str], int]
 ) -> list[str]:
-    """The jobs that a push is to start, in the given order. `apis`: identity -> its API's address.
+    """Return the names of the jobs that a push starts, in the given order.
 
-    `numbers`: (identity, repository in small letters) -> GitHub's number, of those that were found under another name than the job's.
-    A deletion starts nothing: what stands in the way of a tag made anew is not worth an alarm, and a ref that stays away is found at the next turn.
-    A host that is no identity's own counts as everybody's: a server may have one name for its API and another for its pages. What that can cost is
-    a question to GitHub which finds nothing new.
+    `apis` is identity -> its API's address. `numbers` is (identity, repository in lower case) ->
+    GitHub's number, of those that were found under another name than the job's.
+    A deletion starts no job: a tag that is deleted and created again is not worth an alarm, and a
+    ref that stays deleted is found by the next scheduled run.
+    A host that is no identity's own matches every identity: a server may have one name for its API
+    and another for its pages. That costs at most a request to GitHub that finds nothing new.
     """
     if push.deleted:
         return []
@@ -233,7 +235,7 @@ def jobs_for_push(
 
 
 def can_start_on_push(job: Job) -> bool:
-    """Can a push start it at all? A commit id names the same for ever."""
+    """Return whether a push can start the job. A commit id always names the same commit."""
     return job.on_push and not (job.ref is not None and is_object_id(job.ref))
 
 

@@ -139,7 +139,10 @@ def _content_length(answer: Answer) -> int | None:
 
 @contextmanager
 def serve(github: GitHub, latency_seconds: float = 0.0) -> Iterator[ServerUrls]:
-    """Answer on two loopback ports while the block runs; no thread and no socket is left after it."""
+    """Answer on two loopback ports while the block runs.
+
+    No thread and no socket is left after it.
+    """
     servers = [_Server(github, latency_seconds) for _ in range(2)]
     threads = [
         threading.Thread(

@@ -32,7 +32,7 @@ from syncd.errors import (
 from syncd.git_objects import EXECUTABLE, FILE, LINK, SUBMODULE, TREE, blob_id
 from syncd.github.client import GitHubSource
 from syncd.github.error_responses import TooLargeError
-from syncd.github.fetch import MAX_BLOB_BYTES
+from syncd.github.file_content import MAX_BLOB_BYTES
 from syncd.github.protocol import Transport
 from syncd.github.request_cache import SingleFlight
 from syncd.models import PathRule, TreeEntry

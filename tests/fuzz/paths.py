@@ -14,12 +14,16 @@ from itertools import combinations
 from tests.fuzz.harness import fuzz, instrumented
 
 with instrumented(
-    "syncd.engine.desired", "syncd.patterns", "syncd.mirror.paths", "syncd.github.trees", "pathspec"
+    "syncd.engine.desired",
+    "syncd.patterns",
+    "syncd.mirror.paths",
+    "syncd.github.tree_names",
+    "pathspec",
 ):
     from syncd.config.value_types import patterns
     from syncd.engine.desired import check_link, desired
     from syncd.errors import SyncdError, UnsafePathError
-    from syncd.github import trees
+    from syncd.github import tree_names
     from syncd.github.protocol import quoted
     from syncd.mirror.paths import names_below
     from syncd.patterns import path_filter
@@ -60,7 +64,7 @@ def _names(path: str) -> None:
             or any(len(os.fsencode(name)) > 255 for name in names)
         ):
             raise AssertionError(f"not a name below the mirror: {path!r}")
-    if trees.unsafe_path_reason(path) is None and (
+    if tree_names.unsafe_path_reason(path) is None and (
         posixpath.normpath(path) != path
         or path.startswith(("/", "../"))
         or ".git" in path.casefold().split("/")
@@ -112,7 +116,7 @@ def _listing(names: list[str], pattern: str) -> None:
     entries = {
         f"nginx/{name}": TreeEntry(modes[number % 3], f"{number:040d}", 1)
         for number, name in enumerate(names)
-        if trees.unsafe_path_reason(name) is None
+        if tree_names.unsafe_path_reason(name) is None
     }
     try:
         rule = PathRule(

@@ -25,11 +25,12 @@ from syncd.git_objects import FILE, blob_id
 from syncd.github import bounds
 from syncd.github.bounds import BOUNDS, BeyondBoundError, Bound, check_json, load_json
 from syncd.github.error_responses import failure, parse_error
-from syncd.github.fetch import content_of
+from syncd.github.file_content import content_of
 from syncd.github.path_suggestions import folders_of
 from syncd.github.protocol import ERROR_BYTES, BufferedResponse, Request, get
 from syncd.github.tarball import TarExtractor
-from syncd.github.trees import parse_contents, parse_tree, verify_recursive
+from syncd.github.tree_json import parse_contents, parse_tree
+from syncd.github.trees import verify_recursive
 from syncd.models import TreeEntry
 from syncd.text import closest
 from tests.contract.doors import MemoryBlobs

@@ -23,6 +23,7 @@ from syncd.github.auth.device_flow import OAuthClient, get_authenticated_user
 from syncd.github.concurrency import ThreadPool
 from syncd.github.lfs import LfsFetcher
 from syncd.github.protocol import BufferedResponse, Request, Response, get, read
+from syncd.github.scope import RepositoryScope
 from syncd.github.transport import Network
 from syncd.github.urls import may_send_credential, web_of
 from syncd.identities import SecretRef, TokenIdentity
@@ -81,8 +82,9 @@ def questions(api: str, line: Any) -> Iterator[Callable[[], object]]:
     head = get(api, "/repos/acme/infra/commits/HEAD", "head", "main", "acme/infra")
     yield lambda: read(line.transport.send(head, limit))
     yield lambda: LfsFetcher(
-        line.transport, api, "acme/infra", NoBlobs(), limit, ThreadPool(1)
-    ).fetch([POINTER])  # type: ignore[arg-type]
+        RepositoryScope(line.transport, api, "acme/infra", limit, ThreadPool(1)),
+        NoBlobs(),  # type: ignore[arg-type]
+    ).fetch([POINTER])
     yield lambda: OAuthClient(line.plain, web_of(api), "Iv1.abc", "me").refresh(
         Secret(REFRESH), limit
     )
@@ -197,14 +199,14 @@ def test_lfs_asks_no_host_that_the_configuration_does_not_name(
     servers.stand_in = StandIn(lambda request: BufferedResponse(404, {}, request.url, b"{}"))
     api = "https://api.corp.test"
     with pytest.raises(SyncdError):
-        LfsFetcher(
+        scope = RepositoryScope(
             line_of(api, tmp_path).transport,
             api,
             "acme/infra",
-            NoBlobs(),
             Deadline(SystemClock(), 5),
             ThreadPool(1),
-        ).fetch([POINTER])  # type: ignore[arg-type]
+        )
+        LfsFetcher(scope, NoBlobs()).fetch([POINTER])  # type: ignore[arg-type]
     assert [origin for origin, _ in servers.stand_in.shown] == ["https://api.corp.test"]
 
 

@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 from syncd.errors import BadResponseError
 from syncd.git_objects import blob_id
 from syncd.github.error_responses import TooLargeError
-from syncd.github.fetch import (
-    ARCHIVE_THRESHOLD,
+from syncd.github.fetch import ARCHIVE_THRESHOLD, choose_transport
+from syncd.github.file_content import (
     MAX_BLOB_BYTES,
-    choose_transport,
     content_of,
     is_json_answer,
     max_response_bytes,

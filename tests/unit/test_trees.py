@@ -16,17 +16,17 @@ from hypothesis import strategies as st
 
 from syncd.errors import BadResponseError, LimitError, SyncdError, UnsafePathError
 from syncd.git_objects import LINK, SUBMODULE, TREE, is_object_id
-from syncd.github import trees
-from syncd.github.trees import (
-    ContentsAnswer,
-    folder_from_contents,
+from syncd.github import tree_json
+from syncd.github.tree_json import ContentsAnswer, parse_contents, parse_tree
+from syncd.github.tree_names import (
     has_ancestor_in,
     name_bytes,
-    parse_contents,
-    parse_tree,
-    shallow_key,
     unsafe_name_reason,
     unsafe_path_reason,
+)
+from syncd.github.trees import (
+    folder_from_contents,
+    shallow_key,
     verify_folder,
     verify_recursive,
 )
@@ -513,9 +513,9 @@ def test_an_answer_is_judged_the_same_at_once_and_value_by_value(
     bodies = [*mutated(ANSWERS, ODDITIES), *odd_answers(ODDITIES), *hidden]
     at_once = [judged(body) for body in bodies]
     assert all(
-        trees._read_plain(body, 100) is not None for body in ANSWERS
+        tree_json._parse_plain(body, 100) is not None for body in ANSWERS
     )  # as GitHub writes them
-    monkeypatch.setattr(trees, "_read_plain", lambda body, max_entries: None)
+    monkeypatch.setattr(tree_json, "_parse_plain", lambda body, max_entries: None)
     for body, found in zip(bodies, at_once, strict=True):
         assert found == judged(body), body
     assert {one[0] for one in at_once} == {"is", BadResponseError, LimitError}
@@ -527,11 +527,11 @@ def test_rows_that_spell_their_keys_otherwise_are_neither_hidden_nor_read_before
     row = '{"path":"a%d","m\\u006fde":"100644","type":"blob","sha":"' + "1" * 40 + '"}'
     hidden = '{"sha":"' + "2" * 40 + '","tree":[' + row % 1 + '],"tree":[],"truncated":false}'
     with monkeypatch.context() as patch:
-        patch.setattr(trees, "_read_plain", lambda *_: None)
+        patch.setattr(tree_json, "_parse_plain", lambda *_: None)
         slowly = _outcome(hidden)
     assert _outcome(hidden) == slowly
 
-    monkeypatch.setattr(trees, "_PLAIN", None)  # whoever decodes it fails
+    monkeypatch.setattr(tree_json, "_PLAIN", None)  # whoever decodes it fails
     many = (
         '{"sha":"'
         + "2" * 40
