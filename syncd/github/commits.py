@@ -18,7 +18,7 @@ def verification(scope: RepositoryScope, commit: str) -> tuple[bool, str]:
     Source: REST docs, "Get a commit object".
     """
     subject = f"the signature of {commit[:7]} of {scope.repo}"
-    request = scope.get(f"/git/commits/{commit}", "commit", subject)
+    request = scope.get_request(f"/git/commits/{commit}", "commit", subject)
     body = ask(scope.transport, request, scope.deadline).body
     found = parse_json(body, request.subject, "commit")
     is_same = isinstance(found, dict) and found.get("sha") == commit
@@ -41,7 +41,7 @@ def is_descendant(scope: RepositoryScope, before: str, commit: str) -> bool:
     # the files are on the first page only
     path = f"/compare/{before}...{commit}?per_page=1&page=2"
     subject = f"how {commit[:7]} of {scope.repo} follows {before[:7]}"
-    request = scope.get(path, "compare", subject)
+    request = scope.get_request(path, "compare", subject)
     try:
         body = ask(scope.transport, request, scope.deadline).body
     except NotFoundError:

@@ -140,7 +140,7 @@ class BlobFetcher:
         0 for a new one. It is git's own storage, history included: a hint, like every size that no
         tree id verifies.
         """
-        request = self._scope.get("", "repo", f"the size of {self._scope.repo}")
+        request = self._scope.get_request("", "repo", f"the size of {self._scope.repo}")
         try:
             body = ask(self._scope.transport, request, self._deadline).body
             found = parse_json(body, request.subject, "repo")
@@ -175,7 +175,7 @@ class BlobFetcher:
 
     def _archive_request(self, max_bytes: int) -> Request:
         subject = f"the archive of {self._label}"
-        request = self._scope.get(f"/tarball/{self._commit}", "tarball", subject)
+        request = self._scope.get_request(f"/tarball/{self._commit}", "tarball", subject)
         # it is compressed already; a second layer would only hide how much it is
         headers = {**request.headers, "Accept-Encoding": "identity"}
         return replace(request, headers=headers, cap_bytes=max_bytes, allow_other_host=True)
@@ -207,12 +207,12 @@ class BlobFetcher:
 
     def _contents_request(self, want: BlobRequest) -> Request:
         path = f"/contents/{quoted(want.path)}?ref={self._commit}"
-        request = self._scope.get(path, "contents", self._subject(want), RAW)
+        request = self._scope.get_request(path, "contents", self._subject(want), RAW)
         return replace(request, cap_bytes=max_response_bytes(want.entry.size), kind="file")
 
     def _blob_request(self, want: BlobRequest) -> Request:
         path = f"/git/blobs/{want.entry.id}"
-        request = self._scope.get(path, "blob", self._subject(want), RAW)
+        request = self._scope.get_request(path, "blob", self._subject(want), RAW)
         return replace(request, cap_bytes=max_response_bytes(want.entry.size, trusted=False))
 
     def _subject(self, want: BlobRequest) -> str:

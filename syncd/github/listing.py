@@ -214,7 +214,7 @@ class TreeLister:
     def _fetch_contents(self, folder: str) -> ContentsAnswer:
         what = f"{folder_label(folder)} of {self._label}"
         path = f"/contents/{quoted(folder)}?ref={self._commit}"
-        request = self._scope.get(path, "contents", what, OBJECT)
+        request = self._scope.get_request(path, "contents", what, OBJECT)
         deadline = self._scope.deadline
         answer = self._caches.shared.get_or_fetch(
             ("contents", *self._key(folder)),

@@ -1,6 +1,7 @@
 """Answers that several runs share, and the paths that a commit does not have.
 
-Equal requests are sent once. Runs share them while they use one object: one command, or one round of the daemon.
+Equal requests are sent once. Runs share their answers while they use one object: one command, or
+one round of the daemon.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ class RepositoryScope(Struct, frozen=True):
     deadline: Deadline
     pool: ThreadPool
 
-    def get(self, path: str, route: str, subject: str, accept: str = JSON) -> Request:
+    def get_request(self, path: str, route: str, subject: str, accept: str = JSON) -> Request:
         """Return a GET request for a path below the repository, such as `/git/trees/ID`."""
         return get(self.api, repo_path(self.repo) + path, route, subject, self.repo, accept)
 

@@ -209,7 +209,7 @@ class TreeReader:
 
     def _request_tree(self, tree: str, what: str, recursive: bool) -> TreeAnswer:
         path = f"/git/trees/{tree}" + ("?recursive=1" if recursive else "")
-        request = self._scope.get(path, "tree", what)
+        request = self._scope.get_request(path, "tree", what)
         take = self._limited_reader(what)
         try:
             answer = ask(self._scope.transport, request, self._scope.deadline, take)

@@ -71,7 +71,16 @@ def words(node: ast.AST) -> set[str]:
     }
 
 
-ROUTE_AT = {"get": 2, "post": 2, "delete": 2, "Request": 2, "_pages": 2, "_get": 1}
+ROUTE_AT = {
+    "get": 2,
+    "post": 2,
+    "delete": 2,
+    "Request": 2,
+    "get_request": 1,
+    "mapping": 1,
+    "pages": 1,
+    "repositories": 1,
+}
 
 
 def test_every_request_names_a_row_of_the_table() -> None:
@@ -116,17 +125,18 @@ def test_a_route_without_a_row_can_not_be_sent() -> None:
 # What reads an answer's body, or a text that a server or another program wrote: file -> the readers in it, each with its bound.
 READERS = {
     "bounds.py": {"json.loads": "load_json, after check_json"},
-    "fetch.py": {
+    "fetch.py": {".chunks(": "max_body_bytes of the request"},
+    "file_content.py": {
         ".chunks(": "max_body_bytes of the request; a JSON answer is decoded as it arrives"
     },
-    "listing.py": {".chunks(": "max_body_bytes, and the entries are counted"},
     "protocol.py": {".chunks(": "max_body_bytes; of an error ERROR_BYTES"},
     "resumable.py": {".chunks(": "the pointer's size"},
     "sessions.py": {"answer.read(": "MAX_ANSWER_BYTES"},
-    "trees.py": {
+    "tree_json.py": {
         "msgspec.json": "the Decoder below",
         "Decoder(": "a struct without further fields; braces are counted first",
     },
+    "tree_reader.py": {".chunks(": "max_body_bytes, and the entries are counted"},
     "exchange.py": {"raw.read1(": "max_body_bytes, and the wire's bytes"},
 }
 READING = re.compile(
