@@ -30,7 +30,9 @@ class Turn(Protocol):
     """The schedule of one job."""
 
     @property
-    def jitter_seconds(self) -> float: ...
+    def jitter_seconds(self) -> float:
+        """Return the largest random delay of a run."""
+        ...
 
     def next_after(self, moment: datetime) -> datetime | None:
         """Return the first time strictly after `moment` (aware UTC), without jitter; None for

@@ -1,0 +1,1 @@
+"""Web listener: status page, JSON, metrics, health checks and the push webhook."""

@@ -33,7 +33,9 @@ class StatusSource(Protocol):
     """Source of everything that the pages show. Safe to use from many threads."""
 
     @property
-    def push_trigger(self) -> PushReceiver: ...
+    def push_trigger(self) -> PushReceiver:
+        """Return the receiver of webhook deliveries."""
+        ...
 
     def status_snapshot(self) -> StatusSnapshot:
         """Return the status of every job now. Raises StoreError."""
