@@ -88,7 +88,7 @@ def _check_online(settings: Settings, config: Config) -> int:
                 pair = app.oauth_token_file(identity).load()
                 emit(
                     settings,
-                    f"✓ {identity.name}  {pair.login if pair is not None else 'somebody'} is"
+                    f"✓ {identity.name}  {pair.login if pair is not None else 'an unknown user'} is"
                     " logged in",
                 )
             except SyncdError as error:

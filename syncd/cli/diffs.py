@@ -8,7 +8,7 @@ from __future__ import annotations
 from syncd.diff import changed_lines
 from syncd.text import styled
 
-HIDDEN = "(not everybody may read it; --show-secrets shows the lines)"
+HIDDEN = "(not everyone may read it; --show-secrets shows the lines)"
 
 
 def note(text: str) -> str:

@@ -148,7 +148,7 @@ def _logins(app: AppContext) -> Iterator[Finding]:
                 yield Finding(
                     "good",
                     "login",
-                    f"{name}: logged in as {pair.login if pair is not None else 'somebody'}",
+                    f"{name}: logged in as {pair.login if pair is not None else 'an unknown user'}",
                 )
             except SyncdError as error:
                 yield Finding(

@@ -34,7 +34,7 @@ PROBLEMS = {
     "content": "it holds other bytes",
     "mode": "its mode is {found} and should be {expected}",
     "owner": "its owner is {found} and should be {expected}",
-    "kind": "a {found} stands where a {expected} belongs",
+    "kind": "it is a {found} and should be a {expected}",
     "unreadable": "it can't be read: {found}",
 }
 NEXT = {
@@ -166,7 +166,7 @@ def _directory(config: Config, store: SqliteStore, path: str, maker: str) -> lis
     )
     asked = [f"  asked: mode {want.mode:04o}{owner}"]
     if local[path] is None:
-        return [first, *asked, "  now: it is not there, or something else stands in its place"]
+        return [first, *asked, "  now: it is not there, or something else is in its place"]
     found = compare(job, {}, {path: want}, local)
     following = (
         "drift: report leaves it until another dir_mode or owner is asked"

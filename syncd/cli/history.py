@@ -39,12 +39,12 @@ MARKS = {"changed": "✓", "unchanged": "✓", "skipped": "‖", "failed": "✕"
     "--diff",
     is_flag=True,
     help=(
-        "Show the lines that changed, as far as both versions are kept (of files that everybody may"
+        "Show the lines that changed, as far as both versions are kept (of files that everyone may"
         " read)."
     ),
 )
 @click.option(
-    "--show-secrets", is_flag=True, help="With --diff: also of files that not everybody may read."
+    "--show-secrets", is_flag=True, help="With --diff: also of files that not everyone may read."
 )
 @click.option(
     "--json", "as_object", is_flag=True, help="Print one JSON object (schema syncd.history/1)."

@@ -29,7 +29,7 @@ def example() -> str:
 
 def ask(place: Path) -> str:
     """Return the configuration that the answers make. Questions go to stderr."""
-    echo(f"A first configuration for {place}. Enter takes what stands in brackets.", err=True)
+    echo(f"A first configuration for {place}. Enter takes the value in brackets.", err=True)
     kind = _answer(
         f"Sign in to GitHub as ({', '.join(KINDS)})",
         lambda text: None if text in KINDS else f"one of {', '.join(KINDS)}",

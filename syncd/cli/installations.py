@@ -35,7 +35,7 @@ def command(settings: Settings, name: str | None) -> int:
     installations, their repositories and permissions, and what is suspended; for a token or login,
     its user. Mints a token for each installation and revokes it again.
 
-    Exit: 0 all answered, 3 some did, 4 GitHub refused who we are, 5 try again later.
+    Exit: 0 all answered, 3 some did, 4 GitHub refused the credentials, 5 try again later.
     """
     config = settings.load_read_only()
     identities = chosen(config, name)
@@ -95,7 +95,7 @@ def _lines(app: AppContext, config: Config, identity: Identity) -> Iterator[str]
         yield from _installations(reach.installations, wanted)
         return
     if isinstance(identity, AnonymousIdentity):
-        yield f"{identity.name}: nobody; the public repositories of {home}"
+        yield f"{identity.name}: anonymous; the public repositories of {home}"
         return
     login, scopes = get_authenticated_user(line.transport, identity.api, deadline)
     yield f"{identity.name}: {kind_of(identity)} of {login} on {home}" + (

@@ -29,7 +29,7 @@ def command(settings: Settings, name: str) -> int:
     try:
         pairs = app.oauth_token_file(identity)
         if not pairs.file.exists():
-            emit(settings, f"nobody was logged in as {name}")
+            emit(settings, f"no login was stored for {name}")
             return 0
         with stop_on_signals(app), pairs.exclusive_lock(app.command_deadline(TIMEOUT_SECONDS)):
             pairs.delete()

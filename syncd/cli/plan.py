@@ -67,10 +67,10 @@ class PlannedJob(Struct, frozen=True):
 @click.option(
     "--diff",
     is_flag=True,
-    help="Show the lines that would change (of files that everybody may read).",
+    help="Show the lines that would change (of files that everyone may read).",
 )
 @click.option(
-    "--show-secrets", is_flag=True, help="With --diff: also of files that not everybody may read."
+    "--show-secrets", is_flag=True, help="With --diff: also of files that not everyone may read."
 )
 @click.option("--exit-code", is_flag=True, help="Exit 10 when there are changes.")
 @click.option(
@@ -192,7 +192,7 @@ def _hooks(job: Job, report: RunReport, state: JobState) -> str:
     if job.on_change is not None and (changes or state.reload_pending):
         parts.append(
             f"on_change `{shown_command(job.on_change)}`"
-            + (" (owed by an earlier run)" if state.reload_pending else "")
+            + (" (pending from an earlier run)" if state.reload_pending else "")
         )
     return f"hooks: {', then '.join(parts)}" if parts else ""
 

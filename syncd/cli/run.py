@@ -187,7 +187,9 @@ class WebService:
             self._open(config.web)
         except SyncdError as error:
             LOG.error(
-                "nobody is listening: %s%s", error.message, f" → {error.hint}" if error.hint else ""
+                "can't open the listener of web: %s%s",
+                error.message,
+                f" → {error.hint}" if error.hint else "",
             )
 
     def stop(self) -> None:

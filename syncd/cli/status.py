@@ -37,7 +37,7 @@ COLOUR = {
 EXIT_NOT_IN_SYNC = 3
 
 
-@click.command(name="status", short_help="How every job stands.")
+@click.command(name="status", short_help="The state of every job.")
 @click.argument("jobs", nargs=-1, metavar="[JOB]...")
 @click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object (schema syncd.status/1)."
@@ -119,7 +119,9 @@ def _remarks(config: Config, one: JobSnapshot) -> list[str]:
         found.append(f"{one.state.describe_pause()}; syncd resume {one.job.name}")
     if one.state.reload_pending:
         hook = config.jobs[one.job.name].on_change
-        found.append("on_change is owed" + (f": {shown_command(hook)}" if hook is not None else ""))
+        found.append(
+            "on_change is pending" + (f": {shown_command(hook)}" if hook is not None else "")
+        )
     if one.state.drift_count:
         files = (
             "1 file or folder differs"

@@ -79,7 +79,7 @@ def command(
 ) -> int:
     """Bring the named jobs, or all of them, in sync once. A failing job never stops the others.
 
-    Exit: 0 in sync, 3 some failed, 4 GitHub refused who we are, 5 try again later, 6 a limit
+    Exit: 0 in sync, 3 some failed, 4 GitHub refused the credentials, 5 try again later, 6 a limit
     stopped it, 11 another syncd is at work.
     """
     if ref is not None and not jobs:

@@ -104,7 +104,7 @@ def _mistakes(text: str) -> Iterator[str]:
     for name in dict.fromkeys(PLACEHOLDER.findall(bare)):
         if name != "staged":
             yield (
-                f"{{{name}}} stands for nothing, only {{staged}} is filled in: "
+                f"{{{name}}} means nothing, only {{staged}} is filled in: "
                 f"write {{staged}}, or '{{{name}}}' in quotes to pass it as written"
             )
     signs = list(dict.fromkeys(_signs(bare)))

@@ -230,5 +230,5 @@ def _web(config: Config, problem_at: ProblemFactory) -> Iterator[Problem]:
         yield problem_at(
             ("web", "listen"),
             f"'{web.listen}' can be reached by others, so it needs web.password (and a proxy with"
-            " TLS in front: a password in the clear is everybody's)",
+            " TLS in front: others can read a password in the clear)",
         )

@@ -303,7 +303,7 @@ class IdentityModel(Strict):
             if used
         ]
         if len(kinds) != 1:
-            found = f"has {' and '.join(kinds)}" if kinds else "says nothing of who we are"
+            found = f"has {' and '.join(kinds)}" if kinds else "names no identity"
             raise ValueError(
                 f"{found}; give exactly one of: app_id with private_key, token, login, or"
                 " anonymous: true"

@@ -308,7 +308,7 @@ def inspect_key(key: Secret) -> str | None:
     if "OPENSSH" in first:
         return "this is a key in OpenSSH's format; the App's own PEM is needed"
     if "ENCRYPTED" in text.upper()[:400]:
-        return "the key is encrypted; syncd has nobody to ask for a passphrase"
+        return "the key is encrypted; syncd can't ask for a passphrase"
     if first.startswith("MII"):
         return "its lines -----BEGIN ...----- and -----END ...----- are missing"
     if not first.startswith("-----BEGIN"):
@@ -346,7 +346,7 @@ def inspect_token(token: Secret) -> str | None:
     if text.startswith("-----BEGIN"):
         return "this is a key or a certificate; a token is needed"
     if text[:1] in ("'", '"') or text[-1:] in ("'", '"'):
-        return "stands in quotes"
+        return "is in quotes"
     if "\\" in text:
         return "holds a backslash (a line end that was written as \\n?)"
     if not all("!" <= letter <= "~" for letter in text):

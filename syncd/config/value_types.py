@@ -125,7 +125,7 @@ def secret(value: Any) -> SecretRef:
     # not echoed: it may be the secret itself that somebody wrote here
     if redact(name) != name:
         raise ValueError(
-            "this is the secret itself, and anybody who reads this file has it; replace it where it"
+            "this is the secret itself, and anyone who can read this file has it; replace it where it"
             " was made, write the new one into a file of its own and name that"
         )
     if kind == "file" and not name.startswith("/"):

@@ -233,7 +233,7 @@ def retry_at(state: JobState, trigger: Trigger, changed: bool, now: datetime) ->
 def reload_pending_error(hook: Hook, state: JobState, until: datetime) -> HookFailedError:
     """Return the error of a run whose pending reload still has to wait."""
     return HookFailedError(
-        f"on_change is owed since {state.reload_attempts} failed attempt(s): "
+        f"on_change is pending since {state.reload_attempts} failed attempt(s): "
         f"{state.last_error or shown_command(hook)}",
         id="hook/reload-waits",
         hint=f"it is tried again at {until:%Y-%m-%dT%H:%M:%SZ}; or now: syncd sync",

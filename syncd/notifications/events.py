@@ -121,7 +121,7 @@ def _sentence(event: Event, context: Context) -> str:
     report, state = context.report, context.state
     start = f"syncd on {context.host}: {report.job}"
     if event is Event.FAILED:
-        reason = "on_change is owed"
+        reason = "on_change is pending"
         if report.error is not None and report.error.message:
             reason = report.error.message.splitlines()[0]
         return f"{start} failed: {reason}"

@@ -23,7 +23,7 @@ FIRST_DESCRIPTOR = 3
 SOCKET_MODE = 0o660
 EXPOSED = (
     "others than this machine can reach it, so it needs web.password (and a proxy "
-    "with TLS in front: a password in the clear is everybody's)"
+    "with TLS in front: others can read a password in the clear)"
 )
 
 

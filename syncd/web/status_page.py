@@ -201,7 +201,7 @@ def _remarks(one: JobSnapshot, now: datetime) -> tuple[str, ...]:
         found.append(_cut(state.last_error or state.last_error_kind, LONGEST_TEXT))
     if state.reload_pending:
         found.append(
-            "on_change is owed"
+            "on_change is pending"
             + (f": {shown_command(job.on_change)}" if job.on_change is not None else "")
         )
     if state.drift_count:

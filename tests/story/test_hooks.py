@@ -662,7 +662,7 @@ def test_status_and_history_show_a_rejection_and_a_debt(hub: SyncEnv) -> None:
         on_change="false",
     )
     hub.sync()
-    assert "on_change is owed: false" in hub.call("status").out
+    assert "on_change is pending: false" in hub.call("status").out
     hub.repo.commit({"nginx/nginx.conf": "BAD\n"})
     hub.sync()
     said = hub.call("status").out

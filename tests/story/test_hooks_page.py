@@ -101,10 +101,12 @@ def test_undo_on_failure_and_the_debt(hub: SyncEnv, tools: Path) -> None:
         and (hub.dest / "etc/nginx/nginx.conf").read_text() == "one\n"
     )
     said = hub.call("status")
-    assert said.code == 3 and "on_change is owed" in said.out, "it failed for the previous set too"
+    assert said.code == 3 and "on_change is pending" in said.out, (
+        "it failed for the previous set too"
+    )
     (tools / "systemctl.fails").unlink()
     hub.sync()
-    assert "on_change is owed" not in hub.call("status").out
+    assert "on_change is pending" not in hub.call("status").out
 
 
 @pytest.mark.root

@@ -95,7 +95,7 @@ def test_a_wrong_key_and_a_host_in_trouble_have_their_exits(
     hub.jobs["nginx"]["as"] = "ops"
     hub.write()
     done = hub.call("installations")
-    assert done.code == 3 and "public: nobody; the public repositories of" in done.out
+    assert done.code == 3 and "public: anonymous; the public repositories of" in done.out
 
 
 @pytest.mark.parametrize("body", [b"[]", b"7", b'{"slug": 7}', b"<html>"], ids=repr)

@@ -494,7 +494,7 @@ def test_logging_out_leaves_nothing_on_disk_and_says_what_is_left_to_do_on_the_w
     assert done.code == 0 and f"{hub.served.url}/settings/applications" in done.out
     assert os.listdir(kept(hub).parent) == ["me.lock"]
     assert hub.sync().code == 4
-    assert hub.call("logout", "me").out.startswith("nobody was logged in")
+    assert hub.call("logout", "me").out.startswith("no login was stored for")
 
 
 def test_doctor_and_check_look_at_logins_that_no_job_uses(hub: SyncEnv) -> None:

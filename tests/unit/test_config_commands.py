@@ -135,8 +135,8 @@ def test_the_mistake_stands_at_its_value_and_a_long_command_is_pasted_whole(tmp_
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        ("cat {stagd}/x", "{stagd} stands for nothing, only {staged} is filled in"),
-        ("cat {job}/x && true", "{job} stands for nothing"),
+        ("cat {stagd}/x", "{stagd} means nothing, only {staged} is filled in"),
+        ("cat {job}/x && true", "{job} means nothing"),
         ("", "the command is empty"),
         ("  ", "the command is empty"),
         ("'' x", "the command is empty"),
@@ -159,7 +159,7 @@ def test_what_is_no_command_says_why(value: object, said: str) -> None:
 
 
 def test_every_mistake_of_one_command_is_told_at_once() -> None:
-    with pytest.raises(ValueError, match="stands for nothing") as caught:
+    with pytest.raises(ValueError, match="means nothing") as caught:
         hook("cat {stagd}/x && true")
     assert "'&&' means something" in str(caught.value)
 

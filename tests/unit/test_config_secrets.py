@@ -121,7 +121,7 @@ BAD_TOKENS = {
     "nothing": (b"", "is empty"),
     "binary": (b"\x80\xfe\x00", "is not text"),
     "UTF-16": ("ghp_canary\n".encode("utf-16"), "is UTF-16, not UTF-8 text; save it as UTF-8"),
-    "in quotes": (b'"ghp_canary"\n', "stands in quotes"),
+    "in quotes": (b'"ghp_canary"\n', "is in quotes"),
 }
 
 

@@ -137,7 +137,7 @@ def test_the_message_has_everything_that_its_page_names() -> None:
             "syncd on web01: nginx has drifted: 3 files or folders differ from what was mirrored",
         ),
         (Event.RECOVERED, JobState(), "syncd on web01: nginx is well again at ccccccc"),
-        (Event.FAILED, JobState(), "syncd on web01: nginx failed: on_change is owed"),
+        (Event.FAILED, JobState(), "syncd on web01: nginx failed: on_change is pending"),
     ],
 )
 def test_the_sentence_says_what_happened(event: Event, state: JobState, text: str) -> None:

@@ -196,8 +196,8 @@ def test_a_secret_from_the_environment_is_stripped_as_one_from_a_file(
     [
         ("   \n", "the environment's TOKEN is empty"),
         ("caf\udce9", "the environment's TOKEN is not text"),
-        ('"ghp_canary"', "stands in quotes"),
-        ("'ghp_canary'", "stands in quotes"),
+        ('"ghp_canary"', "is in quotes"),
+        ("'ghp_canary'", "is in quotes"),
         ("ghp_canary\\n", "holds a backslash"),
     ],
 )
