@@ -185,7 +185,7 @@ class Repository(Struct):
         return self.add_tree(entries)
 
     def add_tree(self, entries: Iterable[tuple[int, bytes, str]]) -> str:
-        """Add a raw tree, in git's order; hostile names and twins are kept as they are."""
+        """Add a raw tree, in git's order; hostile and duplicate names are kept as they are."""
         given = tuple(
             sorted(entries, key=lambda entry: entry[1] + (b"/" if entry[0] == TREE else b""))
         )

@@ -1,4 +1,4 @@
-"""Parts of GitHub's responses: commits, listings, JSON and headers, and the errors it answers with."""
+"""Parts of responses: commits, listings, JSON and headers, and error responses."""
 
 from __future__ import annotations
 
