@@ -1,4 +1,4 @@
-"""Signs as a GitHub App: the JSON Web Token that an App shows to ask for an installation token.
+"""The JSON Web Token with which a GitHub App asks for an installation token.
 
 Shared by the full run (github/auth/app.py) and the nothing-to-do check (fastpath/check.py). PyJWT and cryptography are loaded at
 the first signature, because a run with a living token needs neither.

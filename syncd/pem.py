@@ -1,7 +1,8 @@
-"""PURE: a private key's text as people and their tools hand it over, made into PEM as the cryptography library reads it.
+"""Turn a private key's text, as people and tools pass it, into PEM for the cryptography library.
 
-Environment variables, `docker --env-file`, secret managers and copying by hand change line ends, add quotes and blank lines, or
-encode the whole file in base64. Whether the result is a key that can sign is for config/secrets.py to say.
+Environment variables, `docker --env-file`, secret managers and copying by hand change line ends,
+add quotes and blank lines, or encode the whole file in base64. Whether the result is a key that
+can sign is checked in config/secrets.py. Pure: no I/O.
 """
 
 from __future__ import annotations
@@ -11,20 +12,23 @@ import binascii
 import re
 
 LINE_WIDTH = 64  # RFC 7468, 2
-ARMOUR = re.compile(r"(-----BEGIN [A-Z0-9 ]+-----)(.*?)(-----END [A-Z0-9 ]+-----)", re.DOTALL)
+PEM_OBJECT = re.compile(r"(-----BEGIN [A-Z0-9 ]+-----)(.*?)(-----END [A-Z0-9 ]+-----)", re.DOTALL)
 BASE64_BODY = re.compile(r"[A-Za-z0-9+/=]*")
 
 
 def normalise_key(text: str) -> str:
-    """The PEM in `text`, with real line ends and a final one; what holds no PEM comes back without the white space around it."""
+    """Return the PEM in `text`, with real line ends and a final one.
+
+    A text without PEM is returned without the white space around it.
+    """
     found = _unquoted(text)
     if "-----BEGIN" not in found:
         found = _unquoted(_decoded(found) or found)
-    return ARMOUR.sub(_wrapped, found) + "\n"
+    return PEM_OBJECT.sub(_wrapped, found) + "\n"
 
 
 def _unquoted(text: str) -> str:
-    """Without a byte order mark, surrounding quotes, and with line ends where they were written as escapes."""
+    """Return the text without byte order mark and quotes, and with escaped line ends restored."""
     found = text.lstrip("\ufeff").strip()
     if len(found) > 1 and found[0] == found[-1] and found[0] in "\"'":
         found = found[1:-1]
@@ -34,7 +38,7 @@ def _unquoted(text: str) -> str:
 
 
 def _decoded(text: str) -> str | None:
-    """The PEM that was encoded as a whole, or None."""
+    """Return the PEM that was encoded in base64 as a whole, or None."""
     try:
         found = base64.b64decode("".join(text.split()), validate=True).decode("utf-8-sig")
     except (binascii.Error, ValueError):
@@ -43,7 +47,10 @@ def _decoded(text: str) -> str | None:
 
 
 def _wrapped(found: re.Match[str]) -> str:
-    """One PEM object with its base64 in lines of `LINE_WIDTH`; an object with headers (an encrypted key) stays as it is."""
+    """Return one PEM object with its base64 in lines of `LINE_WIDTH`.
+
+    An object with headers (an encrypted key) stays as it is.
+    """
     begin, body, end = found.groups()
     plain = "".join(body.split())
     if not BASE64_BODY.fullmatch(plain):

@@ -1,8 +1,9 @@
-"""TLS contexts for everything that syncd connects to: the API, logins, LFS storage, notifications and the nothing-to-do check.
+"""TLS contexts for everything that syncd connects to.
 
-Nothing of the environment has a say in them: `ssl.create_default_context` writes the keys of connections where SSLKEYLOGFILE
-says, and takes the machine's authorities from where SSL_CERT_FILE and SSL_CERT_DIR say.
-Imports the standard library only, because the nothing-to-do check uses it.
+That is the API, logins, LFS storage, notifications and the nothing-to-do check. Nothing of the
+environment has an influence: `ssl.create_default_context` writes the keys of connections where
+SSLKEYLOGFILE says, and takes the machine's authorities from where SSL_CERT_FILE and SSL_CERT_DIR
+say. Imports the standard library only, because the nothing-to-do check uses it.
 """
 
 from __future__ import annotations
@@ -13,14 +14,20 @@ from collections.abc import Iterable
 
 
 class _Context(ssl.SSLContext):
-    """urllib3 sets the protocols before every handshake, which frees what the handshakes of other threads are reading. Here they are set once."""
+    """A context whose protocols are set once.
+
+    urllib3 sets them before every handshake, which frees what the handshakes of other threads are
+    reading.
+    """
 
     def set_alpn_protocols(self, alpn_protocols: Iterable[str]) -> None:
-        """They are set."""
+        """Do nothing: they are set."""
 
 
 def client_context(*files: str) -> ssl.SSLContext:
-    """A context that trusts the authorities in `files` alone, and insists on a certificate with the right name.
+    """Return a context that trusts the authorities in `files` alone.
+
+    It requires a certificate with the right name.
 
     Raises OSError (which ssl.SSLError is) for a file that can't be read or holds no certificate.
     """
@@ -33,7 +40,7 @@ def client_context(*files: str) -> ssl.SSLContext:
 
 
 def machine_context(*files: str) -> ssl.SSLContext:
-    """As `client_context`, with the machine's own authorities beside those in `files`."""
+    """Return a context that trusts the machine's own authorities and those in `files`."""
     context, places = client_context(*files), ssl.get_default_verify_paths()
     file, folder = places.openssl_cafile, places.openssl_capath
     if os.path.isfile(file) or os.path.isdir(folder):

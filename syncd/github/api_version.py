@@ -1,7 +1,9 @@
-"""The API version that we ask for, and a host that does not know it: an older Enterprise Server, or GitHub once it has retired it.
+"""The API version that syncd asks for, and hosts that do not know it.
 
-Promises: such a host is asked once more without the version, and from then on never with it; what it speaks then is its own, and every
-answer is judged like any other. Source: docs "API Versions": 400 for a version that is not one, 410 for one that is over, `Sunset` before.
+Such a host is an older Enterprise Server, or GitHub once it has retired the version. It gets the
+request once more without the version, and from then on never with it; every answer is checked as
+usual. Source: docs "API Versions": 400 for a version that is not one, 410 for one that is over,
+`Sunset` before.
 """
 
 from __future__ import annotations
@@ -21,13 +23,14 @@ HEADER = "X-GitHub-Api-Version"
 
 
 class VersionedTransport:
-    """One identity's way to its host, which says the version as long as the host takes it."""
+    """Send the API version with each request, as long as the host accepts it."""
 
     def __init__(self, inner: Transport) -> None:
         self._inner = inner
         self._said, self._taken, self._warned = True, False, False
 
     def send(self, request: Request, deadline: Deadline) -> Response:
+        """Return the answer; send once more without the version where the host refuses it."""
         if HEADER not in request.headers:
             return self._inner.send(request, deadline)
         if not self._said:

@@ -1,8 +1,9 @@
-"""How often one question is put to GitHub: the only place that retries what may pass.
+"""How often one request is sent to GitHub: the only place that retries temporary failures.
 
 Lost connections, 5xx answers and bodies that break off share one count, so that layers around each
-other never multiply it. The refresh of a user's login has rules of its own (device_flow.py), and what
-fails for good is left to the daemon's back-off (daemon/backoff.py).
+other never multiply it. The refresh of a user's login has rules of its own
+(auth/user_credentials.py), and what fails for good is left to the daemon's back-off
+(daemon/backoff.py).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ BACKOFF_SECONDS = 0.5
 
 
 class Attempts:
-    """The attempts at one question. `random_fraction` gives a random number in [0, 1)."""
+    """The attempts at one request. `random_fraction` gives a random number in [0, 1)."""
 
     def __init__(
         self, tries: int = MAX_ATTEMPTS, random_fraction: Callable[[], float] = random.random
@@ -25,10 +26,10 @@ class Attempts:
         self._tries, self._random_fraction, self._lost = tries, random_fraction, 0
 
     def next_delay_seconds(self, deadline: Deadline, answered: bool) -> float | None:
-        """Count an attempt that failed; how many seconds to wait before the next one.
+        """Count an attempt that failed; return the seconds to wait before the next one.
 
-        None when the question is not to be asked again. Full jitter, growing. `answered`: GitHub
-        sent an answer, which the run's exchanges include.
+        None when the request is not to be sent again. The wait grows, with full jitter.
+        `answered`: GitHub sent an answer, which the run's request count includes.
         """
         self._lost += 1
         seconds = self._random_fraction() * BACKOFF_SECONDS * float(2**self._lost)

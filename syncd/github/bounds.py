@@ -1,8 +1,9 @@
-"""What an answer may cost: one table of limits for every kind of answer, and the checks that need no network.
+"""The limits of every kind of answer in one table, and the checks that need no network.
 
-Promises: each request takes its limits from `BOUNDS` by its route or `kind`, so one without a row can't be sent. Bytes are counted
-twice, as they arrive and as they are decoded. JSON is judged by a scan of its bytes before anything is built from it.
-Imports no HTTP library: the limits stay when the transport becomes another one.
+Each request takes its limits from `BOUNDS` by its route or `kind`, so one without a row can't be
+sent. Bytes are counted twice, as they arrive and as they are decoded. JSON is checked by a scan of
+its bytes before anything is built from it. Imports no HTTP library, so that the limits stay when
+the transport is replaced.
 """
 
 from __future__ import annotations
@@ -38,9 +39,10 @@ WINDOW: Final = (
 
 
 class Bound(Struct, frozen=True):
-    """Limits of one kind of answer. `body_bytes` counts decoded bytes; `items` and `depth` are those of JSON; 0: it is never read as JSON.
+    """The limits of one kind of answer.
 
-    `seconds` is the time for the whole exchange; None: the run's own deadline alone.
+    `body_bytes` counts decoded bytes; `items` and `depth` are those of JSON; 0: it is never read as
+    JSON. `seconds` is the time for the whole exchange; None: the run's own deadline alone.
     """
 
     body_bytes: int
@@ -50,7 +52,7 @@ class Bound(Struct, frozen=True):
     what: str
 
     def wire_bytes(self, body_bytes: int) -> int:
-        """How many bytes may arrive for a body of at most `body_bytes`, with all that frames it."""
+        """Return how many bytes may arrive for a body of at most `body_bytes`, framing included."""
         return body_bytes + body_bytes // 4 + HEAD_BYTES
 
 
@@ -111,14 +113,14 @@ class BeyondBoundError(ValueError):
 
 
 def bound_of(kind: str) -> Bound:
-    """The limits of a kind of answer. Raises KeyError for one that nobody has given any."""
+    """Return the limits of a kind of answer. Raises KeyError for a kind without limits."""
     return BOUNDS[kind]
 
 
 def load_json(
     body: bytes, kind: str, hook: Callable[[dict[str, Any]], Any] | None = None, pairs: Any = None
 ) -> Any:
-    """The JSON value of `body`, which is UTF-8 and within the limits of `kind`.
+    """Return the JSON value of `body`, which is UTF-8 and within the limits of `kind`.
 
     Raises ValueError: BeyondBoundError past a limit, else for what is no JSON. RecursionError can't happen below the depth.
     """
@@ -127,12 +129,15 @@ def load_json(
 
 
 def check_json(body: bytes, bound: Bound) -> None:
-    """Raises BeyondBoundError for JSON with too many items or too many levels, or too long. Linear, and builds nothing."""
+    """Raise BeyondBoundError for JSON with too many items or levels, or too long.
+
+    The check is linear, and builds nothing.
+    """
     if len(body) > bound.body_bytes:
         raise BeyondBoundError(f"{len(body)} bytes, more than {bound.body_bytes}")
     openers = body.count(b"[") + body.count(b"{")
     if openers <= bound.depth and openers + body.count(b",") <= bound.items:
-        return  # as most answers: what stands inside strings only makes these counts larger
+        return  # as most answers: what is inside strings only makes these counts larger
     items = depth = 0
     for outside in _outside_strings(body):
         marks = outside.translate(_DEPTHS, _NO_MARKS)
@@ -152,7 +157,10 @@ _STEP = (0, 1, -1)
 
 
 def _outside_strings(body: bytes) -> Any:
-    """What stands outside of JSON's strings, window by window. A window never ends within an escape."""
+    """Return what is outside of JSON's strings, window by window.
+
+    A window never ends within an escape.
+    """
     position, inside = 0, False
     while position < len(body):
         end = min(position + WINDOW, len(body))
@@ -167,14 +175,14 @@ def _outside_strings(body: bytes) -> Any:
 
 
 def is_too_long(path: str) -> bool:
-    """Whether a path is longer than any system call takes, judged by its length alone."""
+    """Return whether a path is longer than any system call accepts."""
     return len(path) > PATH_BYTES or (
         len(path) > PATH_BYTES // 4 and len(path.encode("utf-8", "surrogatepass")) > PATH_BYTES
     )
 
 
 def brief(value: object) -> str:
-    """A server's value as a message shows it: printable, and not endless."""
+    """Return a server's value for a message: printable, and short."""
     if isinstance(value, str):
         return (
             ascii(value[:80] + "…" if len(value) > 80 else value)

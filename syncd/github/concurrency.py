@@ -1,4 +1,4 @@
-"""Many requests side by side, and one request for several callers that want the same."""
+"""Many requests at the same time, and one request for several callers that want the same."""
 
 from __future__ import annotations
 
@@ -17,24 +17,28 @@ U = TypeVar("U")
 
 
 class _GivenUp(Exception):
-    """Not begun, because another one failed."""
+    """The work was not begun, because another one failed."""
 
 
 class ThreadPool:
-    """At most `at_once` questions in flight for everybody who asks through this object; its threads start when they are first needed."""
+    """At most `limit` requests in flight over all callers of this object.
 
-    def __init__(self, at_once: int) -> None:
-        self._at_once = at_once
-        self._guard = threading.Lock()
+    Its threads start when they are first needed.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._lock = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
 
     def map(self, work: Callable[[U], T], things: Iterable[U], deadline: Deadline) -> list[T]:
-        """`work` of every thing, in their order. The first error ends it: what has not begun never does, what has is waited for.
+        """Return `work` of every thing, in their order.
 
-        Never called from within `work`: the threads would wait for each other.
+        The first error ends it: what has not begun never does, what has is waited for. Must not be
+        called from within `work`: the threads would wait for each other.
         """
         todo = list(things)
-        if len(todo) <= 1 or self._at_once == 1:
+        if len(todo) <= 1 or self._limit == 1:
             return [work(thing) for thing in todo]
         given_up = threading.Event()
 
@@ -71,30 +75,31 @@ class ThreadPool:
                 deadline.check()
 
     def _started(self) -> ThreadPoolExecutor:
-        with self._guard:
+        with self._lock:
             if self._pool is None:
-                self._pool = ThreadPoolExecutor(self._at_once, thread_name_prefix="syncd-github")
+                self._pool = ThreadPoolExecutor(self._limit, thread_name_prefix="syncd-github")
             return self._pool
 
     def close(self) -> None:
-        with self._guard:
+        """Wait for what is running and end the threads."""
+        with self._lock:
             pool, self._pool = self._pool, None
         if pool is not None:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
 class KeyedLock:
-    """Who is doing what right now: of several who want the same thing, one does it and the others wait, each with its own deadline."""
+    """A lock for each key: one caller works on it, the others wait, each with its own deadline."""
 
     def __init__(self) -> None:
-        self._guard = threading.Lock()
+        self._lock = threading.Lock()
         self._held: dict[str, threading.Event] = {}
 
     @contextmanager
     def locked(self, thing: str, deadline: Deadline) -> Iterator[None]:
-        """Nobody else is inside for the same thing. Look again whether it is still to be done."""
+        """Hold the lock of the key; check inside whether the work is still to be done."""
         while True:
-            with self._guard:
+            with self._lock:
                 other = self._held.get(thing)
                 if other is None:
                     mine = self._held[thing] = threading.Event()
@@ -106,6 +111,6 @@ class KeyedLock:
         try:
             yield
         finally:
-            with self._guard:
+            with self._lock:
                 del self._held[thing]
             mine.set()

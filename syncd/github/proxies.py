@@ -1,7 +1,8 @@
-"""PURE: the operator's proxies, from the environment's variables: which proxy a request goes through, and which hosts need none.
+"""The operator's proxies, from the environment's variables, and the hosts that need none.
 
-The names of the variables and their order are those of Python's `urllib.request.getproxies_environment`, which requests uses too:
-the name in small letters wins over the one in capitals, also where it is empty (curl takes an empty variable for none).
+The names of the variables and their order are those of Python's
+`urllib.request.getproxies_environment`, which requests uses too: the lower-case name wins over the
+upper-case one, also where it is empty (for curl an empty variable means no proxy). Pure: no I/O.
 """
 
 from __future__ import annotations
@@ -25,14 +26,17 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class DirectHost(Struct, frozen=True):
-    """One entry of NO_PROXY: a host with what is below it (empty: every host), or a network; `port` where it has one."""
+    """One entry of NO_PROXY: a host with its subdomains, or a network; `port` where it has one.
+
+    An empty host covers every host.
+    """
 
     host: str = ""
     network: Network | None = None
     port: int | None = None
 
     def covers(self, host: str, port: int | None) -> bool:
-        """Whether this host and port need no proxy."""
+        """Return whether this host and port need no proxy."""
         if self.port is not None and self.port != port:
             return False
         if self.network is not None:
@@ -47,7 +51,10 @@ class DirectHost(Struct, frozen=True):
 
 
 class Proxies(Struct, frozen=True):
-    """Proxies as the operator set them: by scheme, and the entries of NO_PROXY. One that is not understood covers no host."""
+    """The operator's proxies, by scheme, and the entries of NO_PROXY.
+
+    An entry that is not understood covers no host.
+    """
 
     by_scheme: Mapping[str, str]
     no_proxy: tuple[str, ...] = ()
@@ -56,7 +63,7 @@ class Proxies(Struct, frozen=True):
         return f"Proxies(no_proxy={self.no_proxy!r})"
 
     def for_url(self, url: str) -> str | None:
-        """The proxy for a request to `url`, or None."""
+        """Return the proxy for a request to `url`, or None."""
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port or PORTS.get(parts.scheme)
         if is_loopback(host) or any(
@@ -66,7 +73,7 @@ class Proxies(Struct, frozen=True):
         return self.by_scheme.get(parts.scheme) or None
 
     def passwords(self) -> list[str]:
-        """Each as it is written, and as it is meant where that differs."""
+        """Return each password as it is written, and decoded where that differs."""
         written = [
             password
             for proxy in self.by_scheme.values()
@@ -78,18 +85,25 @@ class Proxies(Struct, frozen=True):
         ]
 
     def warnings(self) -> list[str]:
-        """What is to be said of NO_PROXY's entries that are not understood, in one sentence; empty where there is no proxy."""
+        """Return a warning about entries of NO_PROXY that are not understood.
+
+        Empty where there is no proxy.
+        """
         unknown = [shown(entry) for entry in self.no_proxy if direct_host(entry) is None]
         if not unknown or not self.by_scheme:
             return []
         return [
             f"NO_PROXY: {', '.join(unknown)} is not understood, so it keeps no host from the proxy; "
-            "write HOST, .DOMAIN, *.DOMAIN, HOST:PORT, an address, a network (10.0.0.0/8) or *, separated by commas or spaces"
+            "write HOST, .DOMAIN, *.DOMAIN, HOST:PORT, an address, a network (10.0.0.0/8) or *, "
+            "separated by commas or spaces"
         ]
 
 
 def proxies_of(environ: Mapping[str, str]) -> Proxies:
-    """The operator's proxies, from the variables that every tool reads. Raises ConfigError for one that can't be used."""
+    """Return the operator's proxies, from the variables that every tool reads.
+
+    Raises ConfigError for one that can't be used.
+    """
     everything = variable(environ, "all_proxy")
     found = {scheme: variable(environ, f"{scheme}_proxy") or everything for scheme in SCHEMES}
     by_scheme = {scheme: proxy for scheme, proxy in found.items() if proxy}
@@ -97,32 +111,37 @@ def proxies_of(environ: Mapping[str, str]) -> Proxies:
         kind = proxy.partition("://")[0].lower() if "://" in proxy else "http"
         if kind not in SCHEMES:
             raise ConfigError(
-                f"the environment's {scheme} proxy is one of kind {kind[:20]!r}, which syncd does not speak",
+                f"the environment's {scheme} proxy is one of kind {kind[:20]!r}, which syncd does "
+                "not support",
+                id="config/proxy-kind",
                 hint="set HTTPS_PROXY to an http:// or https:// proxy, or unset it",
             )
         if not is_address(proxy):
             raise ConfigError(
                 f"the environment's {scheme} proxy is no address",
-                hint="write it like http://USER:PASSWORD@HOST:PORT, and what is no letter or digit of a password as %XX",
+                id="config/proxy-address",
+                hint="write it like http://USER:PASSWORD@HOST:PORT, and what is no letter or digit "
+                "of a password as %XX",
             )
     return Proxies(by_scheme, tuple(split(variable(environ, "no_proxy"))))
 
 
 def variable(environ: Mapping[str, str], name: str) -> str:
-    """The value of a proxy variable, whose `name` is in small letters; empty where it is unset."""
+    """Return the value of a proxy variable (`name` in lower case); empty where it is unset."""
     return (environ[name] if name in environ else environ.get(name.upper(), "")).strip()
 
 
 def split(no_proxy: str) -> Iterable[str]:
-    """The entries of NO_PROXY, which are separated by commas or white space, as curl takes them."""
+    """Return the entries of NO_PROXY, separated by commas or white space, as for curl."""
     return filter(None, re.split(r"[,\s]+", no_proxy))
 
 
 @lru_cache(maxsize=1024)
 def direct_host(entry: str) -> DirectHost | None:
-    """What one entry of NO_PROXY covers: `HOST` with what is below it, `.HOST`, `*.HOST`, each with `:PORT`, an address, a network, or `*`.
+    """Return what one entry of NO_PROXY covers.
 
-    None for an entry of another form.
+    `HOST`, `.HOST` and `*.HOST` with their subdomains, each with `:PORT`, an address, a network, or
+    `*`. None for an entry of another form.
     """
     name, port = _port_apart(entry.lower())
     try:
@@ -141,7 +160,10 @@ def direct_host(entry: str) -> DirectHost | None:
 
 
 def _port_apart(entry: str) -> tuple[str, int | None]:
-    """`HOST:PORT` or `[ADDRESS]:PORT` as name and port; other entries, such as an IPv6 address without brackets, with no port."""
+    """Split `HOST:PORT` or `[ADDRESS]:PORT` into name and port.
+
+    Other entries, such as an IPv6 address without brackets, have no port.
+    """
     name, colon, port = entry.rpartition(":")
     if (
         not colon
@@ -154,12 +176,12 @@ def _port_apart(entry: str) -> tuple[str, int | None]:
 
 
 def shown(entry: str) -> str:
-    """An entry as it may be shown: without a name and password in it, not endless, and printable."""
+    """Return an entry for messages: printable, short, without user name and password."""
     return ascii(entry.rpartition("@")[2][:MAX_SHOWN_CHARACTERS])
 
 
 def is_address(proxy: str) -> bool:
-    """Can a proxy be reached by what is written there?"""
+    """Return whether the text is an address at which a proxy can be reached."""
     try:
         parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
         port = parts.port
@@ -177,7 +199,10 @@ def is_address(proxy: str) -> bool:
 
 
 def split_login(proxy: str) -> tuple[str, str | None]:
-    """A proxy's address without the name and password in it, and those as `name:password`, meant and not encoded; None where there are none."""
+    """Return a proxy's address without its login, and the login as decoded `name:password`.
+
+    The login is None where there is none.
+    """
     parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
     address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
     return (

@@ -1,7 +1,8 @@
-"""What GitHub lets us do: the hourly budget as its headers tell it, and our own bounds on requests a minute and at once.
+"""GitHub's rate limits, from its headers, and our own limits on requests a minute and in flight.
 
-GitHub counts per installation of an App, and per user for a token, and so does this. A limit that one request met holds for all that
-spend the same: until its time has come nothing is sent, whichever job asks.
+GitHub counts per installation of an App, and per user for a token, and so does this. A limit that
+one request reached holds for all that spend the same one: until its time has come nothing is sent,
+whichever job asks.
 """
 
 from __future__ import annotations
@@ -19,22 +20,27 @@ from syncd.deadline import Deadline
 from syncd.errors import RateLimitedError
 from syncd.github.protocol import MAX_WAIT_SECONDS, date_of
 
-POLL_INTERVAL_SECONDS = 0.05  # how soon to look again whether an answer has told what is left
-MAX_RESERVED_REQUESTS = 500  # requests of an hour that timers leave to pushes and hands, at most
+POLL_INTERVAL_SECONDS = 0.05  # how soon to check again whether an answer shows what is left
+MAX_RESERVED_REQUESTS = (
+    500  # of an hour that scheduled runs leave to pushes and manual runs, at most
+)
 MAX_RESERVED_SHARE = 0.1  # of a small hourly limit
-POINTS_PER_MINUTE = 900  # docs "Rate limits for the REST API": secondary limit per endpoint; kept over all endpoints together
+# docs "Rate limits for the REST API": secondary limit per endpoint; kept over all endpoints together
+POINTS_PER_MINUTE = 900
 
 
 def reserved_requests(limit: int | None) -> int:
-    """How much of an hourly limit timers leave to pushes and hands."""
+    """Return how much of an hourly limit scheduled runs leave to pushes and manual runs."""
     return 0 if limit is None else min(MAX_RESERVED_REQUESTS, int(limit * MAX_RESERVED_SHARE))
 
 
 class RateLimitPendingError(RateLimitedError):
-    """Nothing was sent: another request has met the limit already."""
+    """Nothing was sent: another request has reached the limit already."""
 
 
 class RateLimitStatus(Struct, frozen=True):
+    """One hourly limit as GitHub's headers show it; None for what GitHub has not said."""
+
     limit: int | None
     remaining: int | None
     reset_at: datetime | None
@@ -50,15 +56,17 @@ class SavedRateLimit(Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """For a reader: the identity, with the account where there is one."""
+        """Return the name for a reader: the identity, with the account where there is one."""
         where = self.account or self.installation
         return self.identity if where is None else f"{self.identity} ({where})"
 
 
 class RateLimit:
-    """One installation's, or one token's: fed from every answer's headers, asked before every request. Safe from many threads.
+    """The rate limit of one installation or one token. Safe from many threads.
 
-    Never a request too many, as far as its own answers tell: what is on its way counts as spent until its answer says what is left.
+    It is updated from every answer's headers and checked before every request. As far as its own
+    answers show, no request goes past the limit: what is in flight counts as spent until its
+    answer shows what is left.
     """
 
     def __init__(self, clock: Clock, points_a_minute: int = POINTS_PER_MINUTE) -> None:
@@ -67,7 +75,7 @@ class RateLimit:
         self._guard = threading.Lock()
         self._in_flight = 0
         self._resets = (
-            0.0  # on the monotonic clock: a wall clock that is off must not make a wait of it
+            0.0  # on the monotonic clock: a wall clock that is wrong must not cause a wait
         )
         self._sent: deque[float] = deque()
         self._closed: dict[str, tuple[float, RateLimitedError]] = {}
@@ -80,11 +88,12 @@ class RateLimit:
         charged: bool = True,
         may_be_free: bool = False,
     ) -> None:
-        """Return when one more request may go out, this minute and this hour; what is `charged` has to `land`.
+        """Return when one more request may be sent, this minute and this hour.
 
-        A timer's request leaves `reserved_requests` the hour to pushes and hands, unless it is `may_be_free`: asked on a condition that costs
-        nothing where nothing has changed, so that what is in sync is known to be, whatever is left.
-        Raises HeldBackError when nothing is left of this hour for such a request.
+        What is `charged` has to be released. A scheduled run's request leaves `reserved_requests`
+        of the hour to pushes and manual runs, unless it `may_be_free`: a conditional request costs
+        nothing where nothing has changed, so that an up-to-date job is known to be so, whatever is
+        left. Raises RateLimitPendingError when nothing is left of this hour for such a request.
         """
         while True:
             with self._guard:
@@ -129,24 +138,25 @@ class RateLimit:
         return RateLimitPendingError(
             text,
             retry_at=retry_at,
+            id="rate_limited/hourly-limit",
             primary=True,
             hint="syncd waits by itself; see `syncd status` for the budget",
         )
 
     def release(self) -> None:
-        """A charged request has its answer, or none: it is not on its way any more."""
+        """Note that a charged request is not in flight any more, whether it was answered or not."""
         with self._guard:
             self._in_flight -= 1
 
     def block_until(self, bucket: str, error: RateLimitedError) -> None:
-        """Nothing of this bucket goes out before the limit's `retry_at`."""
+        """Send nothing of this bucket before the limit's `retry_at`."""
         until = self._clock.monotonic() + (error.retry_at - self._clock.now()).total_seconds()
         with self._guard:
             if until > self._closed.get(bucket, (0.0, error))[0]:
                 self._closed[bucket] = (until, error)
 
     def raise_if_blocked(self, bucket: str, subject: str) -> None:
-        """Raises HeldBackError while a limit is known to last."""
+        """Raise RateLimitPendingError while a limit is known to last."""
         with self._guard:
             until, error = self._closed.get(bucket, (0.0, None))
             if error is not None and self._clock.monotonic() >= until:
@@ -156,12 +166,16 @@ class RateLimit:
             raise RateLimitPendingError(
                 f"{subject} was not asked for: GitHub has set a limit; it makes sense again at {error.retry_at:%Y-%m-%dT%H:%M:%SZ}",
                 retry_at=error.retry_at,
+                id=error.id,
                 primary=error.primary,
                 hint=error.hint,  # status and request id are of another's exchange
             )
 
     def update_from_headers(self, headers: Mapping[str, str], refused: bool = False) -> None:
-        """What an answer tells of the hour is known. One that was `refused` binds nobody by that: what it asks for is `close`d for its own time."""
+        """Update the hourly limit from an answer's headers.
+
+        A `refused` answer does not start a wait here: `block_until` does, with its own time.
+        """
         try:
             limit, remaining, reset = (
                 int(headers["x-ratelimit-limit"]),
@@ -184,6 +198,7 @@ class RateLimit:
                 self._resets = self._clock.monotonic() + min(lasts, MAX_WAIT_SECONDS)
 
     def status(self) -> RateLimitStatus:
+        """Return the limit as the answers so far show it."""
         with self._guard:
             return self._status
 
@@ -197,12 +212,12 @@ class RateLimits:
         self._accounts: dict[int, str] = {}
 
     def get(self, installation: int | None = None) -> RateLimit:
-        """The budget that requests with this installation's token spend; None: with a token."""
+        """Return the limit of this installation's token; None: of a token without installation."""
         with self._guard:
             return self._rate_limits.setdefault(installation, RateLimit(self._clock))
 
     def set_account(self, installation: int, account: str) -> None:
-        """GitHub gave a token of this account's installation; another one of the account is over."""
+        """Note the account of an installation; another installation of the account is gone."""
         with self._guard:
             for other, name in list(self._accounts.items()):
                 if other != installation and name.lower() == account.lower():
@@ -211,7 +226,7 @@ class RateLimits:
             self._accounts[installation] = account
 
     def snapshot(self, identity: str) -> tuple[SavedRateLimit, ...]:
-        """The limits that GitHub has told, by installation."""
+        """Return the limits that GitHub has sent, by installation."""
         with self._guard:
             rate_limits, accounts = dict(self._rate_limits), dict(self._accounts)
         found = []
@@ -224,17 +239,20 @@ class RateLimits:
 
 
 class ConcurrencyLimit:
-    """At most `at_once` requests in flight over all identities; waiting for a place ends with the run's deadline."""
+    """At most `limit` requests in flight over all identities.
 
-    def __init__(self, at_once: int) -> None:
-        self.at_once = at_once
-        self._free = threading.Semaphore(at_once)
+    Waiting for a place ends with the run's deadline.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._free = threading.Semaphore(limit)
         self._guard, self._too_many = threading.Lock(), 0
 
-    def resize(self, at_once: int) -> None:
-        """So many from now on; those in flight are not disturbed."""
+    def resize(self, limit: int) -> None:
+        """Change the limit; requests in flight are not disturbed."""
         with self._guard:
-            more, self.at_once = at_once - self.at_once, at_once
+            more, self.limit = limit - self.limit, limit
             for _ in range(more):
                 if self._too_many:
                     self._too_many -= 1
@@ -244,10 +262,12 @@ class ConcurrencyLimit:
                 self._too_many += not self._free.acquire(blocking=False)
 
     def acquire(self, deadline: Deadline) -> None:
+        """Wait for a place. Raises as `Deadline.check` does."""
         while not self._free.acquire(timeout=0.5):
             deadline.check()
 
     def release(self) -> None:
+        """Give a place back."""
         with self._guard:
             if self._too_many:  # the place goes with its request
                 self._too_many -= 1
@@ -256,7 +276,7 @@ class ConcurrencyLimit:
 
 
 class RequestMetrics:
-    """How many exchanges were made, for the report and the metrics: redirects and token requests included."""
+    """The number of requests, for the report and the metrics; redirects and token requests count."""
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
@@ -267,36 +287,40 @@ class RequestMetrics:
         self._numbers: dict[tuple[str, str], int] = {}
 
     def record_renamed(self, identity: str, repo: str, number: int) -> None:
-        """The repository was found by its number: it has another name than this one now."""
+        """Note that the repository was found by its number: it has another name now."""
         with self._guard:
             self._numbers[identity, repo.lower()] = number
 
     def renamed_repositories(self) -> dict[tuple[str, str], int]:
-        """(identity, repository in small letters) -> GitHub's number, of those that have another name now."""
+        """Return GitHub's number of each renamed repository, by identity and lower-case name."""
         with self._guard:
             return dict(self._numbers)
 
     def record_token_expiry(self, identity: str, expires_at: datetime | None) -> None:
-        """GitHub took the identity's token, and said when it will end, or nothing of the kind."""
+        """Note when an accepted token of the identity ends; None where GitHub does not say."""
         with self._guard:
             self._expiries[identity] = expires_at
 
     def token_expiries(self) -> dict[str, datetime | None]:
-        """Identity -> when its token ends, None for one that does not say; of those that were used."""
+        """Return when the token of each identity in use ends; None where GitHub does not say."""
         with self._guard:
             return dict(self._expiries)
 
     def record(
         self, identity: str, status: int, repo: str | None = None, installation: int | None = None
     ) -> None:
-        """One exchange; about `repo` where the hourly limit of the installation, or of the token, paid for it (a 304 is free)."""
+        """Count one request.
+
+        `repo` is given where the hourly limit of the installation, or of the token, was charged (a
+        304 is free).
+        """
         with self._guard:
             self._codes[identity, status] += 1
             if repo is not None and status != 304:
                 self._spent[identity, installation, repo] += 1
 
     def charged_requests(self) -> dict[tuple[str, int | None], dict[str, int]]:
-        """(identity, installation) -> repository -> requests that were charged."""
+        """Return the charged requests per repository, by identity and installation."""
         with self._guard:
             found: dict[tuple[str, int | None], dict[str, int]] = {}
             for (identity, installation, repo), count in self._spent.items():
@@ -304,6 +328,7 @@ class RequestMetrics:
             return found
 
     def totals(self) -> dict[str, int]:
+        """Return the number of all requests, and of those answered with 304."""
         with self._guard:
             return {
                 "total": sum(self._codes.values()),
@@ -313,5 +338,6 @@ class RequestMetrics:
             }
 
     def by_code(self) -> dict[tuple[str, int], int]:
+        """Return the number of requests by identity and status."""
         with self._guard:
             return dict(self._codes)

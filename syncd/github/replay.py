@@ -1,6 +1,7 @@
-"""Gives GitHub's answers to the nothing-to-do check to the full run that follows it, so that nothing is asked twice.
+"""GitHub's answers to the nothing-to-do check, for the full run that follows it.
 
-Each answer serves one equal request. Only successful answers are used; all of them are counted as requests of this command.
+The full run does not send the same requests again. Each answer serves one equal request. Only
+successful answers are used; all of them are counted as requests of this command.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ class Replay:
         self._inner, self._rate_limits = inner, rate_limits
 
     def send(self, request: Request, deadline: Deadline) -> Response:
+        """Return the answer that the check already has, or else the one of `inner`."""
         question = request_key(request.method, request.url, request.headers, request.body)
         reply = self._replies.pop(question, None) if self._replies else None
         if reply is None:
@@ -34,7 +36,10 @@ class Replay:
 
 
 def count_replies(replies: Sequence[Reply], request_metrics: RequestMetrics) -> None:
-    """Count the answers as requests of this command, about their repository where its hourly limit was charged."""
+    """Count the answers as requests of this command.
+
+    They count for their repository where its hourly limit was charged.
+    """
     for reply in replies:
         found = REPOSITORY.search(reply.key[1])
         request_metrics.record(

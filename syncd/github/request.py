@@ -1,7 +1,8 @@
 """One request to GitHub and its whole answer.
 
-An answer that breaks off is asked for again: nothing of it was used, and a connection lost in the middle says nothing about the next.
-What each status means is protocol.py's to say; what an answer holds, its reader's.
+An answer that breaks off is requested again: nothing of it was used, and a connection lost in the
+middle says nothing about the next. What each status means is decided in error_responses.py; what
+an answer holds, by its reader.
 """
 
 from __future__ import annotations
@@ -35,9 +36,11 @@ def ask(
     deadline: Deadline,
     take: Callable[[Response], bytes] = read,
 ) -> Answer:
-    """The answer to `request` when it is 200, or 304 where a condition was sent. `take` reads the body, from its start at every try.
+    """Return the answer to `request` when it is 200, or 304 where a condition was sent.
 
-    Raises:  what `failure` makes of any other status; RemoteUnavailableError when all `Attempts` failed, whether the connection or the body was lost.
+    `take` reads the body, from its start at every try. Raises what `failure` makes of any other
+    status, and RemoteUnavailableError when all `Attempts` failed, whether the connection or the
+    body was lost.
     """
 
     def once(response: Response) -> Answer:
@@ -56,7 +59,10 @@ def stream(
     use: Callable[[Response], T],
     again: bool = True,
 ) -> T:
-    """What `use` makes of a successful answer, whose body is still on the way; asked for `again` when it breaks off."""
+    """Return what `use` makes of a successful answer, whose body is still on the way.
+
+    With `again`, the request is sent again when the body breaks off.
+    """
     fine = (200, 304) if "If-None-Match" in request.headers else (200,)
     fine = (*fine, 206) if "Range" in request.headers else fine
     attempts = request.attempts or Attempts()

@@ -1,7 +1,8 @@
-"""PURE: where a request may go: which redirects are followed, with whose credential, and through which proxy (see also proxies.py).
+"""Where a request may go: which redirects are followed, and which hosts get a credential.
 
-Promises: our credential goes to the origin it was made for and to no other; nothing inside this machine or its cloud is reached
-because a server said so.
+Our credential goes to the origin it was made for and to no other. No address inside this machine
+or its cloud is reached because a server named it. The operator's proxies are in proxies.py. Pure:
+no I/O.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import re
 import socket
 from collections.abc import Collection
 from contextlib import suppress
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 from syncd.errors import BadResponseError
 
@@ -20,20 +21,25 @@ NAT64 = ipaddress.IPv6Network(
     "64:ff9b::/96"
 )  # RFC 6052: IPv4 addresses as a network without IPv4 sees them
 DATA_RESIDENCY = re.compile(r"api\.[a-z0-9-]+\.ghe\.com\Z")
-URL_CHARACTERS = "!#$%&'()*+,/:;=?@[]~"  # left as they are: an address is encoded already, save what a careless server forgot
+# Not quoted again: an address is encoded already, except for what a careless server left out.
+URL_CHARACTERS = "!#$%&'()*+,/:;=?@[]~"
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def default_ca_file() -> str:
-    """The file of certificate authorities that a server is judged by where `ca_file` says nothing."""
+    """Return the file of certificate authorities for servers without a `ca_file`."""
     import certifi
 
     return certifi.where()
 
 
 def same_origin(one: str, other: str) -> bool:
-    return _origin(one) == _origin(other)
+    """Return whether two URLs have the same scheme, host and port; False for one that is none."""
+    try:
+        return _origin(one) == _origin(other)
+    except ValueError:
+        return False
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:
@@ -42,7 +48,9 @@ def _origin(url: str) -> tuple[str, str | None, int | None]:
 
 
 def web_of(api: str) -> str:
-    """The address that serves git, LFS and logins for an API: its own origin, save where GitHub documents another one.
+    """Return the address that serves git, LFS and logins for an API.
+
+    It is the API's own origin, except where GitHub documents another one.
 
     Source: docs: github.com for api.github.com, SUBDOMAIN.ghe.com for api.SUBDOMAIN.ghe.com, HOST for HOST/api/v3.
     """
@@ -54,22 +62,24 @@ def web_of(api: str) -> str:
 
 
 def display_host(web: str) -> str:
-    """The host of an address, with its port, as people write it."""
+    """Return the host of an address, with its port, for messages."""
     return urlsplit(web).netloc
 
 
 def hosts_of(api: str) -> frozenset[str]:
-    """The hosts of an API itself: where it answers, and where it serves git."""
+    """Return the hosts of an API itself: where it answers, and where it serves git."""
     return frozenset(
         host for address in (api, web_of(api)) if (host := urlsplit(address).hostname) is not None
     )
 
 
 def may_send_credential(api: str, url: str) -> bool:
-    """Whether a request to `url` may carry a credential of an identity whose API is `api`. The only place that decides it.
+    """Return whether a request to `url` may carry a credential of an identity with this `api`.
 
-    That is so for the API's own origin and for the one that serves its git and its logins. All other hosts get none, whoever names
-    them: those of archives (codeload), raw files, uploads and LFS storage answer without one, or with one that GitHub's answer holds.
+    This is the only place that decides it. Allowed are the API's own origin and the one that
+    serves its git and its logins. All other hosts get none, whichever answer names them: those of
+    archives (codeload), raw files, uploads and LFS storage answer without one, or with one that
+    GitHub's answer holds.
     """
     try:
         return _origin(url) in (_origin(api), _origin(web_of(api)))
@@ -78,7 +88,10 @@ def may_send_credential(api: str, url: str) -> bool:
 
 
 def target(url: str, location: str, subject: str) -> str:
-    """The absolute address that an answer from `url` sends us to. Raises BadResponseError when it is none."""
+    """Return the absolute address that an answer from `url` redirects to.
+
+    Raises BadResponseError when it is none.
+    """
     try:
         found = urljoin(
             url, quote(location.encode("latin-1", "replace"), safe=URL_CHARACTERS)
@@ -87,34 +100,46 @@ def target(url: str, location: str, subject: str) -> str:
     except ValueError as error:
         raise BadResponseError(
             f"asked for {subject}: redirected to something that is no address",
+            id="bad_response/redirect-target",
             hint="nothing was changed",
         ) from error
     return found.partition("#")[0]
 
 
 def check_redirect(url: str, found: str, subject: str, allowed: bool) -> None:
-    """Raises BadResponseError unless a request to `url` may be sent on to the other origin of `found`.
+    """Raise BadResponseError unless a request to `url` may be sent to the other origin of `found`.
 
-    Allowed are https, and http where both ends are on this machine. Never with a name in the address, never to a link-local address
-    (cloud metadata), never from outside to this machine, never from https to http.
+    Allowed are https, and http where both ends are on this machine. Never allowed are a user name
+    in the address, a link-local address (cloud metadata), this machine from outside, http after
+    https, and a port that is none.
     """
     ours, theirs = urlsplit(url), urlsplit(found)
     here, there = is_loopback(ours.hostname or ""), is_loopback(theirs.hostname or "")
     address = address_of(theirs.hostname or "")
+    is_valid = bool(theirs.hostname) and theirs.username is None and _has_valid_port(theirs)
     safe = theirs.scheme == "https" or (theirs.scheme == "http" and ours.scheme == "http" and there)
     inside = (there and not here) or (
         address is not None
         and (address.is_link_local or address.is_multicast or address.is_unspecified)
     )
-    if not allowed or not safe or inside or theirs.username is not None or not theirs.hostname:
+    if not allowed or not safe or inside or not is_valid:
         raise BadResponseError(
-            f"asked for {subject}: redirected to {theirs.scheme}://{theirs.hostname or ''}, which is refused",
-            hint="check api:, and what stands between here and GitHub",
+            f"asked for {subject}: redirected to {theirs.scheme}://{theirs.hostname or ''}, "
+            "which is refused",
+            id="bad_response/redirect-refused",
+            hint="check api:, and what is between this machine and GitHub",
         )
 
 
+def _has_valid_port(parts: SplitResult) -> bool:
+    try:
+        return parts.port is None or parts.port > 0
+    except ValueError:
+        return False
+
+
 def kind_of(peer: str) -> str:
-    """The kind of an address: `loopback`, `link-local`, `private`, `public`, or `none` for what no server answers from."""
+    """Return the kind of an address: `loopback`, `link-local`, `private`, `public`, or `none` for what no server answers from."""
     address = address_of(peer)
     if isinstance(address, ipaddress.IPv6Address) and address in NAT64:
         address = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
@@ -128,22 +153,25 @@ def kind_of(peer: str) -> str:
 
 
 def check_peer(peer: str, own_kinds: Collection[str], host: str, subject: str) -> None:
-    """Raises BadResponseError unless the address `peer`, which answers for a `host` that a server named, may be asked.
+    """Raise BadResponseError unless `peer`, the address of a `host` that a server named, is allowed.
 
-    Allowed are public addresses, and those of the kinds from which the API itself answers. Where it answers through a proxy, its kind is
-    not known (`own_kinds` is empty), and a host that needs none is one that NO_PROXY names: it may have a private address.
+    Allowed are public addresses, and those of the kinds from which the API itself answers. Where
+    the API answers through a proxy, its kind is not known (`own_kinds` is empty), and a host that
+    needs no proxy is one that NO_PROXY names: it may have a private address.
     """
     kind = kind_of(peer)
     if kind == "public" or kind in own_kinds or (kind == "private" and not own_kinds):
         return
     raise BadResponseError(
-        f"asked for {subject}: GitHub's answer leads to {host}, which is at the {kind} address {peer}, and is refused",
-        hint="check api:, the name server, and what stands between here and GitHub",
+        f"asked for {subject}: GitHub's answer leads to {host}, which is at the {kind} address "
+        f"{peer}, and is refused",
+        id="bad_response/peer-refused",
+        hint="check api:, the name server, and what is between this machine and GitHub",
     )
 
 
 def is_loopback(host: str) -> bool:
-    """Whether the host is this machine itself."""
+    """Return whether the host is this machine itself."""
     address, host = address_of(host), host.lower().rstrip(".")
     return (
         host == "localhost"
@@ -153,7 +181,10 @@ def is_loopback(host: str) -> bool:
 
 
 def address_of(host: str) -> Address | None:
-    """The address that a host is written as, in any spelling a resolver takes (`127.1`, `2852039166`, `0xa9fea9fe`, `::ffff:...`)."""
+    """Return the IP address that a host is written as, in any spelling that a resolver accepts.
+
+    For example `127.1`, `2852039166`, `0xa9fea9fe`, `::ffff:...`. None for a name.
+    """
     found, host = None, host.rstrip(".")
     with suppress(ValueError):
         found = ipaddress.ip_address(host.partition("%")[0])

@@ -319,7 +319,7 @@ def test_a_key_that_is_replaced_just_while_the_old_one_is_refused_is_tried_at_on
     file = Path(hub.identities["ops"]["private_key"])
     clock.advance(3600)
     keys = life.app.connection(life.config.identities["ops"]).credentials._signer._keys  # type: ignore[attr-defined]
-    keys._look(0.0)  # it was read only now
+    keys._reload(0.0)  # it was read only now
 
     def replace() -> None:
         old = hub.github.accounts.apps["12345"].public_keys[0]

@@ -67,7 +67,7 @@ def servers(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 def line_of(api: str, folder: Path) -> Any:
     identity = TokenIdentity("ops", api, None, SecretRef("env", "TOKEN"))
     config = Config(folder / "config.yaml", (), folder, {"ops": identity}, {})
-    return AppContext(config, {"TOKEN": TOKEN}, None).connection(identity)  # type: ignore[arg-type]
+    return AppContext(config, {"TOKEN": TOKEN}, SimpleNamespace(facts=None)).connection(identity)  # type: ignore[arg-type]
 
 
 class NoBlobs:

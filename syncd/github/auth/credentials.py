@@ -1,7 +1,9 @@
-"""Who we are to GitHub, as one shape for every kind of identity: here a token that somebody made, and nobody; Apps in app.py, users in device_flow.py.
+"""The credentials of an identity, in one shape for every kind.
 
-Promises: a token is sent with each request about its repositories and never shown; one that GitHub refuses is replaced once where there
-may be another; one too young to be known everywhere is tried again for some seconds.
+This module has those of a token that a user made and of no token; Apps are in app.py, users who
+log in in user_credentials.py. A token is sent with each request about its repositories and never
+shown. One that GitHub refuses is replaced once where there may be another. One too young to be
+known to all of GitHub's servers is tried again for some seconds.
 """
 
 from __future__ import annotations
@@ -36,18 +38,23 @@ from syncd.redaction import Secret, add_secret
 log = logging.getLogger(__name__)
 
 RENEW_EARLY_SECONDS = 300.0
-FRESH_TOKEN_SECONDS = 10.0  # a token this young may not have reached every server yet
+FRESH_TOKEN_SECONDS = 10.0  # a token this young may not be known to every server yet
 FRESH_TOKEN_WAITS_SECONDS = (1.0, 2.0, 3.0, 3.0)
-ROUTES_OF_KNOWN_OBJECTS = frozenset(
-    ("tree", "blob", "commit", "lfs")
-)  # routes whose objects an earlier answer named: never absent
-REFUSAL_CACHE_SECONDS = 60.0  # a refused grant is not asked for again sooner: a storm of jobs must not become a storm of mints
+# Routes whose objects an earlier answer named: they are never absent.
+ROUTES_OF_KNOWN_OBJECTS = frozenset(("tree", "blob", "commit", "lfs"))
+# A refused grant is not requested again sooner: a storm of jobs must not become a storm of token
+# requests.
+REFUSAL_CACHE_SECONDS = 60.0
 RELOAD_INTERVAL_SECONDS = 60.0
-POLL_INTERVAL_SECONDS = 0.5  # how soon somebody who waits for another's mint notices a signal
+POLL_INTERVAL_SECONDS = 0.5  # how soon a thread that waits for another's token notices a signal
 
 
 class Token(Struct, frozen=True):
-    """One credential, of an `installation` where it is an App's. `born` and `dies` are on the monotonic clock, which a stepped wall clock or a sleeping laptop can't fool alone."""
+    """One credential, of an `installation` where it is an App's.
+
+    `issued_monotonic` and `ends_monotonic` are on the monotonic clock, so that neither a stepped
+    wall clock nor a sleeping laptop alone misleads `usable_at`.
+    """
 
     value: Secret
     expires_at: datetime | None = None
@@ -56,7 +63,10 @@ class Token(Struct, frozen=True):
     installation: int | None = None
 
     def usable_at(self, now: datetime, monotonic: float) -> bool:
-        """Alive on both clocks, and not so near its end that a long answer would outlive it: 5 minutes, less for a short life."""
+        """Return whether the token is valid on both clocks, with time left for a long answer.
+
+        The time left is 5 minutes, less for a token with a short life.
+        """
         early = min(RENEW_EARLY_SECONDS, (self.ends_monotonic - self.issued_monotonic) / 4)
         return (
             self.expires_at is None or now < self.expires_at - timedelta(seconds=early)
@@ -64,66 +74,78 @@ class Token(Struct, frozen=True):
 
 
 def presentable(value: str) -> bool:
-    """Can it stand in a header? Nothing else is known of a token: neither its length nor its letters."""
+    """Return whether a header can hold the token.
+
+    Nothing else is known of a token: neither its length nor its letters.
+    """
     return bool(value) and all("!" <= letter <= "~" for letter in value)
 
 
 class Credentials(Protocol):
-    """One TokenSource shape for every kind of identity."""
+    """The source of tokens of one identity, of whatever kind."""
 
     def token_for(self, repo: str | None, deadline: Deadline) -> Token | None:
-        """The token for a request about `repo`; None to go without."""
+        """Return the token for a request about `repo`; None to send none."""
 
     def invalidate(self, repo: str | None, token: Token) -> bool:
-        """Forget a token that GitHub refused; True when asking again may give another one."""
+        """Forget a token that GitHub refused; return whether another one may be available."""
 
 
 class NoCredentials:
+    """The credentials of an anonymous identity: none."""
+
     def token_for(self, repo: str | None, deadline: Deadline) -> Token | None:
+        """Return None."""
         return None
 
     def invalidate(self, repo: str | None, token: Token) -> bool:
+        """Return False: there is no other token."""
         return False
 
 
 class StaticToken:
-    """A token that somebody made. `read` gives it anew: who replaces it needs no restart, and what can't be read any more changes nothing.
+    """A token that a user made, read from the configuration.
 
-    Raises ConfigError for a text that can't be a token; it is not shown.
+    `read` gives it anew, so that a replacement needs no restart; where it can't be read any more
+    the current token stays. Raises ConfigError for a text that can't be a token; it is not shown.
     """
 
     def __init__(
         self, value: Secret, read: Callable[[], Secret] | None = None, clock: Clock | None = None
     ) -> None:
         self._read, self._clock = read, clock
-        self._guard = threading.Lock()
+        self._lock = threading.Lock()
         self._token, self._read_at = (
-            self._judged(value),
+            self._checked(value),
             clock.monotonic() if clock is not None else 0.0,
         )
 
     @staticmethod
-    def _judged(value: Secret) -> Token:
+    def _checked(value: Secret) -> Token:
         if not presentable(value.reveal()):
             raise ConfigError(
-                "the token is empty, or holds a space, a line end or another character that no token has",
+                "the token is empty, or holds a space, a line end or another character that no "
+                "token has",
+                id="config/token",
                 hint="write the token alone into its file or variable",
             )
         add_secret(value)
         return Token(value)
 
     def token_for(self, repo: str | None, deadline: Deadline) -> Token | None:
+        """Return the current token, read again once a minute at most."""
         self._reload(RELOAD_INTERVAL_SECONDS)
         return self._token
 
     def invalidate(self, repo: str | None, token: Token) -> bool:
+        """Read the token again; return whether it is another one now."""
         if self._token == token:
             self._reload(0.0)
         return self._token != token
 
     def _reload(self, age_seconds: float) -> None:
-        """What stands in its place now is the token, unless it was looked at so lately."""
-        with self._guard:
+        """Read the token again, unless that happened less than `age_seconds` ago."""
+        with self._lock:
             if (
                 self._read is None
                 or self._clock is None
@@ -132,9 +154,11 @@ class StaticToken:
                 return
             self._read_at = self._clock.monotonic()
             try:
-                found = self._judged(self._read())
+                found = self._checked(self._read())
             except ConfigError as error:
-                log.warning("the token can't be read again, the one in hand goes on: %s", error)
+                log.warning(
+                    "the token can't be read again; syncd keeps using the current one: %s", error
+                )
                 return
             if found.value != self._token.value:
                 log.warning("a new token is used from now on")
@@ -142,30 +166,34 @@ class StaticToken:
 
 
 def bearer(request: Request, token: Secret) -> Request:
-    """The request with a credential of its own."""
+    """Return the request with a credential of its own."""
     return replace(
         request, headers={**request.headers, "Authorization": f"Bearer {token.reveal()}"}
     )
 
 
 def _basic(token: str) -> str:
-    """As git's own endpoints take a token. Source: GitHub docs, "Authenticating as a GitHub App installation": the user is x-access-token."""
+    """Return a token as git's own endpoints take it.
+
+    Source: GitHub docs, "Authenticating as a GitHub App installation": the user is x-access-token.
+    """
     return "Basic " + base64.b64encode(f"x-access-token:{token}".encode()).decode()
 
 
-def passes(error: SyncdError) -> bool:
-    """Is it trouble that passes, met on the way to a token? Not the run's own time used up."""
+def is_temporary(error: SyncdError) -> bool:
+    """Return whether the error on the way to a token is temporary, and not the run's timeout."""
     unavailable = isinstance(error, (RemoteUnavailableError, BadResponseError))
     return unavailable and not isinstance(error, TimedOutError)
 
 
 @contextmanager
 def share_failure(
-    thing: Hashable, deadline: Deadline, which: Callable[[SyncdError], bool] = passes
+    thing: Hashable, deadline: Deadline, which: Callable[[SyncdError], bool] = is_temporary
 ) -> Iterator[None]:
-    """An error of this block that is one of `which` is raised for every run that gets here.
+    """Raise an error of this block that is one of `which` again for every later run.
 
-    Runs that share `deadline.failures` (a command's, or those of one tick) do not try again.
+    Runs that share `deadline.failures` (those of a command, or of one scheduling round) do not try
+    again.
     """
     buffered = deadline.failures.get(thing)
     if buffered is not None:
@@ -179,16 +207,19 @@ def share_failure(
 
 
 class AuthTransport:
-    """Sends each request with the credential for its repository. A refused token is dropped and asked for anew once; a token too
-    young to be known everywhere is tried again for some seconds first."""
+    """Send each request with the credential for its repository.
+
+    A refused token is dropped and requested anew once. A token too young to be known everywhere is
+    tried again for some seconds first.
+    """
 
     def __init__(self, inner: Transport, credentials: Credentials, clock: Clock) -> None:
         self._inner, self._credentials, self._clock = inner, credentials, clock
-        self._answered: dict[
-            str | None, Token
-        ] = {}  # repository -> the token with which GitHub showed it last
+        # by repository: the token with which GitHub showed it last
+        self._answered: dict[str | None, Token] = {}
 
     def send(self, request: Request, deadline: Deadline) -> Response:
+        """Return the answer to the request, sent with the identity\'s token."""
         if not request.authorised:
             return self._inner.send(request, deadline)
         replaced = False
@@ -239,10 +270,11 @@ class AuthTransport:
         return answer
 
     def _may_pass(self, request: Request, answer: Response, token: Token | None) -> bool:
-        """Whether time alone may mend this refusal of a token that was issued seconds ago.
+        """Return whether the refusal of a token that was issued seconds ago may end by itself.
 
         Source: octokit/auth-app.js (401, and 403 for narrowed permissions); akuity/kargo issues 5610 and 6630 (404 for a
-        private repository). A repository that GitHub showed with this very token is known: what is absent then is absent.
+        private repository). A repository that GitHub showed with this very token is known: what is
+        absent then is absent.
         """
         found = parse_error(answer)
         error = failure(request, found, self._clock.now())
@@ -256,7 +288,7 @@ class AuthTransport:
 
 
 def _of_our_token(request: Request, answer: Response) -> bool:
-    """A host that a redirect led to never saw it, and so refused something else."""
+    """Return whether the refusal is about our token: a host after a redirect never saw it."""
     return same_origin(request.url, answer.url)
 
 

@@ -1,4 +1,4 @@
-"""What an App asks a token for: an installation and its repositories, without those that are lost.
+"""The scopes of an App's tokens: an installation and its repositories, without the lost ones.
 
 GitHub refuses a token for several repositories when one of them was deleted, renamed or deselected,
 and does not say which. That one is found by halving, so that the others keep one token together.
@@ -15,7 +15,7 @@ MAX_REPOSITORIES_PER_TOKEN = 500
 
 
 class Grant(Struct, frozen=True):
-    """What one token is for: an installation and the names of repositories that it is narrowed to.
+    """The scope of one token: an installation and the names of its repositories.
 
     `number` is the repository's, where its name has changed.
     """
@@ -26,12 +26,19 @@ class Grant(Struct, frozen=True):
 
 
 class GrantStore(Protocol):
-    """Where the lost repositories, and the installations that were looked up, outlive the process."""
+    """The lost repositories and the known installations, saved for the next process."""
 
-    def load(self) -> dict[int, frozenset[str]]: ...
-    def save(self, lost: Mapping[int, frozenset[str]]) -> None: ...
-    def installations(self) -> dict[str, tuple[int, str | None]]: ...
-    def save_installations(self, found: Mapping[str, tuple[int, str | None]]) -> None: ...
+    def load(self) -> dict[int, frozenset[str]]:
+        """Return the names of the lost repositories, by installation."""
+
+    def save(self, lost: Mapping[int, frozenset[str]]) -> None:
+        """Save the names of the lost repositories, by installation."""
+
+    def installations(self) -> dict[str, tuple[int, str | None]]:
+        """Return installation and account, by owner or repository."""
+
+    def save_installations(self, found: Mapping[str, tuple[int, str | None]]) -> None:
+        """Save installation and account, by owner or repository."""
 
 
 class Grants:
@@ -46,7 +53,7 @@ class Grants:
         self._numbers: dict[str, int] = {}
 
     def of(self, installation: int, repo: str) -> Grant:
-        """The grant for a repository: with the owner's others, or alone where it is lost."""
+        """Return the grant for a repository: with the owner's others, or alone where it is lost."""
         owner, _, name = repo.partition("/")
         if repo in self._numbers:
             return Grant(installation, (name,), self._numbers[repo])
@@ -60,19 +67,20 @@ class Grants:
         return Grant(installation, tuple(names[at : at + MAX_REPOSITORIES_PER_TOKEN]))
 
     def set_number(self, repo: str, number: int | None) -> None:
-        """The repository goes by this number from now on; None: by its name."""
+        """Ask for the repository by this number from now on; None: by its name."""
         if number is None:
             self._numbers.pop(repo, None)
         else:
             self._numbers[repo] = number
 
     def has_number(self, repo: str) -> bool:
+        """Return whether the repository is asked for by its number."""
         return repo in self._numbers
 
     def split(self, grant: Grant, accepted: Callable[[Grant], bool]) -> None:
         """Leave the lost repositories out of a grant that was refused; `accepted` asks GitHub.
 
-        One lost of 30 costs 5 to 10 questions; many lost ones fewer than two for each repository.
+        One lost of 30 costs 5 to 10 requests; many lost ones fewer than two for each repository.
         """
         installation = grant.installation
         good = _good(
@@ -82,7 +90,7 @@ class Grants:
         self._keep(grant.installation, lost | (set(grant.repositories) - set(good)))
 
     def mark_granted(self, grant: Grant) -> None:
-        """GitHub gave a token. A lost repository that it covers joins the others again."""
+        """Note that GitHub gave a token; a lost repository that it covers joins the others again."""
         lost = self._lost.get(grant.installation, frozenset())
         if grant.number is None and not lost.isdisjoint(grant.repositories):
             self._keep(grant.installation, lost - set(grant.repositories))
@@ -97,7 +105,7 @@ class Grants:
 def _good(
     names: tuple[str, ...], accepted: Callable[[tuple[str, ...]], bool], refused: bool
 ) -> tuple[str, ...]:
-    """Those of the names that are accepted; `refused`: all of them together are known not to be."""
+    """Return the names that are accepted; `refused`: all of them together are known not to be."""
     if not refused and accepted(names):
         return names
     if len(names) == 1:
