@@ -1,7 +1,8 @@
 """The JSON Web Token with which a GitHub App asks for an installation token.
 
-Shared by the full run (github/auth/app.py) and the nothing-to-do check (fastpath/check.py). PyJWT and cryptography are loaded at
-the first signature, because a run with a living token needs neither.
+Shared by the full run (github/auth/app_signer.py) and the nothing-to-do check (fastpath/check.py).
+PyJWT and cryptography are loaded at the first signature, because a run with a valid token needs
+neither.
 Source: GitHub docs, "Generating a JSON Web Token (JWT) for a GitHub App".
 """
 

@@ -122,7 +122,8 @@ def load_json(
 ) -> Any:
     """Return the JSON value of `body`, which is UTF-8 and within the limits of `kind`.
 
-    Raises ValueError: BeyondBoundError past a limit, else for what is no JSON. RecursionError can't happen below the depth.
+    Raises ValueError: BeyondBoundError past a limit, else for what is no JSON. RecursionError can't
+    happen below the depth.
     """
     check_json(body, bound_of(kind))
     return json.loads(body.decode("utf-8-sig"), object_hook=hook, object_pairs_hook=pairs)

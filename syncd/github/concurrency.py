@@ -67,7 +67,7 @@ class ThreadPool:
 
     @staticmethod
     def _wait(futures: list[Future[T]], deadline: Deadline) -> None:
-        """Return when all are done or one has failed; raises as `Patience.check` does."""
+        """Return when all are done or one has failed. Raises as `Deadline.check` does."""
         pending = set(futures)
         while pending and not any(future.exception() for future in futures if future.done()):
             done, pending = wait(pending, POLL_INTERVAL_SECONDS, FIRST_COMPLETED)

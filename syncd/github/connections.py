@@ -83,7 +83,7 @@ class Watch:
             )
 
     def cancel(self) -> None:
-        """Make reads and writes of the socket fail at once, unless another request has it by now."""
+        """Make reads and writes of the socket fail at once, unless another request has it."""
         with _LOCK:
             self._cancelled = True
             is_reused = (

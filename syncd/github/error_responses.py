@@ -301,7 +301,8 @@ def _forbidden(refused: _RefusedRequest) -> SyncdError:
     return refused.auth(
         "auth/forbidden",
         state="permission",
-        hint="check what the token or App may read; after many wrong tokens GitHub refuses right ones "
+        hint="check what the token or App may read; after many wrong tokens GitHub "
+        "refuses right ones "
         "for a while too",
     )
 
@@ -324,13 +325,15 @@ def _not_granted(refused: _RefusedRequest) -> AuthError:
         return refused.auth(
             "auth/contents-not-granted",
             state="permission",
-            hint="grant the App contents: read in its settings, and let an owner of the account accept "
+            hint="grant the App contents: read in its settings, and let an owner of the account "
+            "accept "
             "it",
         )
     return refused.auth(
         "auth/repository-not-granted",
         state="grant",
-        hint="a repository of the jobs is not in the installation, or was renamed; see the App's page "
+        hint="a repository of the jobs is not in the installation, or was renamed; see the App's "
+        "page "
         "→ Configure, and repo:",
     )
 
@@ -358,7 +361,8 @@ def _not_found(refused: _RefusedRequest) -> SyncdError:
         return refused.auth(
             "auth/installation-not-found",
             state="installation",
-            hint="the installation is gone, or installation_id is not one of this App (is it the app "
+            hint="the installation is gone, or installation_id is not one of this App (is it the "
+            "app "
             "id?)",
         )
     if request.route == "installation":

@@ -64,7 +64,7 @@ class Exchange:
                 raw.release_conn()
                 raw = None
                 self._put(None)
-        except Exception as error:  # noqa: BLE001  (passed to the waiting thread, which translates it)
+        except Exception as error:  # noqa: BLE001  (the waiting thread translates it)
             self._put(error)
         finally:
             if raw is not None:

@@ -93,7 +93,8 @@ class Proxies(Struct, frozen=True):
         if not unknown or not self.by_scheme:
             return []
         return [
-            f"NO_PROXY: {', '.join(unknown)} is not understood, so it keeps no host from the proxy; "
+            f"NO_PROXY: {', '.join(unknown)} is not understood, so it keeps no host from the "
+            "proxy; "
             "write HOST, .DOMAIN, *.DOMAIN, HOST:PORT, an address, a network (10.0.0.0/8) or *, "
             "separated by commas or spaces"
         ]

@@ -25,7 +25,8 @@ MAX_RESERVED_REQUESTS = (
     500  # of an hour that scheduled runs leave to pushes and manual runs, at most
 )
 MAX_RESERVED_SHARE = 0.1  # of a small hourly limit
-# docs "Rate limits for the REST API": secondary limit per endpoint; kept over all endpoints together
+# docs "Rate limits for the REST API": secondary limit per endpoint; kept over all endpoints
+# together
 POINTS_PER_MINUTE = 900
 
 
@@ -130,11 +131,15 @@ class RateLimit:
     def _held_back(self, subject: str, seconds: float, kept: int) -> RateLimitPendingError:
         retry_at = self._clock.now() + timedelta(seconds=seconds)
         why = (
-            f"what is left of the hourly limit, {kept} requests at most, is kept for pushes and hands"
+            f"what is left of the hourly limit, {kept} requests at most, is kept for pushes and "
+            "manual runs"
             if kept
             else "the hourly limit is used up"
         )
-        text = f"{subject} was not asked for: {why}; it makes sense again at {retry_at:%Y-%m-%dT%H:%M:%SZ}"
+        text = (
+            f"{subject} was not asked for: {why}; "
+            f"it makes sense again at {retry_at:%Y-%m-%dT%H:%M:%SZ}"
+        )
         return RateLimitPendingError(
             text,
             retry_at=retry_at,
@@ -164,7 +169,8 @@ class RateLimit:
                 error = None
         if error is not None:
             raise RateLimitPendingError(
-                f"{subject} was not asked for: GitHub has set a limit; it makes sense again at {error.retry_at:%Y-%m-%dT%H:%M:%SZ}",
+                f"{subject} was not asked for: GitHub has set a limit; "
+                f"it makes sense again at {error.retry_at:%Y-%m-%dT%H:%M:%SZ}",
                 retry_at=error.retry_at,
                 id=error.id,
                 primary=error.primary,
@@ -276,7 +282,7 @@ class ConcurrencyLimit:
 
 
 class RequestMetrics:
-    """The number of requests, for the report and the metrics; redirects and token requests count."""
+    """The number of requests, for the report and the metrics, with redirects and token requests."""
 
     def __init__(self) -> None:
         self._guard = threading.Lock()

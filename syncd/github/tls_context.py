@@ -17,8 +17,9 @@ from syncd.trusted_path import open_checked, problems_for_owner
 
 
 class TlsContext:
-    """The authorities of `ca_file`, or the usual ones where there is none; with `add_default`, both.
+    """The TLS context for the authorities of `ca_file`, or for the usual ones without a `ca_file`.
 
+    With `add_default` both count.
     Safe from many threads. `owner` is the user of the state, who may write a `ca_file` that root
     reads.
     """

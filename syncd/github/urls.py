@@ -52,7 +52,8 @@ def web_of(api: str) -> str:
 
     It is the API's own origin, except where GitHub documents another one.
 
-    Source: docs: github.com for api.github.com, SUBDOMAIN.ghe.com for api.SUBDOMAIN.ghe.com, HOST for HOST/api/v3.
+    Source: docs: github.com for api.github.com, SUBDOMAIN.ghe.com for api.SUBDOMAIN.ghe.com, HOST
+    for HOST/api/v3.
     """
     scheme, host, port = _origin(api)
     documented = host == "api.github.com" or DATA_RESIDENCY.match(host or "") is not None
@@ -139,7 +140,10 @@ def _has_valid_port(parts: SplitResult) -> bool:
 
 
 def kind_of(peer: str) -> str:
-    """Return the kind of an address: `loopback`, `link-local`, `private`, `public`, or `none` for what no server answers from."""
+    """Return the kind of an address.
+
+    It is `loopback`, `link-local`, `private`, `public`, or `none` for what no server answers from.
+    """
     address = address_of(peer)
     if isinstance(address, ipaddress.IPv6Address) and address in NAT64:
         address = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
@@ -153,7 +157,7 @@ def kind_of(peer: str) -> str:
 
 
 def check_peer(peer: str, own_kinds: Collection[str], host: str, subject: str) -> None:
-    """Raise BadResponseError unless `peer`, the address of a `host` that a server named, is allowed.
+    """Raise BadResponseError unless `peer`, the address of a server-named `host`, is allowed.
 
     Allowed are public addresses, and those of the kinds from which the API itself answers. Where
     the API answers through a proxy, its kind is not known (`own_kinds` is empty), and a host that

@@ -362,7 +362,7 @@ def get_authenticated_user(
         raise failure(request, parse_error(answer), deadline.clock.now())
     found = read_json(request, answer)
     login = found.get("login") if isinstance(found, dict) else None
-    return one_line(login) or "somebody"
+    return one_line(login) or "an unknown user"
 
 
 __all__ = [

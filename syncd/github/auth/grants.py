@@ -90,7 +90,7 @@ class Grants:
         self._keep(grant.installation, lost | (set(grant.repositories) - set(good)))
 
     def mark_granted(self, grant: Grant) -> None:
-        """Note that GitHub gave a token; a lost repository that it covers joins the others again."""
+        """Note that GitHub gave a token; lost repositories in it join the others again."""
         lost = self._lost.get(grant.installation, frozenset())
         if grant.number is None and not lost.isdisjoint(grant.repositories):
             self._keep(grant.installation, lost - set(grant.repositories))
