@@ -55,7 +55,7 @@ def test_what_cannot_be_run_does_not_count_as_found(fault: Fault) -> None:
     assert "could not be run" in verdict(fault)
 
 
-@pytest.mark.parametrize("old", ["no such text", "Action("])
+@pytest.mark.parametrize("old", ["no such text", "self._action("])
 def test_a_text_that_is_not_there_once_is_refused(old: str) -> None:
     with pytest.raises(AssertionError, match="the old text is"):
         Fault("unclear", PLAN, old, "", TABLE).planted()
