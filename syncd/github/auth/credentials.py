@@ -273,8 +273,8 @@ class AuthTransport:
         """Return whether the refusal of a token that was issued seconds ago may end by itself.
 
         Source: octokit/auth-app.js (401, and 403 for narrowed permissions); akuity/kargo issues
-        5610 and 6630 (404 for a private repository). A repository that GitHub showed with this very token is known: what is
-        absent then is absent.
+        5610 and 6630 (404 for a private repository). A repository that GitHub showed with this
+        very token is known: what is absent then is absent.
         """
         found = parse_error(answer)
         error = failure(request, found, self._clock.now())
