@@ -1,7 +1,8 @@
-"""Names that some file systems take for one: which of many paths these are, and what looking at a folder says of them.
+"""Names that some file systems take for one: find them, and ask a directory whether it keeps them
+apart.
 
-Which names fold to one depends on the file system, and on ext4 even on the folder. So `fold` takes
-more names for equal than any one file system does, and the disk decides. Nothing here writes.
+Which names fold to one depends on the file system, and on ext4 even on the directory. So `fold`
+takes more names for equal than any one file system does, and the disk decides. Nothing here writes.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ from msgspec import Struct
 # Letters that ext4 (casefold) and HFS+ leave out of a comparison.
 # Source: Unicode 15, DerivedCoreProperties.txt, Default_Ignorable_Code_Point
 _IGNORED = re.compile(
-    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f"
-    "\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
+    "\u2060-\u206f"
+    "\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
+    "\U000e0000-\U000e0fff]"
 )
 _SWAPPED = str.maketrans(
     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz",
@@ -28,26 +31,30 @@ _SWAPPED = str.maketrans(
 
 
 class CollidingNames(Struct, frozen=True):
-    """Names of one folder that fold to one name, each with a destination that it is or leads to."""
+    """Names in one directory that fold to one name, each with a destination that it is or leads
+    to.
+    """
 
     folder: str
     names: Mapping[str, str]
 
 
 def fold(text: str) -> str:
-    """The text as the most forgiving file system compares it: no case, composition or ignored letters."""
+    """Return the text as the least strict file system compares it: no case, composition or ignored
+    letters.
+    """
     if text.isascii():
         return text.lower()
     return _plain(_plain(text).upper().casefold())
 
 
 def case_swapped(name: str) -> str:
-    """The name with the case of its ASCII letters swapped."""
+    """Return the name with the case of its ASCII letters swapped."""
     return name.translate(_SWAPPED)
 
 
 def collisions_among(paths: Iterable[str]) -> list[CollidingNames]:
-    """All twins among the paths and the folders above them, in order."""
+    """Return all colliding names among the paths and the directories above them, in order."""
     places: dict[str, str] = {}
     for path in paths:
         place = path
@@ -66,24 +73,26 @@ def collisions_among(paths: Iterable[str]) -> list[CollidingNames]:
 
 
 class DirectoryNames(Protocol):
-    """What can be seen of a folder."""
+    """The names that a directory answers to."""
 
     def listed(self) -> set[str]:
-        """The names in it. Raises OSError."""
+        """Return the names in it. Raises OSError."""
 
-    def stands(self, name: str) -> bool:
-        """Whether anything answers to the name. Raises OSError."""
+    def exists(self, name: str) -> bool:
+        """Return whether anything answers to the name. Raises OSError."""
 
 
 class OpenDirectory(Struct, frozen=True):
-    """A folder of the disk by its open descriptor."""
+    """A directory of the disk by its open descriptor."""
 
     descriptor: int
 
     def listed(self) -> set[str]:
+        """Return the names in it. Raises OSError."""
         return set(os.listdir(self.descriptor))
 
-    def stands(self, name: str) -> bool:
+    def exists(self, name: str) -> bool:
+        """Return whether anything answers to the name. Raises OSError."""
         try:
             os.stat(name, dir_fd=self.descriptor, follow_symlinks=False)
         except FileNotFoundError:
@@ -92,14 +101,15 @@ class OpenDirectory(Struct, frozen=True):
 
 
 def are_distinct(folder: DirectoryNames, names: Sequence[str]) -> bool | None:
-    """Whether the folder keeps each of these names apart; None where looking does not tell.
+    """Return whether the directory keeps each of these names apart; None where looking does not
+    show it.
 
-    A name that is found without being listed stands there under another spelling. Where none of the
-    names stands, any other entry tells: is it found, too, with the case of its letters swapped?
+    A name that is found without being listed is there under another spelling. Where none of the
+    names exists, any other entry shows it: is it found, too, with the case of its letters swapped?
     Raises OSError.
     """
     listed = folder.listed()
-    found = {name for name in names if folder.stands(name)}
+    found = {name for name in names if folder.exists(name)}
     hidden = found - listed
     if hidden and len(found) > 1:
         hidden -= folder.listed()  # one that has come since the first listing is not hidden
@@ -107,24 +117,24 @@ def are_distinct(folder: DirectoryNames, names: Sequence[str]) -> bool | None:
             return False
     if len(names) - len(found) <= 1:
         return True
-    return _told_by_others(folder, listed, names)
+    return _distinct_by_others(folder, listed, names)
 
 
 def is_same_path(one: str, other: str) -> bool:
-    """Whether looking shows that two paths of equal fold lead to one place, by way of the folders' own rules.
+    """Return whether two paths of equal fold lead to one place, by the directories' own rules.
 
-    False where they are apart, or where it can't be told.
+    False where they are apart, or where looking does not show it.
     """
     folder = "/"
     for name, twin in zip(one.strip("/").split("/"), other.strip("/").split("/"), strict=False):
-        if name != twin and _looked_at(folder, (name, twin)) is not False:
+        if name != twin and _distinct_in(folder, (name, twin)) is not False:
             return False
         folder = posixpath.join(folder, name)
     return fold(one) == fold(other)
 
 
-def _looked_at(folder: str, names: Sequence[str]) -> bool | None:
-    """`are_distinct` in the folder, or in the deepest one above it that stands."""
+def _distinct_in(folder: str, names: Sequence[str]) -> bool | None:
+    """Return `are_distinct` of the directory, or of the deepest one above it that exists."""
     while not os.path.isdir(folder):
         folder = posixpath.dirname(folder)
     try:
@@ -134,10 +144,12 @@ def _looked_at(folder: str, names: Sequence[str]) -> bool | None:
         finally:
             os.close(descriptor)
     except OSError:
-        return None  # who may not look can't tell
+        return None  # a directory that may not be read shows nothing
 
 
-def _told_by_others(folder: DirectoryNames, listed: set[str], names: Sequence[str]) -> bool | None:
+def _distinct_by_others(
+    folder: DirectoryNames, listed: set[str], names: Sequence[str]
+) -> bool | None:
     folds = _folds_case(folder, listed)
     if folds is False and len({_plain(name) for name in names}) == len(names):
         return True  # no rule of case makes them one, and no rule of composition
@@ -147,11 +159,13 @@ def _told_by_others(folder: DirectoryNames, listed: set[str], names: Sequence[st
 
 
 def _folds_case(folder: DirectoryNames, listed: set[str]) -> bool | None:
-    """Whether the folder ignores the case of ASCII letters; None where no entry of it can tell."""
+    """Return whether the directory ignores the case of ASCII letters; None where no entry shows
+    it.
+    """
     for name in sorted(listed):
         swapped = case_swapped(name)
         if swapped != name and swapped not in listed:
-            return folder.stands(swapped)
+            return folder.exists(swapped)
     return None
 
 

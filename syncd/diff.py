@@ -1,10 +1,11 @@
-"""PURE: the lines that differ between two versions of a file, with a bound on the work, and who may see them.
+"""The lines that differ between two versions of a file, with a bound on the work.
 
-The algorithm is Myers' (E. W. Myers, "An O(ND) Difference Algorithm and Its Variations", 1986), as git has it. Its work grows with the
-number of lines that differ, so that is what is bounded. `difflib` has no bound: 28 KiB of repeated lines take it half a minute.
+The algorithm is Myers' (E. W. Myers, "An O(ND) Difference Algorithm and Its Variations", 1986), as
+in git. Its work grows with the number of lines that differ, so that is what is bounded. `difflib`
+has no bound: 28 KiB of repeated lines take it half a minute.
 
-Promises: bounded in bytes, lines, differences, steps and the length of what is returned, whatever the two versions hold. Asking who may
-see the lines is the caller's, and so is making them visible.
+Bytes, lines, differences, steps and the length of the result are bounded, whatever the two versions
+hold. The caller decides who may see the lines, and makes them printable. Pure: no I/O.
 """
 
 from __future__ import annotations
@@ -30,7 +31,10 @@ Block = tuple[int, int, int, int]  # lines [a, b) of the old version became [c, 
 
 
 class WorkBudget(Struct):
-    """How many steps are left for several diffs together. A diff that would need more is not made (`Exhausted`)."""
+    """How many steps are left for several diffs together.
+
+    A diff that would need more is not made: it raises WorkBudgetExhausted.
+    """
 
     steps: int
 
@@ -44,16 +48,21 @@ class TooDifferent(Exception):
 
 
 def readable_by_all(mode: int) -> bool:
-    """Contract section 1, "Diffs": whose destination everybody may read, its lines may be shown to everybody."""
+    """Return whether a file of this mode may be shown to all: every user may read it on disk.
+
+    Contract section 1, "Diffs".
+    """
     return bool(mode & 0o004)
 
 
 def changed_lines(
     old: bytes | None, new: bytes | None, work: WorkBudget | None = None, masked: bool = True
 ) -> list[str] | str:
-    """A unified diff's lines without its head; or, in words, why there are none: binary, large, too different, or not there any more (None).
+    """Return the lines of a unified diff without its head; or, in words, why there are none.
 
-    `masked`: secrets that syncd knows are masked. Raises Exhausted when `work` is given and is not enough.
+    There are none for content that is binary, large, too different, or no longer kept (None).
+    `masked`: secrets that syncd knows are masked. Raises WorkBudgetExhausted when `work` is given
+    and is not enough.
     """
     if old is None or new is None:
         return "the bytes are not kept any more"
@@ -69,7 +78,10 @@ def changed_lines(
 
 
 def _lines(content: bytes, masked: bool) -> list[str]:
-    """Its lines, each with its line end; the last one may have none. Only a line feed ends a line, as in git."""
+    """Return the lines, each with its line end; the last one may have none.
+
+    Only a line feed ends a line, as in git.
+    """
     text = content.decode("utf-8", "replace")
     lines = (redact_lines(text) if masked else text).split("\n")
     last = lines.pop()
@@ -84,7 +96,7 @@ def _spend(work: WorkBudget | None, steps: int) -> None:
 
 
 def _blocks(before: Sequence[str], after: Sequence[str], work: WorkBudget | None) -> list[Block]:
-    """What was replaced by what, in order."""
+    """Return which lines were replaced by which, in order."""
     start, end_a, end_b = 0, len(before), len(after)
     while start < min(end_a, end_b) and before[start] == after[start]:
         start += 1
@@ -100,7 +112,10 @@ def _blocks(before: Sequence[str], after: Sequence[str], work: WorkBudget | None
 def _flags(
     old: Sequence[str], new: Sequence[str], work: WorkBudget | None
 ) -> tuple[bytearray, bytearray]:
-    """For each line of either version a 1 where it is not in the other one. Lines without an equal one there are not searched for."""
+    """Return for each line of either version a 1 where it is not in the other one.
+
+    A line without an equal one in the other version is not searched for.
+    """
     numbers = {line: number for number, line in enumerate(set(old) & set(new))}
     kept_a = [place for place, line in enumerate(old) if line in numbers]
     kept_b = [place for place, line in enumerate(new) if line in numbers]
@@ -135,7 +150,9 @@ def _flagged(gone: bytearray, come: bytearray) -> Iterator[Block]:
 def _edits(
     old: Sequence[int], new: Sequence[int], work: WorkBudget | None
 ) -> list[tuple[int, int, bool]]:
-    """The shortest way from one to the other: (line of old, line of new, whether it is one that was removed), in order."""
+    """Return the shortest edit script: (line of old, line of new, whether it was removed), in
+    order.
+    """
     furthest, trace, steps = {1: 0}, [], 0
     size_a, size_b = len(old), len(new)
     most = min(MAX_STEPS, work.steps) if work is not None else MAX_STEPS
@@ -158,7 +175,7 @@ def _edits(
             steps += 1 + x - began
             if x >= size_a and x - diagonal >= size_b:
                 _spend(work, steps)
-                return _way_back(trace, size_a, size_b)
+                return _edits_along(trace, size_a, size_b)
         if steps > most:
             break
     if steps > most < MAX_STEPS:
@@ -167,7 +184,7 @@ def _edits(
     raise TooDifferent(f"too different to compare: {size_a:,} lines gave way to {size_b:,}")
 
 
-def _way_back(trace: Sequence[array[int]], x: int, y: int) -> list[tuple[int, int, bool]]:
+def _edits_along(trace: Sequence[array[int]], x: int, y: int) -> list[tuple[int, int, bool]]:
     edits = []
     for differences in range(len(trace) - 1, 0, -1):
         furthest, diagonal = trace[differences], x - y
@@ -183,7 +200,7 @@ def _way_back(trace: Sequence[array[int]], x: int, y: int) -> list[tuple[int, in
 
 
 def _unified(before: Sequence[str], after: Sequence[str], blocks: Sequence[Block]) -> list[str]:
-    """As `diff -U2` writes them, not more than `MOST_LINES`."""
+    """Return the lines as `diff -U2` writes them, at most MAX_LINES."""
     lines: list[str] = []
     for hunk in _hunks(blocks):
         low_a, low_b = max(0, hunk[0][0] - CONTEXT_LINES), max(0, hunk[0][2] - CONTEXT_LINES)
@@ -208,7 +225,7 @@ def _unified(before: Sequence[str], after: Sequence[str], blocks: Sequence[Block
 
 
 def _hunks(blocks: Sequence[Block]) -> Iterator[list[Block]]:
-    """Blocks whose context would touch, together."""
+    """Yield the blocks in groups: those whose context would touch are one group."""
     hunk: list[Block] = []
     for block in blocks:
         if hunk and block[0] - hunk[-1][1] > 2 * CONTEXT_LINES:

@@ -1,4 +1,7 @@
-"""PURE: the gitignore patterns of a path rule."""
+"""The gitignore patterns of a path rule.
+
+Pure: no I/O.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,13 @@ from syncd.models import PathRule
 
 
 def path_filter(rule: PathRule) -> Callable[[str], bool]:
-    """Whether include and exclude take a path below `from`, in gitignore's way. Source: gitignore(5); compared with git in a test."""
+    """Return a test of whether include and exclude select a path below `from`.
+
+    Source: gitignore(5); a test compares it with git.
+    """
     if not rule.include and not rule.exclude:
         return lambda path: True
-    from pathspec import GitIgnoreSpec  # 25 ms that a job without patterns does without
+    from pathspec import GitIgnoreSpec  # 25 ms, which a job without patterns saves
 
     include = GitIgnoreSpec.from_lines(rule.include) if rule.include else None
     exclude = GitIgnoreSpec.from_lines(rule.exclude) if rule.exclude else None
@@ -26,6 +32,6 @@ def path_filter(rule: PathRule) -> Callable[[str], bool]:
 
 
 def escape_pattern(path: str) -> str:
-    """The path as a gitignore pattern that matches this path only."""
+    """Return the path as a gitignore pattern that matches this path only."""
     escaped = re.sub(r"([\\*?\[])", r"\\\1", path)
     return re.sub(r" $", r"\\ ", escaped)

@@ -1,7 +1,7 @@
-"""What a run that found nothing to do saw of a job, and whether that is still what stands there.
+"""What a run that found nothing to do saw of a job, and whether that is still on disk.
 
-The daemon, the full one-shot and its nothing-to-do check (fastpath/check.py) share this decision. Imports the standard
-library only, because the check starts with nothing else.
+The daemon, the full one-shot and its nothing-to-do check (fastpath/check.py) share this decision.
+Imports the standard library only, because the check starts with nothing else.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ class Seen(NamedTuple):
 def directories_of(roots: Mapping[str, str], created: Iterable[str]) -> Directories:
     """Return every directory between a root and its destinations, with the destinations in it.
 
-    `roots` maps each destination to the operator's folder above it; destinations right in a root are listed under "",
-    because the root itself is not syncd's. `created` are directories that syncd made, also above a root.
+    `roots` maps each destination to the operator's directory above it; destinations right in a root
+    are listed under "", because the root itself is not syncd's. `created` are directories that
+    syncd made, also above a root.
     """
     found: dict[str, list[str]] = {directory: [] for directory in created}
     for path, root in roots.items():
@@ -46,7 +47,10 @@ def directories_of(roots: Mapping[str, str], created: Iterable[str]) -> Director
 
 
 def stat_digest(directories: Directories) -> str:
-    """Digest what lstat says of these directories and of the named files in them. Raises OSError where one is missing."""
+    """Digest what lstat says of these directories and of the named files in them.
+
+    Raises OSError where one is missing.
+    """
     hasher, lstat = hashlib.blake2b(digest_size=16), os.lstat
     for directory, names in directories:
         if directory:
@@ -66,7 +70,10 @@ def stat_digest(directories: Directories) -> str:
 
 
 def is_as_seen(seen: Seen) -> bool:
-    """Whether the destinations and the owners are still what was seen. What is missing is not."""
+    """Return whether the destinations and the owners are still what was seen.
+
+    What is missing is not.
+    """
     try:
         same = all(user_and_group_ids(owner) == tuple(ids) for owner, ids in seen.owners.items())
         return same and stat_digest(seen.directories) == seen.stat_digest

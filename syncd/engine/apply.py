@@ -21,7 +21,8 @@ from syncd.ports import ActionOutcome, ApplyOutcome, CopiedFile
 
 
 def stage(contents: CommitContents, plan: Plan, remote: Mapping[str, WantedFile]) -> int:
-    """Fetch every blob that the plan writes, and check links and LFS pointers; return the bytes downloaded.
+    """Fetch every blob that the plan writes, and check links and LFS pointers; return the bytes
+    downloaded.
 
     Raises UnsafePathError or MirrorError for a link or pointer that the job refuses; nothing has
     been written then.

@@ -64,7 +64,8 @@ def recognise(
 def _real_paths(
     mirror: Mirror, remote: Mapping[str, WantedFile], recorded: Mapping[str, LedgerRow]
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """Return destination -> its real path; for one that is only recorded, the real path it had then.
+    """Return destination -> its real path; for one that is only recorded, the real path it had
+    then.
 
     The second mapping has, for those that are only recorded, where they lead now if that is
     somewhere else.

@@ -1,4 +1,6 @@
-"""The contents of one commit of a job's repository, fetched into the blob cache when they are needed."""
+"""The contents of one commit of a job's repository, fetched into the blob cache when they are
+needed.
+"""
 
 from __future__ import annotations
 

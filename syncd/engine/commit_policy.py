@@ -84,7 +84,8 @@ def _check_verified(run: RunInputs, commit: str) -> None:
         return
     if reason.startswith(CHECKER_FAILED_PREFIX):
         raise RemoteUnavailableError(
-            f"GitHub can't say now whether commit {commit[:7]} of {job.repo} is verified ({reason})",
+            f"GitHub can't say now whether commit {commit[:7]} of {job.repo} is verified "
+            f"({reason})",
             id="unavailable/verification",
             hint="nothing was changed; the next run asks again",
         )

@@ -55,7 +55,10 @@ class Options(Struct, frozen=True):
 
 @dataclass
 class RunInputs:
-    """Everything that the steps of one run need. `state` is the job's state as the run knows it now."""
+    """Everything that the steps of one run need.
+
+    `state` is the job's state as the run knows it now.
+    """
 
     job: Job
     ctx: RunContext

@@ -35,7 +35,9 @@ class Coverage(Struct, frozen=True):
         return any(_covers(place, real) for place in self.places)
 
     def reaches_into(self, folders: frozenset[str], files: frozenset[str]) -> bool:
-        """Return whether one of these files, or a file below one of these directories, may be covered."""
+        """Return whether one of these files, or a file below one of these directories, may be
+        covered.
+        """
         return any(place.real in (folders if place.directory else files) for place in self.places)
 
 
@@ -47,7 +49,9 @@ def coverage_of(job: Job, resolve: Callable[[Iterable[str]], Mapping[str, RealFo
 
 
 def real_path(path: str, root: str, resolved: Mapping[str, RealFolder]) -> str:
-    """Return the real path of `path`, which is below `root`: links are followed down to `root` alone."""
+    """Return the real path of `path`, which is below `root`: links are followed down to `root`
+    alone.
+    """
     return resolved[root].join(path[len(root.rstrip("/")) :])
 
 

@@ -101,7 +101,9 @@ def _first_look(run: RunInputs, wanted: WantedSet, prefetch: Prefetch) -> _Snaps
 
 
 def _second_look(run: RunInputs, remote: Mapping[str, WantedFile], found: _Snapshots) -> _Snapshots:
-    """Find the ledger rows of files that only the disk shows to be the same, and look at what that adds."""
+    """Find the ledger rows of files that only the disk shows to be the same, and look at what that
+    adds.
+    """
     ledger = recognise(run, remote, found.ledger, found.local)
     if ledger.recorded.keys() == found.ledger.recorded.keys():
         return _Snapshots(ledger, found.directories, found.local)
@@ -149,7 +151,9 @@ def _existing(remote: Mapping[str, WantedFile], local: Mapping[str, LocalFile | 
 
 
 def _refuse_unreadable(job: Job, dropped: Set[str], local: Mapping[str, LocalFile | None]) -> None:
-    """Raise MirrorError for a destination that cannot be read, or that a foreign link or file leads away from."""
+    """Raise MirrorError for a destination that cannot be read, or that a foreign link or file leads
+    away from.
+    """
     for path, have in local.items():
         if have is None or have.problem is None:
             continue

@@ -1,8 +1,8 @@
 """Turn what the repository holds into what has to be on disk.
 
-Takes a complete listing and a job's rules and policies, and returns the remote snapshot: destination ->
-WantedFile. A path that cannot be written safely, or that a policy refuses, ends the run here, before
-anything is written; only `skip` goes on without it. Pure: no I/O.
+Takes a complete listing and a job's rules and policies, and returns the remote snapshot:
+destination -> WantedFile. A path that cannot be written safely, or that a policy refuses, ends the
+run here, before anything is written; only `skip` goes on without it. Pure: no I/O.
 """
 
 from __future__ import annotations
@@ -104,7 +104,10 @@ def _selected(
 
 
 def _is_skipped(job: Job, rule: PathRule, source: str, entry: TreeEntry) -> bool:
-    """Return whether a policy leaves out this submodule or link. Raises MirrorError where one refuses it."""
+    """Return whether a policy leaves out this submodule or link.
+
+    Raises MirrorError where one refuses it.
+    """
     if entry.mode == SUBMODULE:
         if job.submodules is Submodules.REFUSE or not rule.directory:
             raise MirrorError(
@@ -213,7 +216,9 @@ def check_limits(job: Job, wanted: Mapping[str, WantedFile]) -> None:
 
 
 def check_link(job: Job, path: str, target: str, wanted: Mapping[str, WantedFile]) -> None:
-    """Raise UnsafePathError unless the link at `path` leads to one of the job's own files or directories."""
+    """Raise UnsafePathError unless the link at `path` leads to one of the job's own files or
+    directories.
+    """
     if _is_plain_relative(target) and _leads_inside(job, path, target, wanted):
         return
     raise UnsafePathError(
@@ -264,7 +269,9 @@ def check_lfs(job: Job, entry: WantedFile, start: bytes) -> None:
 
 
 def expected_size(want: WantedFile | None, row: LedgerRow | None) -> int | None:
-    """Return the wanted size where a scan needs it: a large file with a size that the ledger does not have."""
+    """Return the wanted size where a scan needs it: a large file with a size that the ledger does
+    not have.
+    """
     if want is None or (row is not None and want.size in (row.entry.size, row.upstream.size)):
         return None
     if want.size is None:

@@ -1,8 +1,8 @@
 """What the set asks of the directories that syncd made: their mode and owner.
 
 A directory is as the files in it say by `dir_mode` and owner. So a rollback, an undo and a rejected
-commit bring back the directories' modes with the files', and nothing about directories has to be stored
-but which ones syncd made. Pure: no I/O.
+commit bring back the directories' modes with the files', and nothing about directories has to be
+stored but which ones syncd made. Pure: no I/O.
 """
 
 from __future__ import annotations
@@ -81,6 +81,7 @@ class _Wish(Struct, frozen=True):
             folder = folder[: folder.rfind("/")]
 
     def is_below_root(self, folder: str) -> bool:
+        """Return whether the directory is below the root of these files."""
         return folder.startswith(self.root.rstrip("/") + "/")
 
     def rank(self, folder: str) -> tuple[int, ...]:
@@ -95,6 +96,7 @@ class _Wish(Struct, frozen=True):
         )
 
     def entry(self, folder: str) -> WantedFile:
+        """Return what the files ask of this directory."""
         if self.is_below_root(folder):
             return _directory(self.mode, self.uid, self.gid, self.root)
         return _directory(self.mode, None, None, posixpath.dirname(folder))
@@ -194,7 +196,10 @@ def _hides(action: Action, unseen: Iterable[str]) -> bool:
 def _action(
     job: Job, path: str, want: WantedFile, folders: OwnedDirectories, have: LocalFile | None
 ) -> Action | None:
-    """Return what to do about one directory. It is judged by the rules for a file's mode and owner."""
+    """Return what to do about one directory.
+
+    It is judged by the rules for a file's mode and owner.
+    """
     if have is None or have.problem is not None or want.same_permissions(have):
         return None
     difference = _difference(want, have)

@@ -1,4 +1,6 @@
-"""Ledger rows that change their job: files that this one lists now, and files that another one lists now."""
+"""Ledger rows that change their job: files that this one lists now, and files that another one
+lists now.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,8 @@ def take_over(
     own: JobLedger,
     wanted: Mapping[str, str],
 ) -> JobLedger:
-    """Take the rows that other jobs have for these destinations (path -> real path) and no longer list.
+    """Take the rows that other jobs have for these destinations (path -> real path) and no longer
+    list.
 
     Raises MirrorError for one that its owner lists, naming both.
     """
@@ -99,7 +102,9 @@ def _take_folders(
     owner: str,
     taken: Mapping[str, OwnedRow],
 ) -> JobLedger:
-    """Take the directories that were made for these files of `owner`, except where it has other files."""
+    """Take the directories that were made for these files of `owner`, except where it has other
+    files.
+    """
     pairs = {row.path: path for path, row in taken.items()}
     theirs = ctx.store.folders(owner) & folders_above(pairs)
     if theirs and owner in ctx.jobs:
@@ -145,7 +150,9 @@ def hand_over(run: RunInputs, remote: Mapping[str, WantedFile], own: JobLedger) 
 def take_abandoned_folders(
     run: RunInputs, remote: Mapping[str, WantedFile], own: JobLedger
 ) -> JobLedger:
-    """Take directories that were made for other jobs and hold none of their files: they go with this job's."""
+    """Take directories that were made for other jobs and hold none of their files: they go with
+    this job's.
+    """
     store = run.ctx.store
     dropped = own.recorded.keys() - remote.keys()
     owners = store.folder_owners(folders_above(dropped) - own.folders) if dropped else {}
@@ -162,7 +169,9 @@ def take_abandoned_folders(
 def _folders_given(
     folders: frozenset[str], kept: Mapping[str, LedgerRow], listed: Mapping[str, str]
 ) -> dict[str, str]:
-    """Return directory -> the job that gets it, for those with files of that job and none of this one."""
+    """Return directory -> the job that gets it, for those with files of that job and none of this
+    one.
+    """
     above: dict[str, str] = {}
     for path, other in listed.items():
         for folder in folders_above([path]):

@@ -1,9 +1,10 @@
 """What a hook's result means, which commit is not tried again, and when a pending reload is due.
 
-`validate` may reject a commit before anything is replaced; the rejection is remembered until the commit
-or the job's configuration changes. A reload is pending from the moment a change is intended until
-`on_change` has succeeded once, across crashes and restarts. What could not be judged (no such command,
-no answer in time) is a failure of the run and no verdict on the commit: it is tried again. Pure: no I/O.
+`validate` may reject a commit before anything is replaced; the rejection is remembered until the
+commit or the job's configuration changes. A reload is pending from the moment a change is intended
+until `on_change` has succeeded once, across crashes and restarts. What could not be judged (no such
+command, no answer in time) is a failure of the run and no verdict on the commit: it is tried again.
+Pure: no I/O.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ MAX_OUTPUT_LINES, MAX_OUTPUT_CHARS = 10, 2000
 SHELL_COULD_NOT_RUN = (126, 127)
 
 
-# --- validate ---------------------------------------------------------------------------------------------------------
+# --- validate -----------------------------------------------------------------------------------
 
 
 def hook_config_digest(job: Job) -> str:
@@ -51,7 +52,9 @@ def hook_config_digest(job: Job) -> str:
 
 
 def under_new_name(job: Job, old: str, state: JobState) -> JobState:
-    """Return the state of the job `old`, which is `job` under another name and otherwise as it was."""
+    """Return the state of the job `old`, which is `job` under another name and otherwise as it
+    was.
+    """
     former = replace(job, name=old)
     applied, rejected = state.applied_config_digest, state.rejected_config_digest
     return replace(
@@ -103,7 +106,8 @@ def validate_error(
 ) -> HookFailedError | None:
     """Return the error that the result of `validate` means; None for a pass.
 
-    A set that was accepted before is not rejected for failing now: the machine is the cause of that.
+    A set that was accepted before is not rejected for failing now: the machine is the cause of
+    that.
     """
     accepted_before = commit == state.applied_commit and job.digest == state.applied_config_digest
     verdict = end.status is not None and not (hook.shell and end.status in SHELL_COULD_NOT_RUN)
@@ -170,11 +174,13 @@ def clear_rejection(state: JobState) -> JobState:
     )
 
 
-# --- on_change --------------------------------------------------------------------------------------------------------
+# --- on_change ----------------------------------------------------------------------------------
 
 
 def require_reload(job: Job, state: JobState, since: datetime | None) -> JobState:
-    """Return the state with a reload pending; `since` is when the run began that makes the changes."""
+    """Return the state with a reload pending; `since` is when the run began that makes the
+    changes.
+    """
     if job.on_change is None:
         return clear_reload(state)
     if state.reload_pending:
@@ -218,7 +224,8 @@ def is_reload_due(job: Job, state: JobState) -> bool:
 
 
 def retry_at(state: JobState, trigger: Trigger, changed: bool, now: datetime) -> datetime | None:
-    """Return until when a reload that failed before has to wait; None for a reload that may run now.
+    """Return until when a reload that failed before has to wait; None for a reload that may run
+    now.
 
     Only runs by schedule and retries wait: an operator or a push does not.
     """
@@ -294,7 +301,10 @@ def after_undo(
 
 
 def reload_done(state: JobState, report: RunReport, now: datetime) -> JobState:
-    """Return the state after a reload that succeeded. A run that did everything is a success only now."""
+    """Return the state after a reload that succeeded.
+
+    A run that did everything is a success only now.
+    """
     after = replace(clear_reload(state), undo_blob=None, undo_blobs=())
     if report.status not in (RunStatus.CHANGED, RunStatus.UNCHANGED):
         return after
@@ -302,7 +312,10 @@ def reload_done(state: JobState, report: RunReport, now: datetime) -> JobState:
 
 
 def reload_failed_again(state: JobState, error: SyncdError, own: bool, now: datetime) -> JobState:
-    """Return the state after one more failed attempt. `own`: the run had no other error, so this is the job's."""
+    """Return the state after one more failed attempt.
+
+    `own`: the run had no other error, so this is the job's.
+    """
     after = replace(state, reload_attempts=state.reload_attempts + 1, reload_tried_at=now)
     if not own:
         return after
@@ -311,11 +324,14 @@ def reload_failed_again(state: JobState, error: SyncdError, own: bool, now: date
     )
 
 
-# --- both -------------------------------------------------------------------------------------------------------------
+# --- both ---------------------------------------------------------------------------------------
 
 
 def shared_key(job: Job) -> tuple[object, ...] | None:
-    """Return a key: jobs with the same one run their `on_change` together. None: they have no `on_change`."""
+    """Return a key: jobs with the same one run their `on_change` together.
+
+    None: they have no `on_change`.
+    """
     return None if job.on_change is None else (job.on_change.argv, job.hook_user)
 
 
@@ -325,7 +341,9 @@ def build_call(
     reports: Sequence[RunReport],
     changes: Mapping[str, Sequence[Change]],
 ) -> HookCall:
-    """Return the command for these jobs as one call: values of several jobs are joined by spaces, each once."""
+    """Return the command for these jobs as one call: values of several jobs are joined by spaces,
+    each once.
+    """
     facts = {
         "SYNCD_JOB": [job.name for job in jobs],
         "SYNCD_REPO": [job.repo for job in jobs],
@@ -346,7 +364,9 @@ def build_call(
 def changes_json(
     jobs: Sequence[Job], reports: Sequence[RunReport], changes: Mapping[str, Sequence[Change]]
 ) -> str:
-    """Return the JSON that SYNCD_CHANGES names: every job with its changes, as `syncd sync --json` has them."""
+    """Return the JSON that SYNCD_CHANGES names: every job with its changes, as `syncd sync --json`
+    has them.
+    """
     rows = [
         {
             "job": job.name,
@@ -371,7 +391,9 @@ def changes_json(
 
 
 def describe_result(hook: Hook, end: HookResult) -> str:
-    """Return how the command ended, in words: `nginx -t` exited 1, was ended after its hook_timeout."""
+    """Return how the command ended, in words: `nginx -t` exited 1, was ended after its
+    hook_timeout.
+    """
     if end.problem is not None:
         return f"`{shown_command(hook)}` could not be run: {end.problem}"
     if end.timed_out:

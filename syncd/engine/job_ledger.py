@@ -21,9 +21,9 @@ class JobLedger(Struct, frozen=True):
     `reals` has the real path of every destination that is wanted or recorded; `elsewhere` where a
     path that is only recorded leads now, if its links have changed. `superseded` are ledger rows
     (path -> job) that are in `recorded` under another path; `handed_over` are rows that another job
-    gets. `folders` are the directories that syncd made for the job. `directories_acquired` are those
-    of them that were recorded under another path or job until now; `directories_reassigned` (path ->
-    job, or None for no job) are those that the job gives up.
+    gets. `folders` are the directories that syncd made for the job. `directories_acquired` are
+    those of them that were recorded under another path or job until now; `directories_reassigned`
+    (path -> job, or None for no job) are those that the job gives up.
     """
 
     recorded: Mapping[str, LedgerRow]

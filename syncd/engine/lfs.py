@@ -1,7 +1,7 @@
 """`lfs: fetch`: mirror the content that a Git LFS pointer stands for, instead of the pointer.
 
-Only its bytes tell whether a small file is a pointer, so new ones are fetched first. What the ledger
-knows is not asked for again.
+Only its bytes tell whether a small file is a pointer, so new ones are fetched first. What the
+ledger knows is not asked for again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from syncd.errors import MirrorError
 from syncd.models import Kind, LedgerRow, WantedFile
 from syncd.ports import Pointer
 
-# Source: git-lfs docs/spec.md: version first, then keys in order; unknown keys (ext-...) may be between
+# Source: git-lfs docs/spec.md. Version first, then keys in order; unknown keys (ext-...) between.
 OID = re.compile(rb"^oid sha256:([0-9a-f]{64})$", re.MULTILINE)
 SIZE = re.compile(rb"^size (0|[1-9][0-9]{0,15})$", re.MULTILINE)
 
@@ -25,7 +25,10 @@ Content = tuple[str, int | None]  # the blob id and the size of what a pointer s
 
 
 def pointer_of(content: bytes, path: str) -> Pointer | None:
-    """Return the pointer that a small file's content is, or None. Raises MirrorError for a broken one."""
+    """Return the pointer that a small file's content is, or None.
+
+    Raises MirrorError for a broken one.
+    """
     if not content.startswith(LFS_POINTER_PREFIX):
         return None
     oid, size = OID.search(content), SIZE.search(content)
@@ -72,7 +75,9 @@ def with_contents(
 def _check_content_limits(
     contents: CommitContents, remote: Mapping[str, WantedFile], sizes: Mapping[str, int | None]
 ) -> None:
-    """Raise LimitError when the files are too large with their contents in place of the pointers."""
+    """Raise LimitError when the files are too large with their contents in place of the
+    pointers.
+    """
     sized = {
         path: replace(entry, size=sizes.get(entry.blob, entry.size))
         for path, entry in remote.items()
@@ -89,7 +94,9 @@ def _fetched(contents: CommitContents, pointers: Mapping[str, Pointer]) -> dict[
 
 
 def refetch_contents(contents: CommitContents, entries: Iterable[WantedFile]) -> None:
-    """Fetch the contents of those of these entries that come from pointers: the cache has lost them."""
+    """Fetch the contents of those of these entries that come from pointers: the cache has lost
+    them.
+    """
     lost = {entry.pointer: entry for entry in entries if entry.pointer is not None}
     if not lost:
         return
@@ -104,7 +111,10 @@ def _may_be_pointer(entry: WantedFile) -> bool:
 
 
 def _read_pointers(contents: CommitContents, entries: Iterable[WantedFile]) -> dict[str, Pointer]:
-    """Return blob id -> pointer, for those of the entries that are one. Fetches what the cache lacks."""
+    """Return blob id -> pointer, for those of the entries that are one.
+
+    Fetches what the cache lacks.
+    """
     candidates = list(entries)
     contents.fetch(entry for entry in candidates if not contents.blobs.has(entry.blob))
     found = {}

@@ -1,8 +1,8 @@
 """Names of one set that some file systems take for one.
 
-They are written where the disk keeps them apart, and refused elsewhere. What looking at the disk shows
-is known before anything is planned, in every run. Where it does not show it, a trial does, right before
-the first write of names of which the disk has none yet.
+They are written where the disk keeps them apart, and refused elsewhere. What looking at the disk
+shows is known before anything is planned, in every run. Where it does not show it, a trial does,
+right before the first write of names of which the disk has none yet.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ MAX_NAMES_SHOWN = 3  # in a message
 def refuse_collisions(
     job: Job, remote: Mapping[str, WantedFile], mirror: Mirror
 ) -> tuple[CollidingNames, ...]:
-    """Return the colliding names of the set of which looking does not show whether the disk keeps them apart.
+    """Return the colliding names of the set of which looking does not show whether the disk keeps
+    them apart.
 
     Raises UnsafePathError for those that the disk takes for one.
     """
@@ -96,5 +97,7 @@ def _refusal(
 
 
 def _source(place: str, path: str, source: str) -> str:
-    """Return what of the repository comes to `place`: the destination `path` or a directory above it."""
+    """Return what of the repository comes to `place`: the destination `path` or a directory above
+    it.
+    """
     return source.removesuffix(path[len(place) :])

@@ -31,7 +31,10 @@ class OtherJobs:
         self._lists: dict[str, frozenset[str] | SyncdError] = {}
 
     def lists(self, name: str, real: str, deadline: Deadline) -> bool:
-        """Return whether the job lists the destination. Raises SyncdError when its repository can't tell."""
+        """Return whether the job lists the destination.
+
+        Raises SyncdError when its repository can't tell.
+        """
         if not self._coverage_of(name).covers(real):
             return False
         if name not in self._lists:
@@ -69,7 +72,9 @@ class OtherJobs:
         return [name for name in others if self._may_reach(name, folders, files)]
 
     def _may_reach(self, name: str, folders: frozenset[str], files: frozenset[str]) -> bool:
-        """Return True also for a job whose destinations can't be resolved now: `lists` raises for it."""
+        """Return True also for a job whose destinations can't be resolved now: `lists` raises for
+        it.
+        """
         try:
             return self._coverage_of(name).reaches_into(folders, files)
         except SyncdError:

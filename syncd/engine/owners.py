@@ -1,8 +1,8 @@
 """The current uid and gid of the owners in a stored set.
 
-The ledger and the kept sets hold the numbers that the files got. Each entry also holds the configured
-name, and a run follows the name: after `usermod -u` the recorded number belongs to another user.
-Pure: no I/O, except for the lookup that is passed in.
+The ledger and the kept sets hold the numbers that the files got. Each entry also holds the
+configured name, and a run follows the name: after `usermod -u` the recorded number belongs to
+another user. Pure: no I/O, except for the lookup that is passed in.
 """
 
 from __future__ import annotations
@@ -52,7 +52,9 @@ def rows_with_current_ids(
 
 
 def has_unnamed_owner(entries: Mapping[str, WantedFile]) -> bool:
-    """Return whether an entry has an owner whose name was not recorded: a row of an older version."""
+    """Return whether an entry has an owner whose name was not recorded: a row of an older
+    version.
+    """
     return any(
         entry.owner is None and (entry.uid, entry.gid) != (None, None) for entry in entries.values()
     )

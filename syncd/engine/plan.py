@@ -94,7 +94,7 @@ class _Case(Struct, frozen=True):
         if want.same_content(have):
             return self._same_content(want)
         if have is None and (recorded is None or recorded.ownership is not Ownership.OWNED):
-            # a file that upstream dropped was not part of the last set: its removal here is no drift
+            # a file that upstream dropped was not in the last set: its removal here is no drift
             return self._action(ActionKind.WRITE, want, "new")
         if own is not None and have is not None and own.same_content(have):
             if self.job.drift is Drift.KEEP and not own.same_permissions(have):
@@ -103,7 +103,9 @@ class _Case(Struct, frozen=True):
         return self._drifted(want)
 
     def _drifted(self, want: WantedFile) -> Action:
-        """Choose the action where the disk holds an edit, a deletion, or a file that was there before."""
+        """Choose the action where the disk holds an edit, a deletion, or a file that was there
+        before.
+        """
         first_meeting, is_foreign = self.recorded is None, self.local is not None
         upstream_changed = self._upstream_changed(want)
         if self._leaves(first_meeting or not upstream_changed):
@@ -140,7 +142,9 @@ class _Case(Struct, frozen=True):
         return not before.same_content(want) or _executable_changed(before, want)
 
     def _same_content(self, want: WantedFile) -> Action | None:
-        """Choose the action where the content is right, and mode, owner or the ledger may not be."""
+        """Choose the action where the content is right, and mode, owner or the ledger may not
+        be.
+        """
         have, own = self.local, self.own
         if have is None:
             return None
@@ -208,7 +212,8 @@ class _Case(Struct, frozen=True):
 def _executable_changed(before: WantedFile, want: WantedFile) -> bool:
     """Return whether git's executable bit has changed, and with it the mode.
 
-    A commit that changes the bit has changed the file; another `mode:` in the configuration has not.
+    A commit that changes the bit has changed the file; another `mode:` in the configuration has
+    not.
     """
     return (
         None not in (before.executable, want.executable)

@@ -17,7 +17,9 @@ from syncd.ports import Mirror, Store, Target
 
 
 class Prefetch:
-    """A context manager: one thread reads and scans while the block runs, and ends with the block."""
+    """A context manager: one thread reads and scans while the block runs, and ends with the
+    block.
+    """
 
     def __init__(
         self, job: str, store: Store, mirror: Mirror, check: Callable[[], None] = no_limit

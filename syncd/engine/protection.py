@@ -1,8 +1,8 @@
 """Protected destinations: a run writes nothing there, and removes nothing there.
 
 Contract section 1, "A commit can never change syncd's own configuration". The check of the
-configuration has seen the rules; this sees every destination by its real path, and so also what a link,
-a bind mount or a pattern hid from it.
+configuration has seen the rules; this sees every destination by its real path, and so also what a
+link, a bind mount or a pattern hid from it.
 """
 
 from __future__ import annotations
@@ -106,7 +106,9 @@ def find_protected(
 
 
 def _near(protected: ProtectedPaths, folder: str, identities: Mapping[str, Identity]) -> list[str]:
-    """Return the names of the directory under which a file in it could be protected; mostly none."""
+    """Return the names of the directory under which a file in it could be protected; mostly
+    none.
+    """
     names = dict.fromkeys((folder, canonical(folder, protected.identities, identities.get)))
     return [name for name in names if protected.near(name)]
 
@@ -114,7 +116,9 @@ def _near(protected: ProtectedPaths, folder: str, identities: Mapping[str, Ident
 def refuse_protected(
     job: Job, remote: Mapping[str, WantedFile], hits: Mapping[str, ProtectedMatch]
 ) -> None:
-    """Raise MirrorError when a protected place is wanted, with the `exclude:` line that leaves all of them out."""
+    """Raise MirrorError when a protected place is wanted, with the `exclude:` line that leaves all
+    of them out.
+    """
     wanted = [path for path in hits if path in remote or _is_own_link(job, path)]
     if not wanted:
         return
@@ -161,7 +165,9 @@ def _rule_of(job: Job, path: str) -> PathRule | None:
 
 
 def _pattern(rule: PathRule | None, path: str, hit: ProtectedMatch) -> str | None:
-    """Return the pattern that leaves the protected place out; None where all of the rule is in it."""
+    """Return the pattern that leaves the protected place out; None where all of the rule is in
+    it.
+    """
     surplus = hit.real.count("/") - hit.place.path.count("/")
     excluded = path.rsplit("/", surplus)[0] if surplus > 0 else path
     if rule is None or not excluded.startswith(f"{rule.to}/"):

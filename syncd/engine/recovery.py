@@ -61,7 +61,9 @@ def _remove_empty_directories(job: Job, state: JobState, store: Store, mirror: M
 
 
 class _Effect(Struct):
-    """What an interrupted plan did: the actions that took effect, and the rows that follow from them."""
+    """What an interrupted plan did: the actions that took effect, and the rows that follow from
+    them.
+    """
 
     actions: list[Action] = field(default_factory=list)
     upserts: dict[str, LedgerRow] = field(default_factory=dict)
@@ -104,7 +106,9 @@ def _targets(intent: Intent, recorded: Mapping[str, LedgerRow]) -> dict[str, Tar
 
 
 def _effect_of(intent: Intent, local: Mapping[str, LocalFile | None]) -> _Effect:
-    """Compare each action with the disk. Where the disk can't be read, the action counts as carried out.
+    """Compare each action with the disk.
+
+    Where the disk can't be read, the action counts as carried out.
 
     A reload too many does no harm; one too few does.
     """
@@ -124,7 +128,10 @@ def _effect_of(intent: Intent, local: Mapping[str, LocalFile | None]) -> _Effect
 
 
 def _judge_removal(action: Action, have: LocalFile | None, effect: _Effect) -> None:
-    """Take the row away when the file is gone. A directory of the same name may have come in its place."""
+    """Take the row away when the file is gone.
+
+    A directory of the same name may have come in its place.
+    """
     if have is None or have.kind is Kind.DIRECTORY:
         effect.removals.add(action.path)
         effect.actions.append(action)
@@ -187,7 +194,8 @@ def _temp_directories(intent: Intent) -> set[tuple[str, str]]:
 
 
 def _complete_commit(intent: Intent, carried_out: int, state: JobState) -> str | None:
-    """Return the commit whose whole set is in place: the interrupted one, the one before it, or neither.
+    """Return the commit whose whole set is in place: the interrupted one, the one before it, or
+    neither.
 
     Where it is neither, nothing may be reloaded yet.
     """
@@ -238,7 +246,9 @@ def _root_of(intent: Intent, folder: str) -> str:
 def _with_roots(
     folders: Iterable[str], job: Job, actions: Iterable[Action]
 ) -> set[tuple[str, str]]:
-    """Return each directory with its root: the deepest one above it that the job or an action has."""
+    """Return each directory with its root: the deepest one above it that the job or an action
+    has.
+    """
     roots = {posixpath.dirname(rule.to) or "/" for rule in job.paths}
     roots |= {_entry_root(action) for action in actions}
     pairs = set()

@@ -90,7 +90,10 @@ class DueReload(Struct, frozen=True):
 
 
 class UndoResult(Struct, frozen=True):
-    """One job whose previous set was put back. `trouble` is the error that an unfinished undo ended with."""
+    """One job whose previous set was put back.
+
+    `trouble` is the error that an unfinished undo ended with.
+    """
 
     verdict: HookFailedError
     left_alone: tuple[str, ...] = ()
@@ -105,7 +108,9 @@ def run_job_and_reload(
 
 
 def run_reload(members: Sequence[JobRun], deadline: Deadline) -> list[RunReport]:
-    """Run the pending reload of these jobs, which share the command; return their reports, in order."""
+    """Run the pending reload of these jobs, which share the command; return their reports, in
+    order.
+    """
     began = time.perf_counter()
     reports = {member.job.name: _report_without_reload(member) for member in members}
     due = [
@@ -118,7 +123,9 @@ def run_reload(members: Sequence[JobRun], deadline: Deadline) -> list[RunReport]
 
 
 def _report_without_reload(member: JobRun) -> RunReport | None:
-    """Return the report of a job that has nothing to reload now; None where the command has to run."""
+    """Return the report of a job that has nothing to reload now; None where the command has to
+    run.
+    """
     job, ctx, report = member.job, member.ctx, member.report
     if ctx is None or report.status is RunStatus.SKIPPED:
         return report
@@ -180,7 +187,9 @@ def _run_command(hook: Hook, due: Sequence[DueReload], deadline: Deadline) -> Ho
 
 
 def _report_for_command(report: RunReport, state: JobState) -> RunReport:
-    """Return the report with the commit that is reloaded, and the one that was reloaded before it."""
+    """Return the report with the commit that is reloaded, and the one that was reloaded before
+    it.
+    """
     return replace(report, commit=state.reload_commit, previous=state.reloaded_commit)
 
 
@@ -207,7 +216,9 @@ def _undo_after_failure(
 def _record_undo(
     one: DueReload, undone: UndoResult, second_error: HookFailedError | None
 ) -> RunReport:
-    """Record that the job's commit is rejected and its previous set is back; return the report that says so."""
+    """Record that the job's commit is rejected and its previous set is back; return the report that
+    says so.
+    """
     verdict, now = undone.verdict, one.now
     notes = [f"left alone, since it was edited: {path}" for path in undone.left_alone]
     if undone.trouble is None:

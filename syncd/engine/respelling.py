@@ -67,7 +67,8 @@ def renamed_folders(
     pairs: Mapping[str, str],
     roots: Mapping[str, str],
 ) -> dict[str, str]:
-    """Return directory of syncd's -> its spelling above the wanted paths, where that is another one.
+    """Return directory of syncd's -> its spelling above the wanted paths, where that is another
+    one.
 
     `pairs` are files by their old and new paths, `roots` the roots of the old ones. Below the roots
     the directories of one file correspond one by one; above them the resolved links decide.
@@ -87,7 +88,9 @@ def renamed_folders(
 
 
 def _corresponding(path: str, root: str, other: str, other_root: str) -> dict[str, str]:
-    """Return the directories above `path` and below its root -> those above `other`, the same file."""
+    """Return the directories above `path` and below its root -> those above `other`, the same
+    file.
+    """
     found = {}
     path, other = posixpath.dirname(path), posixpath.dirname(other)
     while len(path) > len(root) and len(other) > len(other_root):

@@ -17,10 +17,11 @@ MIN_PREFIX_CHARS = 4
 def rollback_target(
     job: Job, sets: Sequence[AppliedSet], state: JobState, to: str | None
 ) -> AppliedSet:
-    """Return the set of the commit that begins with `to`; without `to`, the set before the present one.
+    """Return the set of the commit that begins with `to`; without `to`, the set before the present
+    one.
 
-    So each call without `to` goes one set further back. `sets` are newest first. Raises NotFoundError,
-    which names the sets that are kept.
+    So each call without `to` goes one set further back. `sets` are newest first. Raises
+    NotFoundError, which names the sets that are kept.
     """
     if to is not None:
         return _set_named(job, sets, to)

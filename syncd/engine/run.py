@@ -38,7 +38,8 @@ def run_job(
 ) -> RunReport:
     """Run the job once, store the result, and return its report. Never raises a SyncdError.
 
-    After it the job is in sync with its repository, or nothing of it was changed and the report says why.
+    After it the job is in sync with its repository, or nothing of it was changed and the report
+    says why.
     """
     return Run(job, ctx, deadline, options).execute()
 
@@ -104,13 +105,15 @@ class Run(RunInputs):
                 # an error between intent and record: the disk says how far the plan came
                 self.state = recover(self.job, self.ctx.store, self.ctx.mirror)
             except MirrorError:
-                # the disk cannot be read now: the intent stays, so nothing may be recorded that ends it
+                # the disk cannot be read now: the intent stays, so nothing is recorded that ends it
                 return self._timed(replace(first_report, status=RunStatus.FAILED, error=error))
             result = run_result.failed_record(self, first_report, error)
         return self._record(result)
 
     def _run_steps(self) -> RunRecord:
-        """Recover, decide, stage, validate, save what an undo needs, apply; plan again if files are edited meanwhile."""
+        """Recover, decide, stage, validate, save what an undo needs, apply; plan again if files are
+        edited meanwhile.
+        """
         self._recover()
         state_before = self.state
         for attempt in range(1, MAX_ATTEMPTS + 1):
@@ -133,7 +136,9 @@ class Run(RunInputs):
         self.state = resume_undo(self.job, self.ctx, self.state, self.report)
 
     def _decide(self) -> Decision:
-        """Decide with everything in view: directories of syncd's that were locked are unlocked first."""
+        """Decide with everything in view: directories of syncd's that were locked are unlocked
+        first.
+        """
         decision = decide(self)
         while decision.needs_second_pass:
             self._unlock_directories(decision)
@@ -141,7 +146,10 @@ class Run(RunInputs):
         return decision
 
     def _unlock_directories(self, decision: Decision) -> None:
-        """Carry out a plan that only unlocks directories. Raises MirrorError when one stays locked."""
+        """Carry out a plan that only unlocks directories.
+
+        Raises MirrorError when one stays locked.
+        """
         self.deadline.check()
         state = self.state
         self.state = hook_state.mark_reload_needed(self.job, state, self.report.started_at)
@@ -217,7 +225,10 @@ class Run(RunInputs):
         return replace(result, upserts=with_mounts(rows, self.ctx.mirror))
 
     def _save_intent(self, decision: Decision) -> Intent:
-        """Check that the plan can be applied, and store it. Raises MirrorError; nothing was changed then."""
+        """Check that the plan can be applied, and store it.
+
+        Raises MirrorError; nothing was changed then.
+        """
         actions = decision.disk_actions
         self.ctx.mirror.check_replaceable_directories(actions, decision.folders)
         created = self.ctx.mirror.prepare(self.job, actions)

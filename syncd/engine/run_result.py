@@ -21,7 +21,10 @@ from syncd.ports import JobState, RunRecord
 
 
 def first_report(run: RunInputs, started_at: datetime) -> RunReport:
-    """Return the report of a run that has done nothing yet. A renamed job's report says which job it was."""
+    """Return the report of a run that has done nothing yet.
+
+    A renamed job's report says which job it was.
+    """
     notes: tuple[str, ...] = ()
     took_over_from: tuple[str, ...] = ()
     if run.ctx.renamed_from is not None:
@@ -73,7 +76,9 @@ def with_error(report: RunReport, error: SyncdError) -> RunReport:
 def conclude(
     run: RunInputs, report: RunReport, decision: Decision, result: ApplyResult
 ) -> RunRecord:
-    """Return what to store of a run that applied its plan: the report, the rows and the job's state."""
+    """Return what to store of a run that applied its plan: the report, the rows and the job's
+    state.
+    """
     report = _applied_report(report, decision, result)
     error = result.error or decision.refusal
     state = _state_after(run, report, decision, result)
@@ -136,7 +141,9 @@ def _state_after(
 
 
 def _with_applied_set(run: RunInputs, state: JobState, decision: Decision) -> JobState:
-    """Return the state of a job whose whole set is in place: its commit, its configuration, its files."""
+    """Return the state of a job whose whole set is in place: its commit, its configuration, its
+    files.
+    """
     rollback = run.options.rollback_set
     return replace(
         hook_state.clear_rejection(state),
@@ -149,7 +156,9 @@ def _with_applied_set(run: RunInputs, state: JobState, decision: Decision) -> Jo
 
 
 def _still_to_fix(decision: Decision, result: ApplyResult) -> tuple[str, ...]:
-    """Return the directories that are not yet as the set asks; none after a run without an error."""
+    """Return the directories that are not yet as the set asks; none after a run without an
+    error.
+    """
     if result.error is None:
         return ()
     outcomes = result.applied.outcomes
@@ -164,7 +173,9 @@ def _still_to_fix(decision: Decision, result: ApplyResult) -> tuple[str, ...]:
 def progress_record(
     run: RunInputs, report: RunReport, decision: Decision, result: ApplyResult
 ) -> RunRecord:
-    """Return what to store before the run plans again: what the plan did until it could not go on."""
+    """Return what to store before the run plans again: what the plan did until it could not go
+    on.
+    """
     state = run.state
     if result.changes:
         state = hook_state.require_reload(run.job, state, report.started_at)
@@ -189,7 +200,10 @@ def record_of(
     state: JobState,
     applied: bool = False,
 ) -> RunRecord:
-    """Return what the store keeps of a run. `applied`: the whole set is in place and is kept as one of the job's sets."""
+    """Return what the store keeps of a run.
+
+    `applied`: the whole set is in place and is kept as one of the job's sets.
+    """
     ledger = decision.ledger
     return RunRecord(
         report,
@@ -219,7 +233,10 @@ def failed_record(run: RunInputs, report: RunReport, error: SyncdError) -> RunRe
 
 
 def with_failure(state: JobState, error: SyncdError) -> JobState:
-    """Return the state after a failure. A run that a signal stopped has not failed: its state stays."""
+    """Return the state after a failure.
+
+    A run that a signal stopped has not failed: its state stays.
+    """
     if isinstance(error, StoppedError):
         return state
     return replace(

@@ -1,9 +1,9 @@
 """Whether a run would find nothing to do, decided by what the last run saw.
 
-`unchanged_state` asks the engine itself: given the known head again, it decides that nothing has to be
-done. `still_unchanged` says unchanged only where `run_job` would: the same configuration, state and
-head, and the same destinations. Anything else is left to a run. Nothing is written; the caller records
-that the job was checked.
+`unchanged_state` asks the engine itself: given the known head again, it decides that nothing has to
+be done. `still_unchanged` says unchanged only where `run_job` would: the same configuration, state
+and head, and the same destinations. Anything else is left to a run. Nothing is written; the caller
+records that the job was checked.
 """
 
 from __future__ import annotations
@@ -67,7 +67,8 @@ class KnownHeadSource(Source):
 
 
 def unchanged_state(job: Job, ctx: RunContext, deadline: Deadline) -> UnchangedState | None:
-    """Return what the job's next runs may be compared with; None where there may be something to do.
+    """Return what the job's next runs may be compared with; None where there may be something to
+    do.
 
     The caller holds the job's lock.
     """
@@ -96,7 +97,10 @@ def _may_be_unchanged(job: Job, ctx: RunContext, state: JobState, head: Head) ->
 
 
 def _seen(job: Job, ctx: RunContext, ledger: dict[str, LedgerRow]) -> Seen:
-    """Return how lstat(2) shows the job's destinations and syncd's directories now. Raises OSError."""
+    """Return how lstat(2) shows the job's destinations and syncd's directories now.
+
+    Raises OSError.
+    """
     created = wanted_directories(applied_set(ledger), ctx.store.folders(job.name))
     directories = directories_of({path: row.entry.root for path, row in ledger.items()}, created)
     return Seen(directories, stat_digest(directories), configured_owners(job, ctx.resolve_owner))
@@ -117,7 +121,8 @@ def still_unchanged(
 ) -> RunReport | None:
     """Return the report of a run that found nothing to do; None where there may be something.
 
-    One request, answered 304 while the head holds; none for a commit id, whose meaning never changes.
+    One request, answered 304 while the head holds; none for a commit id, whose meaning never
+    changes.
     """
     began, started_at = time.perf_counter(), ctx.clock.now()
     same_job = known.job == job and known.scope == ctx.scope
@@ -142,7 +147,10 @@ def still_unchanged(
 
 
 def _is_same_head(known: UnchangedState, ctx: RunContext, deadline: Deadline) -> bool:
-    """Return whether the ref still names the known commit. An error is left to a run, which reports it."""
+    """Return whether the ref still names the known commit.
+
+    An error is left to a run, which reports it.
+    """
     job = known.job
     if job.ref is not None and is_object_id(job.ref):
         return True

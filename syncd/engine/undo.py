@@ -1,8 +1,8 @@
 """Carry out an undo.
 
-While a change is made, keep what an undo of it needs; when its reload has failed, bring the previous set
-back. An undo that is interrupted at any instant is resumed by the next run: the disk is looked at, and
-only what is not back yet is done.
+While a change is made, keep what an undo of it needs; when its reload has failed, bring the
+previous set back. An undo that is interrupted at any instant is resumed by the next run: the disk
+is looked at, and only what is not back yet is done.
 """
 
 from __future__ import annotations
@@ -63,7 +63,9 @@ def save_undo(job: Job, ctx: RunContext, state: JobState, decision: Decision) ->
 
 
 def _identified(job: Job, action: Action, ctx: RunContext) -> Action:
-    """Return the action with the blob id of a file that was too large to read when the plan was made."""
+    """Return the action with the blob id of a file that was too large to read when the plan was
+    made.
+    """
     have = action.expected
     known = action.wanted or (action.recorded.entry if action.recorded else None)
     if have is None or known is None or not have.is_unread or not action.kind.touches_disk:
@@ -117,7 +119,8 @@ def read_undo(state: JobState, blobs: Blobs) -> Undo | None:
 def undo_change(
     job: Job, ctx: RunContext, report: RunReport, error: HookFailedError
 ) -> tuple[str, ...] | None:
-    """Bring back what was there before the change, and reject its commit; return the paths left alone.
+    """Bring back what was there before the change, and reject its commit; return the paths left
+    alone.
 
     None when there is nothing to go back to. A reload is pending after it, for the previous set.
     Raises MirrorError, StoreError: the next run goes on with the undo.
@@ -156,7 +159,10 @@ class _UndoRun(Struct, frozen=True):
     report: RunReport
 
     def execute(self) -> tuple[str, ...]:
-        """Bring the previous set back; return the paths left alone. Raises the first error of an action."""
+        """Bring the previous set back; return the paths left alone.
+
+        Raises the first error of an action.
+        """
         recorded = self.ctx.store.load_ledger(self.job.name)
         created = self.ctx.store.folders(self.job.name)
         local = self._scan(recorded)
@@ -237,7 +243,9 @@ class _UndoRun(Struct, frozen=True):
         self.ctx.store.record(self.job.name, record)
 
     def _state_after(self, plan: Plan, applied: ApplyOutcome) -> JobState:
-        """Return the state with a reload pending; with the previous set as the applied one once all is back."""
+        """Return the state with a reload pending; with the previous set as the applied one once all
+        is back.
+        """
         state = replace(self.state, reload_pending=True)
         if _errors(applied):
             return replace(

@@ -1,7 +1,8 @@
-"""What was on disk before a change whose reload failed, as a value, and the plan that brings it back.
+"""What was on disk before a change whose reload failed, as a value, and the plan that brings it
+back.
 
-Everything that was there counts, whatever its origin: files of the last set, an operator's edit, a file
-that was taken over. A file that is edited after the change is left alone. Pure: no I/O.
+Everything that was there counts, whatever its origin: files of the last set, an operator's edit, a
+file that was taken over. A file that is edited after the change is left alone. Pure: no I/O.
 """
 
 from __future__ import annotations
@@ -44,7 +45,9 @@ class Before(Struct, frozen=True):
 
 
 class Undo(Struct, frozen=True):
-    """What the changes with a pending reload have replaced, and the set that was applied before them."""
+    """What the changes with a pending reload have replaced, and the set that was applied before
+    them.
+    """
 
     commit: str | None
     digest: str | None
@@ -193,7 +196,8 @@ def rows_after(
 ) -> tuple[dict[str, LedgerRow], frozenset[str]]:
     """Return the ledger as it was: rows to keep, and paths to drop.
 
-    `local` is what is on disk where no action was needed. A stat is kept where it is of these bytes.
+    `local` is what is on disk where no action was needed. A stat is kept where it is of these
+    bytes.
     """
     upserts, removals = {}, set()
     for path, before in undo.places.items():
@@ -212,7 +216,7 @@ def rows_after(
     return upserts, frozenset(removals)
 
 
-# --- as text ----------------------------------------------------------------------------------------------------------
+# --- as text ------------------------------------------------------------------------------------
 
 
 def to_text(undo: Undo) -> str:
@@ -229,7 +233,10 @@ def _fields(value: Any) -> dict[str, Any]:
 
 
 def from_text(text: str) -> Undo:
-    """Return the undo of a stored text. Raises ValueError, KeyError or TypeError for any other text."""
+    """Return the undo of a stored text.
+
+    Raises ValueError, KeyError or TypeError for any other text.
+    """
     read = json.loads(text)
     places = {path: _before(values) for path, values in read.pop("places").items()}
     return Undo(**read, places=places)

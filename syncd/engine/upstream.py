@@ -60,7 +60,9 @@ class StoredLedger:
 
 
 def wanted_set(job: Job, ctx: RunContext, deadline: Deadline) -> Mapping[str, WantedFile]:
-    """Return the files that the job wants now: its repository's, or after a rejection the last accepted ones."""
+    """Return the files that the job wants now: its repository's, or after a rejection the last
+    accepted ones.
+    """
     run = RunInputs(job, ctx, deadline, Options(), ctx.store.state(job.name))
     return resolve_wanted(run, StoredLedger(ctx.store, job.name), known_head(run)).remote
 
@@ -90,7 +92,10 @@ def resolve_wanted(run: RunInputs, ledger: Ledger, known: Head | None) -> Wanted
 
 
 def _resolve_head(run: RunInputs, known: Head | None) -> Head:
-    """Ask for the head of the ref and store it. A push of another ref of that name makes the known one doubtful."""
+    """Ask for the head of the ref and store it.
+
+    A push of another ref of that name makes the known one doubtful.
+    """
     doubtful = (
         known is not None and known.form is not None and bool(run.options.pushed - {known.form})
     )
@@ -103,7 +108,10 @@ def _resolve_head(run: RunInputs, known: Head | None) -> Head:
 
 
 def _earlier_refusal(run: RunInputs, commit: str) -> Refusal | None:
-    """Return why the commit was rejected before. A commit that the operator names is judged again by `require`."""
+    """Return why the commit was rejected before.
+
+    A commit that the operator names is judged again by `require`.
+    """
     refusal = hook_state.rejection(run.job, run.state, commit)
     if isinstance(refusal, UntrustedError) and run.options.ref is not None:
         return None
@@ -111,7 +119,10 @@ def _earlier_refusal(run: RunInputs, commit: str) -> Refusal | None:
 
 
 def _last_accepted(run: RunInputs, head: Head, ledger: Ledger, refusal: Refusal) -> WantedSet:
-    """Return the set that stays instead of a rejected commit, from the ledger. Raises the refusal when there is none."""
+    """Return the set that stays instead of a rejected commit, from the ledger.
+
+    Raises the refusal when there is none.
+    """
     recorded = {
         path: row
         for path, row in ledger.recorded().items()

@@ -1,8 +1,8 @@
 """Run jobs side by side, a limited number at once.
 
-A job that only waits for a rate limit gives its place to another job. Meanwhile only jobs are started
-that spend another limit: a job of the same limit would wait too. So there are never more threads than
-places and waiting jobs.
+A job that only waits for a rate limit gives its place to another job. Meanwhile only jobs are
+started that spend another limit: a job of the same limit would wait too. So there are never more
+threads than places and waiting jobs.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from syncd.models import Job
 
 Work = Callable[
     [Job, Callable[[bool], None]], None
-]  # the job, and what to call with True when it begins to wait for a limit and False when it goes on
+]  # the job, and what to call: True when it begins to wait for a limit, False when it goes on
 
 
 class WorkerPool:

@@ -1,8 +1,8 @@
 """The Protocols between the engine and its neighbours, and the values that they exchange.
 
 These are the few methods that the engine asks of GitHub (`remote`), of the disk (`local`), of the
-operator's commands (`commands`) and of the store (`storage`). Every implementation runs against the same
-suite in tests/contract.
+operator's commands (`commands`) and of the store (`storage`). Every implementation runs against the
+same suite in tests/contract.
 """
 
 from __future__ import annotations

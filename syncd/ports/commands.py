@@ -12,7 +12,10 @@ from syncd.models import Hook, Kind
 
 
 class StagedFile(Struct, frozen=True):
-    """One destination as it will be. `open` returns its bytes, or a link's text; it may raise MirrorError."""
+    """One destination as it will be.
+
+    `open` returns its bytes, or a link's text; it may raise MirrorError.
+    """
 
     path: str
     kind: Kind
@@ -37,8 +40,8 @@ class HookCall(Struct, frozen=True):
 class HookResult(Struct, frozen=True):
     """How a command ended: with `status`, by `signal`, or at its time limit.
 
-    `problem` says why it could not be run at all, and `hint` what to do. `output` is the end of what
-    it printed, at most 64 KiB, redacted.
+    `problem` says why it could not be run at all, and `hint` what to do. `output` is the end of
+    what it printed, at most 64 KiB, redacted.
     """
 
     status: int | None = None
@@ -64,7 +67,9 @@ class Hooks(Protocol):
         """
 
     def run(self, call: HookCall, deadline: Deadline) -> HookResult:
-        """Run the command after the files are in place: `{staged}` is `/`. Raises StoppedError, StoreError."""
+        """Run the command after the files are in place: `{staged}` is `/`. Raises StoppedError,
+        StoreError.
+        """
 
 
 __all__ = ["HookCall", "HookResult", "Hooks", "StagedFile"]

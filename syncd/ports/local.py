@@ -20,12 +20,13 @@ NO_INODES: Inodes = {}
 
 
 class Target(Struct, frozen=True, gc=False):
-    """A destination to look at: the root where links stop being followed, and its ledger row, if any.
+    """A destination to look at: the root where links stop being followed, and its ledger row, if
+    any.
 
-    With `is_directory` only a directory of the file system above it counts: a mount, a link or a file
-    there is not the one that syncd made, and what is in the directory is not looked at. `size` is a
-    size that may be right besides the ledger's. A file past SMALL_FILE_BYTES with another size is not
-    read, and its `blob` is None.
+    With `is_directory` only a directory of the file system above it counts: a mount, a link or a
+    file there is not the one that syncd made, and what is in the directory is not looked at. `size`
+    is a size that may be right besides the ledger's. A file past SMALL_FILE_BYTES with another size
+    is not read, and its `blob` is None.
     """
 
     root: str
@@ -47,7 +48,8 @@ class ActionOutcome(Struct, frozen=True):
 
 
 class CopiedFile(Struct, frozen=True):
-    """A file or link that was copied as it was: the stat of the original at that moment, and of the copy.
+    """A file or link that was copied as it was: the stat of the original at that moment, and of the
+    copy.
 
     `racy`: an edit of either may have left its stat as it is (mirror/racy.py).
     """
@@ -94,7 +96,8 @@ class Mirror(Protocol):
     def distinguishes_names(
         self, folder: str, names: Sequence[str], root: str, intent: str | None = None
     ) -> bool | None:
-        """Return whether files of these names, which fold to one name, are as many files in `folder`.
+        """Return whether files of these names, which fold to one name, are as many files in
+        `folder`.
 
         None where looking does not show it. Nothing is written without an `intent`; with one, a
         trial directory that carries its id shows it, and is removed after that. Raises MirrorError.
@@ -108,9 +111,9 @@ class Mirror(Protocol):
     ) -> None:
         """Raise MirrorError where a directory that becomes a file may not be removed.
 
-        It may not when it holds anything that these actions leave, or is none of `owned_dirs`, which
-        syncd made. Nothing is written. This comes before the first removal: else the files would be
-        gone, and the directory still there.
+        It may not when it holds anything that these actions leave, or is none of `owned_dirs`,
+        which syncd made. Nothing is written. This comes before the first removal: else the files
+        would be gone, and the directory still there.
         """
 
     def prepare(self, job: Job, actions: Sequence[Action]) -> tuple[str, ...]:
@@ -132,15 +135,16 @@ class Mirror(Protocol):
         """Carry out every action that changes the disk.
 
         Writes all, syncs all, renames all, with each directory synced once; then removes. One bad
-        file does not stop the others. A removal never unlinks a file that this call wrote, or one of
-        `kept`, the files of the set that no action touches. `owned_dirs` are the directories that
-        syncd made before; they are removed when they become empty. `dir_entries` is what directories
-        that are made now get, where the first file in them does not say it. Six parameters: they
-        are the whole of one change, and the intent names it.
+        file does not stop the others. A removal never unlinks a file that this call wrote, or one
+        of `kept`, the files of the set that no action touches. `owned_dirs` are the directories
+        that syncd made before; they are removed when they become empty. `dir_entries` is what
+        directories that are made now get, where the first file in them does not say it. Six
+        parameters: they are the whole of one change, and the intent names it.
         """
 
     def remove_temp_files(self, intent: str, folders: Iterable[tuple[str, str]]) -> int:
-        """Remove what the interrupted `intent` left in these (root, directory) pairs; return how many.
+        """Remove what the interrupted `intent` left in these (root, directory) pairs; return how
+        many.
 
         These are temporary files and trial directories.
         """

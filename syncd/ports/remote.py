@@ -17,8 +17,8 @@ class Head(Struct, frozen=True):
 
     `form` is the spelling that GitHub answered to (`heads/main`, `tags/v1`, a commit id, `HEAD`);
     `etag` is verbatim, with quotes. `unchanged` is True when `commit` is the one that was known
-    before. `checked_at` is when a short name was last found to be a branch or a tag and not both, in
-    seconds since 1970.
+    before. `checked_at` is when a short name was last found to be a branch or a tag and not both,
+    in seconds since 1970.
     """
 
     commit: str
@@ -95,7 +95,9 @@ class PartialDownload(Protocol):
         """How many bytes of the content are here."""
 
     def restart(self, etag: str) -> None:
-        """Drop what was received: the content comes from its start, under this strong ETag or none."""
+        """Drop what was received: the content comes from its start, under this strong ETag or
+        none.
+        """
 
     def complete(self, chunks: Iterable[bytes]) -> str:
         """Append the rest; return the git id of the content.
@@ -139,8 +141,8 @@ class Source(Protocol):
         """Return the commit that `ref` names now.
 
         One request, answered 304 when `known` still holds; one more for a short name that is due
-        for a check. Callers of one (repo, ref) share it. Raises ConfigError for a short name that is
-        both a branch and a tag.
+        for a check. Callers of one (repo, ref) share it. Raises ConfigError for a short name that
+        is both a branch and a tag.
         """
 
     def listing(

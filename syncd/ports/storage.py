@@ -34,7 +34,8 @@ class Intent(Struct, frozen=True):
 class JobState(Struct, frozen=True):
     """What the store knows of a job.
 
-    `applied_*` is the last accepted set; `rejected_*` the last one that a hook or `require` refused.
+    `applied_*` is the last accepted set; `rejected_*` the last one that a hook or `require`
+    refused.
     """
 
     applied_commit: str | None = None
@@ -77,7 +78,9 @@ class JobState(Struct, frozen=True):
     notified_as: str | None = None
 
     def paused(self, now: datetime) -> bool:
-        """Return whether the job is left alone: held after a rollback, or paused and not yet over."""
+        """Return whether the job is left alone: held after a rollback, or paused and not yet
+        over.
+        """
         if self.held:
             return True
         is_over = self.paused_until is not None and now >= self.paused_until
@@ -93,7 +96,10 @@ class JobState(Struct, frozen=True):
 
 
 class AppliedSet(Struct, frozen=True):
-    """One set that was applied completely, for a rollback. `files` is destination -> what was there."""
+    """One set that was applied completely, for a rollback.
+
+    `files` is destination -> what was there.
+    """
 
     id: int
     job: str
@@ -189,7 +195,10 @@ class Store(ListingCache, Protocol):
         """Return the sets that a rollback can go back to, the newest first."""
 
     def head(self, scope: str, repo: str, ref: str | None) -> Head | None:
-        """Return the head last seen under this (host, identity). It may be another than the applied one."""
+        """Return the head last seen under this (host, identity).
+
+        It may be another than the applied one.
+        """
 
     def save_head(self, scope: str, repo: str, ref: str | None, head: Head) -> None:
         """Store what `head` returns from now on."""

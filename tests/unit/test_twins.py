@@ -91,7 +91,7 @@ class FakeFolder:
     def listed(self) -> set[str]:
         return set(self._names)
 
-    def stands(self, name: str) -> bool:
+    def exists(self, name: str) -> bool:
         return self._rule(name) in {self._rule(one) for one in self._names}
 
 
@@ -167,9 +167,9 @@ def test_looking_tells_twins_apart_or_together_or_says_that_it_cant(
 
 def test_a_twin_that_comes_while_the_folder_is_looked_at_is_not_taken_for_the_other() -> None:
     class Busy(FakeFolder):
-        def stands(self, name: str) -> bool:
+        def exists(self, name: str) -> bool:
             self._names = ["README", "Readme"]
-            return super().stands(name)
+            return super().exists(name)
 
     assert are_distinct(Busy(exact, ["README"]), ["README", "Readme"]) is True
 
