@@ -331,7 +331,7 @@ class Action(Struct, frozen=True):
     expected: LocalFile | None
     reason: str
     is_drift: bool = False
-    replaces_foreign: bool = False  # foreign bytes stand here and go to the trash
+    replaces_foreign: bool = False  # another program's bytes are here and go to the trash
 
     @property
     def is_directory(

@@ -62,7 +62,7 @@ def say_missing_commands(settings: Settings, config: Config, problem_at: Problem
     installation, and one missing program must not keep the other jobs' configuration from being
     used. A run that needs it fails, and `doctor` fails now.
     """
-    said: set[tuple[str, int, int, str]] = set()  # what stands in `defaults` is told once
+    said: set[tuple[str, int, int, str]] = set()  # a mistake in `defaults` is reported once
     for job, key, found in missing_commands(config.jobs.values()):
         one = problem_at(("jobs", job.name, key), f"warning: {found.text}; {found.hint}")
         if (one.file, one.line, one.column, one.text) not in said:

@@ -128,7 +128,7 @@ def _steps(repo: Repository, mirror: Path) -> Iterator[tuple[str, Callable[[], o
     )
     yield "A push removed one", lambda: repo.commit({"nginx/sites/blog.conf": None})
     yield (
-        "Somebody edited a file on this machine",
+        "A file was edited on this machine",
         lambda: (mirror / "nginx/nginx.conf").write_text("worker_processes 64; # temporary!\n"),
     )
 

@@ -49,7 +49,7 @@ HISTORY = 5
 @click.argument("path", callback=utf8)
 @click.pass_obj
 def command(settings: Settings, path: str) -> int:
-    """Say of a destination which job writes it, from where, how it stands now and what happened to
+    """Say of a destination which job writes it, from where, what its state is and what happened to
     it last. Exit 1 when no job does.
     """
     config = settings.load_read_only(members=True)

@@ -44,7 +44,7 @@ EXIT_NOT_IN_SYNC = 3
 )
 @click.pass_obj
 def command(settings: Settings, jobs: tuple[str, ...], as_json: bool) -> int:
-    """Show how every job stands: what it holds, when it last ran, what is wrong. Exit 3 when not
+    """Show the state of every job: what it holds, when it last ran, what is wrong. Exit 3 when not
     everything is in sync.
     """
     config = settings.load_read_only(members=True)

@@ -22,7 +22,7 @@ MAX_PASTED_CHARACTERS = 2000  # characters of a command that a hint repeats
 MAX_SHOWN = 3  # signs of the shell that one message names
 FORMS = "a command; write text, a list, or {shell: text}"
 
-QUOTED = "\ue000"  # stands for a quoted or escaped character: no sign of the shell's
+QUOTED = "\ue000"  # replaces a quoted or escaped character, which the shell gives no meaning
 OPERATORS = re.compile(r"&&|\|\||&>|[<>]&|<<|>>|[|;<>]|&(?=\s|$)")
 EXPANSIONS = re.compile(r"\$\(|\$\{?\w+\}?|\$[{?$!@*#]|`")
 # %{name} is curl's, @{name} is git's, {{name}} is a template's

@@ -32,9 +32,7 @@ from syncd.trusted_path import problems_for_owner, state_owner
 
 SYSTEM = Path("/etc/syncd/config.yaml")
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}"
-MAX_SUGGESTIONS = (
-    100  # looked up at most; whoever wrote more unknown keys than that has another file in hand
-)
+MAX_SUGGESTIONS = 100  # looked up at most: more unknown keys mean another kind of file
 SECRETS = frozenset(("private_key", "token", "password", "secret"))
 EXCLUSIVE = ("every", "cron")  # a job's own replaces both of the defaults'
 
@@ -277,12 +275,12 @@ class ConfigLoader:
         found = document.problem(key, text, place)
         secret = SECRETS & set(key) or (
             key[:1] == ("notify",) and "webhook" in key
-        )  # an address that takes messages from whoever knows it
+        )  # everyone who knows the address can post to it
         return (
             replace(found, source_line="")
             if secret and not _names_a_file(found.source_line)
             else found
-        )  # a secret may stand there by mistake
+        )  # it may be a secret, written there by mistake
 
     # --- joining ----------------------------------------------------------------------------------
 

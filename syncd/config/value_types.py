@@ -122,7 +122,7 @@ def secret(value: Any) -> SecretRef:
     kind, name = next(iter(value.items()))
     if not isinstance(name, str) or not name or "\0" in name:
         raise ValueError(f"'{kind}' needs a {'path' if kind == 'file' else 'name'}")
-    # not echoed: it may be the secret itself that somebody wrote here
+    # not shown: it may be the secret itself
     if redact(name) != name:
         raise ValueError(
             "this is the secret itself, and anyone who can read this file has it; replace it where it"

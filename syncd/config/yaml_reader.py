@@ -73,7 +73,7 @@ class YamlDocument(Struct):
         source = self.lines[line - 1] if 0 < line <= len(self.lines) else ""
         if (
             len(text) > MAX_TEXT_CHARACTERS
-        ):  # it quotes a value: what was expected stands at its end
+        ):  # it quotes a value; what was expected follows at its end
             text = f"{text[: MAX_TEXT_CHARACTERS // 2]} … {text[-MAX_TEXT_CHARACTERS // 2 :]}"
         return Problem(self.file, line, column, key_text(key), text, source)
 

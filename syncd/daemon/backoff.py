@@ -34,8 +34,8 @@ PASSING_SECONDS = (
 )
 GROWTH = 1.5
 PUSHES_SECONDS = 5.0  # between two runs of a job that pushes began
-PUSHES_LONGEST_SECONDS = 300.0  # the same while it fails: whoever mends it waits no longer
-IDENTITY_GROWTH = 3.0  # a person has to act: asking again soon helps nobody
+PUSHES_LONGEST_SECONDS = 300.0  # the same while it fails: the longest wait after a fix
+IDENTITY_GROWTH = 3.0  # a person has to act: asking again soon does not help
 
 
 class Backoff(Struct, frozen=True):

@@ -36,7 +36,7 @@ class Signals:
 
     def wake(self) -> None:
         """Wake the thread in `wait`. Any thread may call this."""
-        with suppress(BlockingIOError):  # there is more to read than anybody needs to be woken by
+        with suppress(BlockingIOError):  # the pipe is full, so the loop wakes anyway
             os.write(self._writing, b"\0")
 
     def wait(self, seconds: float) -> set[int]:

@@ -78,7 +78,7 @@ class Web:
         )
         for read in (password, secret):
             if read is not None:
-                read()  # now, not when somebody asks
+                read()  # now, not at the first request
         self._sockets = open_sockets(web.listen, environ, password is not None)
         try:
             self._serve(web, source, password, secret)
@@ -163,7 +163,7 @@ class Web:
         self._dispatcher.shutdown(timeout=STOP_SECONDS)
         if (
             not self._thread.is_alive() and not self._dispatcher.threads
-        ):  # else somebody would wake the loop through a descriptor that is another file by then
+        ):  # else a later wake-up would write to a descriptor that is another file by then
             wasyncore.close_all(self._map)
         self._sockets.close()
 

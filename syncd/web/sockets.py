@@ -204,7 +204,7 @@ def _make_room(path: str) -> None:
             probe.connect(path)
         except ConnectionRefusedError:
             with _folder_of(path) as (folder, name):
-                os.unlink(name, dir_fd=folder)  # nobody is behind it
+                os.unlink(name, dir_fd=folder)  # no process listens on it
             return
         except TimeoutError:
             pass
