@@ -2,7 +2,7 @@
 
 Source: the REST documentation ("Troubleshooting the REST API", "Rate limits for the REST API",
 "Best practices"), and the texts that clients have recorded for each refusal; a table of them is
-in tests/unit/test_github_protocol.py. Pure: the only input is the answer.
+in tests/unit/github/test_protocol.py. Pure: the only input is the answer.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """SIGKILL at lines of runs with hooks: a reload runs at least once per applied change, never for a set that is not whole, and an undo is finished.
 
-The hook is one of ours that writes down which set stands when it is called; how real processes end is in tests/unit/test_hooks_runner.py.
+The hook is one of ours that writes down which set stands when it is called; how real processes end is in tests/unit/hooks/test_runner.py.
 SYNCD_HOOK_FAULTS says how many points (`all` for every line); the default is a sample that costs seconds.
 """
 

@@ -19,7 +19,7 @@ import pytest
 from syncd.cli.main import run
 from tests.support.daemon import daemon
 from tests.support.sync_env import SyncEnv, sync_env
-from tests.unit.test_config_secrets import PEM, TOKEN
+from tests.unit.config.test_config_secrets import PEM, TOKEN
 
 pytestmark = pytest.mark.root
 

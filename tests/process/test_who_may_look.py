@@ -26,7 +26,7 @@ import pytest
 import syncd
 from syncd.cli.main import COMMANDS, run
 from tests.support.sync_env import SyncEnv, sync_env
-from tests.unit.test_store_migration import old_store
+from tests.unit.store.test_store_migration import old_store
 
 pytestmark = pytest.mark.root
 

@@ -16,7 +16,7 @@ import pytest
 from syncd.cli.main import run
 from syncd.errors import ConfigError, UnsafePathError
 from syncd.safe_open import check_path_is_trusted, make_folders, open_folder, untrusted_link
-from syncd.web.sockets import open_doors
+from syncd.web.sockets import open_sockets
 from tests.support.sync_env import SyncEnv, sync_env
 
 NOBODY = 65534
@@ -233,5 +233,5 @@ def test_the_mode_of_a_socket_is_set_on_the_socket_alone(
 
     monkeypatch.setattr(socket.socket, "bind", swapped)
     with pytest.raises(ConfigError, match="replaced while it was made"):
-        open_doors(f"unix:{home}/web.sock", {}, True)
+        open_sockets(f"unix:{home}/web.sock", {}, True)
     assert stat.S_IMODE(secret.stat().st_mode) == 0o600

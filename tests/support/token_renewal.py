@@ -74,7 +74,7 @@ def renew(url: str, state: Path, client: str) -> None:
         if written[0] > answered[0] > 0:
             say("renewed", os.getpid(), round((written[0] - answered[0]) * 1e6))
             answered[0] = 0.0
-        me._renewed_at = me._looked_at = float("-inf")  # as after hours
+        me._renewed_at = me._read_at = float("-inf")  # as after hours
         if token is not None:
             me.invalidate(None, token)
 

@@ -18,7 +18,7 @@ from syncd.store.notification_queue import DeliveryStats
 from syncd.web.metrics import METRICS, exposition
 from tests.support.metrics import samples
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 AT = datetime(2026, 11, 24, 12, 0, 0, 250_000, tzinfo=UTC)
 CONTRACT = [
     "syncd_job_last_run_timestamp_seconds{job}",

@@ -18,7 +18,7 @@ from syncd.config.yaml_reader import read_document
 from syncd.errors import ConfigError
 from tests.support.json_schema import mistakes
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 SCHEMA = json_schema()
 WHOLE = """
 version: 1

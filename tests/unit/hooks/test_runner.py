@@ -312,7 +312,7 @@ def test_a_signal_to_syncd_ends_the_hook_soon(hooks: HookRunner, mark: str, tmp_
 CHILD = """
 import sys
 from pathlib import Path
-from tests.unit.test_hooks_runner import call, deadline
+from tests.unit.hooks.test_runner import call, deadline
 from syncd.hooks import runner
 runner.GRACE_SECONDS = 0.3
 runner.HookRunner(Path(sys.argv[1]), {}).run(call(sys.argv[2]), deadline())
@@ -326,7 +326,7 @@ def test_kill_9_of_syncd_ends_the_hook_and_the_next_one_waits_until_it_has(
     os.mkfifo(begun)
     text = f"trap '' TERM; echo $$ > {begun}; sleep {mark}; sleep {mark}"
     syncd = subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(tmp_path / "state"), text], cwd=Path(__file__).parents[2]
+        [sys.executable, "-c", CHILD, str(tmp_path / "state"), text], cwd=Path(__file__).parents[3]
     )
     first = int(begun.read_text())
     syncd.kill()
@@ -420,7 +420,7 @@ def test_what_a_hook_does_to_its_staged_set_is_cleared_away_and_so_is_what_a_cra
     os.mkfifo(begun)
     syncd = subprocess.Popen(
         [sys.executable, "-c", CHILD, str(tmp_path / "state"), f"echo x > {begun}; sleep 30"],
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
     )
     begun.read_text()
     syncd.kill()
@@ -717,7 +717,7 @@ def test_with_a_hook_user_nothing_is_left_when_a_guard_or_syncd_is_killed(
     child = [sys.executable, "-c", CHILD_OF_NOBODY, str(open_state), text]
     try:
         with subprocess.Popen(
-            child, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE
+            child, cwd=Path(__file__).parents[3], stdout=subprocess.PIPE
         ) as syncd:
             inner = int(fifo.read_text())
             outer = int(Path(f"/proc/{inner}/stat").read_text().rpartition(")")[2].split()[1])

@@ -36,7 +36,7 @@ from syncd.text import closest
 from tests.contract.doors import MemoryBlobs
 from tests.support.clock import FakeClock
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 GITHUB = ROOT / "syncd" / "github"
 SHA = "a" * 40
 CPU_SECONDS = 3.0  # what is linear here takes a twentieth of it; what is quadratic takes minutes

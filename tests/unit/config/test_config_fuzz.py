@@ -15,7 +15,7 @@ from syncd.config.load import load_config
 from syncd.config.model import Config
 from syncd.errors import ConfigError
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 GOOD = yaml.safe_load((ROOT / "config.example.yaml").read_text())
 scalars = st.one_of(
     st.none(),

@@ -14,7 +14,7 @@ from syncd.web.views import Views
 from syncd.web.webhook import WebhookEndpoint
 from tests.support.status_board import FixedBoard
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def rows() -> dict[str, list[str]]:

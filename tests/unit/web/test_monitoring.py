@@ -14,7 +14,7 @@ import yaml
 
 from syncd.web.metrics import METRICS
 
-FOLDER = Path(__file__).resolve().parents[2] / "docs/monitoring"
+FOLDER = Path(__file__).resolve().parents[3] / "docs/monitoring"
 PROMTOOL = pytest.mark.skipif(
     shutil.which("promtool") is None, reason="promtool is not installed (Debian: prometheus)"
 )
