@@ -118,5 +118,5 @@ class DestinationDirectories(Struct):
 
 def _other_filesystem(path: str) -> ChangedUnderneathError:
     return changed(
-        path, f"{path} is on another file system than when it was scanned", "mount-changed"
+        path, f"{path} is on another file system than when it was scanned", "mirror/mount-changed"
     )

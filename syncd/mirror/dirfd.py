@@ -23,43 +23,46 @@ OPEN_DIR_NOFOLLOW = OPEN_DIR | os.O_NOFOLLOW
 # A tree of `publish: symlink`: when it was made, and the intent that made it.
 TREE_NAME = re.compile(r"([0-9]{8}T[0-9]{6})-[0-9a-f]{12}\Z")
 
-# errno -> the slug of the error's id, and what to do
+# errno -> the error's id, and what to do
 _HINTS = {
     errno.EACCES: (
-        "permission-denied",
+        "mirror/permission-denied",
         "run syncd as a user who may write there, or change the directory's owner",
     ),
     errno.EPERM: (
-        "not-permitted",
+        "mirror/not-permitted",
         "the file may be immutable (lsattr), or only root may do this",
     ),
     errno.EROFS: (
-        "read-only",
+        "mirror/read-only",
         "the file system is mounted read-only; under systemd: "
         "syncd init --systemd --install, then restart the service",
     ),
-    errno.ENOSPC: ("no-space", "free some space or inodes; the next run continues by itself"),
+    errno.ENOSPC: (
+        "mirror/no-space",
+        "free some space or inodes; the next run continues by itself",
+    ),
     errno.EDQUOT: (
-        "quota",
+        "mirror/quota",
         "the quota is used up; the next run continues by itself once there is room",
     ),
-    errno.EIO: ("disk-error", "the disk reports an error; see dmesg"),
+    errno.EIO: ("mirror/disk-error", "the disk reports an error; see dmesg"),
     errno.EBUSY: (
-        "mount-point",
+        "mirror/mount-point",
         "it is a mount point of its own (a bind-mounted file?); "
         "mirror the directory that holds it instead",
     ),
     errno.EXDEV: (
-        "other-file-system",
+        "mirror/other-file-system",
         "another file system is mounted there; give it a path of its own in the job",
     ),
-    errno.EMFILE: ("too-many-open-files", "too many open files; raise LimitNOFILE="),
-    errno.ENAMETOOLONG: ("name-too-long", "the name is longer than this file system allows"),
+    errno.EMFILE: ("mirror/too-many-open-files", "too many open files; raise LimitNOFILE="),
+    errno.ENAMETOOLONG: ("mirror/name-too-long", "the name is longer than this file system allows"),
     errno.ELOOP: (
-        "link-loop",
+        "mirror/link-loop",
         "a link above it leads back to itself; correct it (namei -l PATH shows the way)",
     ),
-    errno.EILSEQ: ("bad-name", "this file system can't hold the name as it is written"),
+    errno.EILSEQ: ("mirror/bad-name", "this file system can't hold the name as it is written"),
 }
 
 
@@ -224,14 +227,12 @@ def translated_errors(attempt: str) -> Iterator[None]:
 
 def directory_gone(folder: str, path: str | None = None) -> ChangedUnderneathError:
     """Return the error for a directory that was removed while syncd was working."""
-    return changed(path or folder, f"the directory {folder} is gone", "directory-gone")
+    return changed(path or folder, f"the directory {folder} is gone", "mirror/directory-gone")
 
 
-def changed(path: str, message: str, slug: str = "changed") -> ChangedUnderneathError:
+def changed(path: str, message: str, id: str = "mirror/changed") -> ChangedUnderneathError:
     """Return the error for a destination that another process changed during the run."""
-    return ChangedUnderneathError(
-        message, id=f"mirror/{slug}", path=path, hint="the next run checks it again"
-    )
+    return ChangedUnderneathError(message, id=id, path=path, hint="the next run checks it again")
 
 
 def mirror_error(attempt: str, path: str, error: Exception) -> MirrorError:
@@ -240,10 +241,10 @@ def mirror_error(attempt: str, path: str, error: Exception) -> MirrorError:
         return error
     if not isinstance(error, OSError):
         return directory_gone(str(error), path)
-    slug, hint = _HINTS.get(error.errno or 0, ("other-disk-error", None))
+    id, hint = _HINTS.get(error.errno or 0, ("mirror/other-disk-error", None))
     return MirrorError(
         f"can't {attempt} {path}: {error.strerror or error}",
-        id=f"mirror/{slug}",
+        id=id,
         path=path,
         hint=hint,
     )

@@ -299,7 +299,7 @@ class PlanWriter(Struct):
         path = files[0].action.path
         if identity_of(folder) != identity:
             text = f"the directory of {path} was replaced while syncd was working"
-            raise changed(path, text, "directory-replaced")
+            raise changed(path, text, "mirror/directory-replaced")
         # The whole file system first: then the syncs of the directories, which say whose names
         # are safe, find little left to wait for.
         if sync_filesystem is not None:
