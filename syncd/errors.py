@@ -130,7 +130,7 @@ class RemoteError(SyncdError):
 
 
 class RemoteUnavailableError(RemoteError):
-    """Try again soon, with backoff: timeout, reset, 5xx."""
+    """GitHub did not answer, or answered 5xx; the request may be repeated soon, with backoff."""
 
 
 class UnreachableError(RemoteUnavailableError):

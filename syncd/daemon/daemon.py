@@ -68,7 +68,9 @@ class Service(Protocol):
 
 
 class Daemon:
-    """`load` reads the configuration again; it raises ConfigError with every mistake.
+    """The long-running process: it schedules, runs and watches the jobs.
+
+    `load` reads the configuration again; it raises ConfigError with every mistake.
 
     Between `prepare` and `begin` no thread runs, and a test can call the scheduler and the workers
     itself. The last three parameters, of six, are for tests.

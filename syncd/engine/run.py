@@ -36,7 +36,7 @@ MAX_ATTEMPTS = 3  # how often a run plans again when files are edited while it w
 def run_job(
     job: Job, ctx: RunContext, deadline: Deadline, options: Options = Options()
 ) -> RunReport:
-    """Run the job once, store the result, and return its report. Never raises a SyncdError.
+    """Run the job once, store the result, and return its report.
 
     After it the job is in sync with its repository, or nothing of it was changed and the report
     says why.
@@ -85,7 +85,7 @@ def _contents(run: RunInputs, decision: Decision) -> CommitContents:
 
 
 class Run(RunInputs):
-    """One execution of one job: `execute` is its steps in order."""
+    """One execution of one job; `_run_steps` is its steps in order."""
 
     def __init__(self, job: Job, ctx: RunContext, deadline: Deadline, options: Options) -> None:
         self._began, started_at = time.perf_counter(), ctx.clock.now()
@@ -94,7 +94,10 @@ class Run(RunInputs):
         self._started_at = started_at
 
     def execute(self) -> RunReport:
-        """Run every step, store the result, and return its report. Never raises a SyncdError."""
+        """Run every step, store the result, and return its report.
+
+        A failure of the job is in the report. Raises StoreError where the store can't be used.
+        """
         if not self.is_rollback and self.state.paused(self._started_at):
             return self._timed(run_result.skipped(self.report, self.state))
         first_report = self.report

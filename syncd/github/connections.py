@@ -232,7 +232,7 @@ class HTTPConnection(_WatchedConnection, library.HTTPConnection):
 
 
 class HTTPSConnection(_WatchedConnection, library.HTTPSConnection):
-    """A TLS connection; named as the library's, for the same reason."""
+    """A TLS connection. It has the library's class name, for the same reason."""
 
 
 class _PlainPool(HTTPConnectionPool):

@@ -44,19 +44,19 @@ REQUEST_COST_BYTES = 64 << 10
 UNKNOWN_SIZE_ALLOWANCE_BYTES = 64 << 20
 
 
-class TransportChoice(Struct, frozen=True):
+class FetchMethod(Struct, frozen=True):
     """How to fetch: by the archive or singly, and why."""
 
-    archive: bool
+    use_tarball: bool
     reason: str
 
 
-def choose_transport(
+def choose_fetch_method(
     missing: int,
     missing_bytes: int,
     repository_bytes: int | None = None,
     remaining: int | None = None,
-) -> TransportChoice:
+) -> FetchMethod:
     """Return whether to try the tarball of the commit first.
 
     Up to `ARCHIVE_THRESHOLD` files, a request for each costs a few round trips, side by side, and
@@ -67,18 +67,18 @@ def choose_transport(
     that and for `MAX_RESERVED_REQUESTS` others.
     """
     if missing <= ARCHIVE_THRESHOLD:
-        return TransportChoice(False, f"{missing} files, not more than {ARCHIVE_THRESHOLD}")
+        return FetchMethod(False, f"{missing} files, not more than {ARCHIVE_THRESHOLD}")
     if remaining is not None and missing + MAX_RESERVED_REQUESTS > remaining:
-        return TransportChoice(
+        return FetchMethod(
             True,
             f"{missing} files singly would use up the {remaining} requests that are left this hour",
         )
     saved_bytes = missing * REQUEST_COST_BYTES
     if repository_bytes is not None and repository_bytes - missing_bytes > saved_bytes:
-        return TransportChoice(
+        return FetchMethod(
             False, f"{missing} files of {missing_bytes} bytes in a repository of {repository_bytes}"
         )
-    return TransportChoice(True, f"{missing} files in two requests")
+    return FetchMethod(True, f"{missing} files in two requests")
 
 
 def should_query_size(missing: int) -> bool:
@@ -126,7 +126,7 @@ class BlobFetcher:
         total = sum(want.entry.size or 0 for want in missing.values())
         fetched = 0
         size = self._repository_bytes() if should_query_size(len(missing)) else None
-        if choose_transport(len(missing), total, size, self._remaining()).archive:
+        if choose_fetch_method(len(missing), total, size, self._remaining()).use_tarball:
             # past this the files cost less singly, so it also ends a bomb
             allowance = 4 * len(missing) * REQUEST_COST_BYTES + UNKNOWN_SIZE_ALLOWANCE_BYTES
             fetched = self._fetch_archive(missing_paths, total + allowance)

@@ -8,13 +8,12 @@ file systems, and between directories of one.
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from syncd.colliding_names import OpenDirectory, are_distinct
 from syncd.errors import MirrorError
-from syncd.mirror.cleanup import TEMP_PREFIX, remove_trial_dir
+from syncd.mirror.cleanup import remove_trial_dir
 from syncd.mirror.dirfd import (
     OPEN_DIR_NOFOLLOW,
     UNREACHABLE_ERRORS,
@@ -25,6 +24,7 @@ from syncd.mirror.dirfd import (
 from syncd.mirror.free_space import nearest_existing_dir
 from syncd.mirror.paths import names_below
 from syncd.mirror.syscalls import sync_folder
+from syncd.mirror.temp_file import temp_name
 
 
 def distinguishes_by_lookup(folder: str, names: Sequence[str], root: str) -> bool | None:
@@ -46,7 +46,7 @@ def distinguishes_by_trial(folder: str, names: Sequence[str], root: str, intent:
     is removed with the intent.
     """
     with _deepest_existing(folder, root) as (place, path):
-        name = f"{TEMP_PREFIX}{intent}-{secrets.token_hex(8)}"
+        name = temp_name(intent)
         try:
             os.mkdir(name, 0o700, dir_fd=place)
             try:

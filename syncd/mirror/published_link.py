@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import os
 import posixpath
-import secrets
 import shlex
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from syncd.errors import MirrorError, UnsafePathError
-from syncd.mirror.cleanup import TEMP_PREFIX
 from syncd.mirror.dirfd import OPEN_DIR_NOFOLLOW, TREE_NAME, changed, opened_below
 from syncd.mirror.published_trees import is_directory, remove_tree
 from syncd.mirror.syscalls import sync_folder
+from syncd.mirror.temp_file import TEMP_PREFIX, temp_name
 from syncd.mirror.tree_copy import list_names
 from syncd.safe_open import open_folder
 
@@ -100,7 +99,7 @@ class PublishedLink:
 
         Raises ChangedUnderneathError where the link no longer names `live`, OSError.
         """
-        temporary = f"{TEMP_PREFIX}{intent}-{secrets.token_hex(8)}"
+        temporary = temp_name(intent)
         os.symlink(tree, temporary, dir_fd=parent)
         try:
             if self.live() != live:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import posixpath
-import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -21,7 +20,7 @@ from msgspec import Struct, field
 from syncd.errors import MirrorError
 from syncd.mirror.attributes import LostAttributes, open_replaced
 from syncd.mirror.change_mode import change_mode
-from syncd.mirror.cleanup import TEMP_PREFIX, remove_if_empty, with_parents
+from syncd.mirror.cleanup import remove_if_empty, with_parents
 from syncd.mirror.destination_directories import DestinationDirectories
 from syncd.mirror.dirfd import (
     UNREACHABLE_ERRORS,
@@ -45,7 +44,7 @@ from syncd.mirror.permissions import change_folder
 from syncd.mirror.racy import FINE_STEP_SECONDS, KernelClock, is_racy_after
 from syncd.mirror.scan import scan_entry, stat_of
 from syncd.mirror.syscalls import rename_noreplace, sync_folder
-from syncd.mirror.temp_file import TempFile
+from syncd.mirror.temp_file import TempFile, temp_name
 from syncd.mirror.trash import Trash, replacing
 from syncd.models import Action, ActionKind, Kind, WantedFile
 from syncd.ports import (
@@ -186,12 +185,9 @@ class PlanWriter(Struct):
             finally:
                 os.close(folder)
 
-    def _temporary_name(self) -> str:
-        return f"{TEMP_PREFIX}{self.intent}-{secrets.token_hex(8)}"
-
     def _write_temporary(self, folder: int, action: Action) -> None:
         wanted = entry_of(action)
-        staged = TempFile(action, self._temporary_name(), 0)
+        staged = TempFile(action, temp_name(self.intent), 0)
         self.staged.append(staged)  # recorded first: whatever happens now, it is removed at the end
         try:
             if wanted.kind is Kind.LINK:
@@ -357,7 +353,7 @@ class PlanWriter(Struct):
             if action.is_directory:
                 local = change_folder(folder, name, action.path, wanted, action.expected)
             else:
-                temporary = self._temporary_name()
+                temporary = temp_name(self.intent)
                 local = change_mode(folder, action, temporary, self.clock.now_ns, self.lost)
         self.outcomes[action.path] = ActionOutcome(local)
 

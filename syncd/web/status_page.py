@@ -79,8 +79,10 @@ class Limit(Struct, frozen=True):
 
 
 class Run(Struct, frozen=True):
-    """`moved` says from which commit to which, `counted` what it did in one word or two;
-    `changes` are as they were read.
+    """One finished run, as the status page shows it.
+
+    `moved` says from which commit to which, `counted` what it did in one word or two; `changes`
+    are as they were read.
     """
 
     job: str

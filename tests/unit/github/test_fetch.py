@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from syncd.errors import BadResponseError
 from syncd.git_objects import blob_id
 from syncd.github.error_responses import TooLargeError
-from syncd.github.fetch import ARCHIVE_THRESHOLD, choose_transport
+from syncd.github.fetch import ARCHIVE_THRESHOLD, choose_fetch_method
 from syncd.github.file_content import (
     MAX_BLOB_BYTES,
     content_of,
@@ -40,13 +40,13 @@ def got(kind: str, body: bytes, blob: str = "0" * 40) -> bytes:
 
 
 def test_few_files_come_singly_and_many_by_the_archive() -> None:
-    assert not choose_transport(ARCHIVE_THRESHOLD, 10**6).archive
-    assert choose_transport(ARCHIVE_THRESHOLD + 1, 10**6).archive
+    assert not choose_fetch_method(ARCHIVE_THRESHOLD, 10**6).use_tarball
+    assert choose_fetch_method(ARCHIVE_THRESHOLD + 1, 10**6).use_tarball
 
 
 def test_a_huge_repository_of_which_little_is_wanted_is_not_downloaded() -> None:
-    assert not choose_transport(150, 10**6, 3 << 30).archive
-    assert choose_transport(2000, 8 << 20, 9 << 20).archive
+    assert not choose_fetch_method(150, 10**6, 3 << 30).use_tarball
+    assert choose_fetch_method(2000, 8 << 20, 9 << 20).use_tarball
 
 
 @given(st.integers(0, 10**5), st.integers(0, 10**10), st.integers(0, 10**11))
@@ -54,10 +54,10 @@ def test_a_larger_repository_never_speaks_for_its_archive(
     missing: int, wanted_bytes: int, more: int
 ) -> None:
     assert (
-        choose_transport(missing, wanted_bytes, wanted_bytes + more).archive
-        <= choose_transport(missing, wanted_bytes, wanted_bytes).archive
+        choose_fetch_method(missing, wanted_bytes, wanted_bytes + more).use_tarball
+        <= choose_fetch_method(missing, wanted_bytes, wanted_bytes).use_tarball
     )
-    assert choose_transport(missing, wanted_bytes).reason
+    assert choose_fetch_method(missing, wanted_bytes).reason
 
 
 @pytest.mark.parametrize(
