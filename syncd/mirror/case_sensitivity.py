@@ -24,7 +24,7 @@ from syncd.mirror.dirfd import (
 from syncd.mirror.free_space import nearest_existing_dir
 from syncd.mirror.paths import names_below
 from syncd.mirror.syscalls import sync_folder
-from syncd.mirror.temp_file import temp_name
+from syncd.mirror.temp_names import temp_name
 
 
 def distinguishes_by_lookup(folder: str, names: Sequence[str], root: str) -> bool | None:

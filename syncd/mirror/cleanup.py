@@ -24,7 +24,7 @@ from syncd.mirror.dirfd import (
 )
 from syncd.mirror.paths import names_below
 from syncd.mirror.syscalls import sync_folder
-from syncd.mirror.temp_file import TEMP_PREFIX
+from syncd.mirror.temp_names import TEMP_PREFIX
 
 ABSENT_ERRNOS = (errno.ENOENT, errno.ENOTDIR)
 NOT_EMPTY_ERRNOS = (errno.ENOTEMPTY, errno.EEXIST)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from syncd.errors import UnsafePathError
 from syncd.mirror.dirfd import TREE_NAME
 from syncd.mirror.scan import scan_directory, stat_of
-from syncd.mirror.temp_file import TEMP_PREFIX
+from syncd.mirror.temp_names import TEMP_PREFIX
 from syncd.mirror.tree_copy import list_names
 from syncd.models import LocalFile, Stat
 from syncd.safe_open import open_folder

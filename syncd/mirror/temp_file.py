@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Callable
 from functools import partial
 
@@ -18,13 +17,6 @@ from syncd.mirror.racy import is_coarse
 from syncd.mirror.scan import stat_of
 from syncd.models import Action
 from syncd.ports import Blobs
-
-TEMP_PREFIX = ".syncd-"  # of every temporary name in a destination's directory
-
-
-def temp_name(intent: str) -> str:
-    """Return a new temporary name that belongs to the intent; cleanup.py removes what a crash leaves."""
-    return f"{TEMP_PREFIX}{intent}-{secrets.token_hex(8)}"
 
 
 class TempFile(Struct):

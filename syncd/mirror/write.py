@@ -44,7 +44,8 @@ from syncd.mirror.permissions import change_folder
 from syncd.mirror.racy import FINE_STEP_SECONDS, KernelClock, is_racy_after
 from syncd.mirror.scan import scan_entry, stat_of
 from syncd.mirror.syscalls import rename_noreplace, sync_folder
-from syncd.mirror.temp_file import TempFile, temp_name
+from syncd.mirror.temp_file import TempFile
+from syncd.mirror.temp_names import temp_name
 from syncd.mirror.trash import Trash, replacing
 from syncd.models import Action, ActionKind, Kind, WantedFile
 from syncd.ports import (
