@@ -454,7 +454,7 @@ def test_a_kept_pair_that_others_can_read_is_not_used(hub: SyncEnv) -> None:
     assert (
         done.code == 1
         and done.job["error"]["kind"] == "store"
-        and "can be read by others" in done.job["error"]["message"]
+        and "other users can read" in done.job["error"]["message"]
         and hub.github.count() == 0
     )
     assert (

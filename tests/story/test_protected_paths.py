@@ -284,6 +284,7 @@ def test_a_commit_that_replaces_the_configuration_leaves_it_byte_identical(host:
     assert found.code == 1 and host.config.read_bytes() == before
     assert found.job["error"] == {
         "kind": "mirror",
+        "id": "mirror/protected-path",
         "message": f"syncd/config.yaml of acme/infra would be written to {host.root}/late/etc/syncd/config.yaml, which is syncd's configuration"
         f" ({host.root}/etc/syncd/config.yaml); a commit never changes that, and nothing was changed",
         "hint": f'at the path of nginx with to: {host.root}/late/etc/ write exclude: ["/syncd/config.yaml"]',

@@ -192,7 +192,7 @@ class Wide(FixedBoard):
                     plain.jobs[0],
                     job=replace(plain.jobs[0].job, name=f"job-{number}"),
                     state=state,
-                    word="failing",
+                    condition="failing",
                 )
                 for number in range(300)
             ),

@@ -35,7 +35,7 @@ from tests.support.store_fixtures import (
     oid,
 )
 
-FIXTURES = Path(__file__).resolve().parents[1] / "fixtures/store"
+FIXTURES = Path(__file__).resolve().parents[2] / "fixtures/store"
 RELEASED = sorted(file.stem for file in FIXTURES.glob("*.sql"))
 
 
