@@ -12,7 +12,10 @@ from syncd.text import json_text
 
 
 class JsonFormatter(logging.Formatter):
-    """Formats a record as one JSON object: time in UTC, level, logger, message, the run's fields, traceback."""
+    """Format a record as one JSON object.
+
+    It has the time in UTC, level, logger, message, the run's fields and the traceback.
+    """
 
     converter = staticmethod(time.gmtime)
 

@@ -64,7 +64,7 @@ UNITS = ("syncd.service", "syncd-root.service", "syncd-sync.service", "syncd-syn
 @click.pass_obj
 def command(settings: Settings, systemd: bool, timer: bool, install: bool, root: str) -> int:
     """Write a commented configuration to start from: to -c FILE, else to /etc/syncd/config.yaml as
-    root and to ~/.config/syncd/config.yaml as any other user. On a terminal it asks what it needs to
+    root and to ~/.config/syncd/config.yaml as another user. On a terminal it asks what it needs to
     know. It never overwrites one.
     """
     if not systemd:

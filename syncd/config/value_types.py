@@ -125,8 +125,8 @@ def secret(value: Any) -> SecretRef:
     # not shown: it may be the secret itself
     if redact(name) != name:
         raise ValueError(
-            "this is the secret itself, and anyone who can read this file has it; replace it where it"
-            " was made, write the new one into a file of its own and name that"
+            "this is the secret itself, and anyone who can read this file has it; replace it"
+            " where it was made, write the new one into a file of its own and name that"
         )
     if kind == "file" and not name.startswith("/"):
         raise ValueError(

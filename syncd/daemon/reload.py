@@ -78,7 +78,7 @@ def schedule_jobs(
 ) -> None:
     """Schedule these jobs and set their status.
 
-    With `starting`, a job with `every:` that is overdue runs soon; a missed `cron:` run is not caught up.
+    With `starting`, an overdue job with `every:` runs soon; a missed `cron:` run is not caught up.
     """
     schedules, now = turns_of(config.jobs, config.timezone), parts.clock.now()
     for name in names:

@@ -8,5 +8,5 @@ TEMP_PREFIX = ".syncd-"
 
 
 def temp_name(intent: str) -> str:
-    """Return a new temporary name that belongs to the intent; cleanup.py removes what a crash leaves."""
+    """Return a new temporary name of the intent; cleanup.py removes what a crash leaves."""
     return f"{TEMP_PREFIX}{intent}-{secrets.token_hex(8)}"

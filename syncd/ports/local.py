@@ -60,7 +60,7 @@ class CopiedFile(Struct, frozen=True):
 
     @property
     def recordable_stat(self) -> Stat:
-        """The stat to record in the ledger: a racy one is changed, so that the file is read again."""
+        """The stat for the ledger; a racy one is changed, so that the file is read again."""
         return self.after.smudged if self.racy else self.after
 
 

@@ -1,4 +1,4 @@
-"""How much of a request is taken in, and for how long an answer is kept: bounds on what a client can
+"""How much of a request is taken in, and how long an answer is kept: bounds on what a client can
 make us hold who has proven nothing yet.
 
 Promises: only the webhook's path takes a body of any size, of GitHub's largest at most, and only

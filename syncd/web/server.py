@@ -186,8 +186,8 @@ class Web:
             now = self._monotonic()
             if not self._stop.is_set() and not self._thread.is_alive():
                 log.error(
-                    "the listener's thread had ended and was started again; please report this with "
-                    "the lines before it"
+                    "the listener's thread had ended and was started again; please report this "
+                    "with the lines before it"
                 )
                 self._start()
             if self._probe is None or self._probe.served:

@@ -163,11 +163,9 @@ def summary(counted: Counter[str]) -> str:
         return {1: "The job is in sync", 2: "Both jobs are in sync"}.get(
             total, f"All {total} jobs are in sync"
         )
-    first, *rest = [
-        f"{counted[word]}{f' of {total} {jobs}' if word == odd[0] else ''} {SAID[word][counted[word] > 1]}"
-        for word in odd
-    ]
-    return ", ".join([first, *rest])
+    said = [f"{counted[word]} {SAID[word][counted[word] > 1]}" for word in odd]
+    said[0] = said[0].replace(" ", f" of {total} {jobs} ", 1)
+    return ", ".join(said)
 
 
 def _row(one: JobSnapshot, now: datetime) -> Row:
