@@ -175,7 +175,7 @@ def _change(
             why_none="it is not mirrored any more, and so nothing tells who may read it",
         )
     if not readable_by_all(row.entry.mode):
-        return RecentChange(change.action, change.path, why_none="not everybody may read it")
+        return RecentChange(change.action, change.path, why_none="not every user may read it")
     lines = page.of(change)
     if isinstance(lines, str):
         return RecentChange(change.action, change.path, why_none=lines)

@@ -131,7 +131,7 @@ def secret(value: Any) -> SecretRef:
     if kind == "file" and not name.startswith("/"):
         raise ValueError(
             "this is not an absolute path; it names the file that holds the secret, which itself"
-            " never stands in the configuration"
+            " is never in the configuration itself"
         )
     if kind != "file" and "/" in name:
         raise ValueError(f"this is a path; a {kind} has a plain name")

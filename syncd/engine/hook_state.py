@@ -257,7 +257,7 @@ def reload_error(hook: Hook, end: HookResult) -> HookFailedError | None:
         status=end.status,
         id="hook/on-change-failed",
         hint=end.hint
-        or "the files are in place and the reload is owed: it is run again at the next run, "
+        or "the files are in place and the reload is pending: it runs again at the next run, "
         "until it succeeds",
     )
 

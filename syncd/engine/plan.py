@@ -131,7 +131,7 @@ class _Case(Struct, frozen=True):
 
     def _drift_reason(self) -> str:
         if self.own is None:
-            return "another file stands here"
+            return "another file is here"
         return "removed here" if self.local is None else "edited here"
 
     def _upstream_changed(self, want: WantedFile) -> bool:

@@ -172,7 +172,7 @@ def _run_command(hook: Hook, due: Sequence[DueReload], deadline: Deadline) -> Ho
     Raises StoppedError, StoreError: whether it ran is not known then, and the reload stays pending.
     """
     if deadline.stop.is_set():
-        raise StoppedError("stopped by a signal before on_change was run; it stays owed")
+        raise StoppedError("stopped by a signal before on_change was run; it stays pending")
     states = {one.name: one.state for one in due}
     changes = {
         one.name: one.ctx.store.changes_since(one.name, states[one.name].reload_since or one.now)
@@ -264,7 +264,7 @@ def _record_reload(one: DueReload, hook: Hook, error: HookFailedError | None) ->
     store, report, now = one.ctx.store, one.report, one.now
     attempts = one.state.reload_attempts
     store.change_state(one.name, lambda state: hook_state.reload_done(state, report, now))
-    note = f"the owed on_change was run: {hook_state.shown_command(hook)}"
+    note = f"the pending on_change was run: {hook_state.shown_command(hook)}"
     if report.status is RunStatus.CHANGED and attempts == 0:
         note = "reloaded"
     return replace(report, reload_pending=False, notes=(*report.notes, note))

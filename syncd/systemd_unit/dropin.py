@@ -173,7 +173,7 @@ def _command(drop_in: DropIn, config: Config, facts: SystemFacts, timer: bool) -
     if _inside(facts.program, HIDDEN):
         drop_in.warnings.append(
             f"{facts.program} is hidden from services by ProtectHome=: install syncd where"
-            " everybody may read, like /opt/syncd"
+            " every user may read, like /opt/syncd"
         )
     if _inside(str(config.path), HIDDEN):
         drop_in.warnings.append(

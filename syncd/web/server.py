@@ -196,7 +196,7 @@ class Web:
             waited, still = now - self._probe.asked_at, now - self._turned_at
             if max(waited, still) <= FROZEN_SECONDS:
                 return None
-            return f"the listener has answered nobody for {max(waited, still):.0f} s"
+            return f"the listener has answered no request for {max(waited, still):.0f} s"
 
     def _work(self) -> None:
         crowded = False

@@ -263,7 +263,7 @@ def test_a_listener_that_answers_nobody_holds_back_the_sign_of_life(
     daemon.heartbeat()
     daemon.watchdog_ping()
     assert len(alive) == 1 and daemon.stall_reason() is None
-    listener.trouble = "the listener has answered nobody for 61 s"
+    listener.trouble = "the listener has answered no request for 61 s"
     daemon.watchdog_ping()
     assert len(alive) == 1 and daemon.stall_reason() == listener.trouble
 

@@ -228,7 +228,7 @@ def test_the_page_shows_what_happened_last_and_lines_only_where_asked_for_and_ev
     )
     assert (
         "password" not in shown
-        and f"{hub.dest}/secret.conf</span> <small>(not everybody may read it)</small>" in shown
+        and f"{hub.dest}/secret.conf</span> <small>(not every user may read it)</small>" in shown
         and "(binary or large)" in shown
     )
 

@@ -396,7 +396,7 @@ def test_a_listener_that_answers_nobody_is_not_called_alive(plain: FixedBoard) -
             assert asked.acquire(timeout=60)
         assert web.stall_reason() is None
         now[0] += 61
-        assert "the listener has answered nobody for 61 s" in (web.stall_reason() or "")
+        assert "the listener has answered no request for 61 s" in (web.stall_reason() or "")
         let_go.set()
         for one in held:
             all_of(one)
