@@ -15,7 +15,7 @@ Rows = Mapping[str, tuple[str, str, str]]  # name -> old text, new text, test
 HOOKS = "tests/story/test_hooks.py"
 POLICIES = "tests/story/test_policies.py"
 RELOADS = "tests/story/test_pending_reloads.py"
-RECOVERY = "tests/fault/test_recovery.py"
+RECOVERY_TESTS = "tests/fault/test_recovery.py"
 WAY_BACK = "tests/story/test_rollback.py"
 APPLY_TESTS = "tests/unit/engine/test_apply.py"
 FOLDERS = "tests/story/test_folders.py"
@@ -249,7 +249,7 @@ RUN: Rows = {
     "no intent is saved": (
         "        self.ctx.store.begin_intent(",
         "        _ = (",
-        f"{RECOVERY}::test_a_run_killed_before_its_record_is_recorded_at_the_next_start",
+        f"{RECOVERY_TESTS}::test_a_run_killed_before_its_record_is_recorded_at_the_next_start",
     ),
     "a run never plans anew": (
         "if not applied.only_changed_underneath or attempt == MAX_ATTEMPTS:",
@@ -285,62 +285,62 @@ RECOVERY: Rows = {
     "a reload that was pending before is lost": (
         "reload_pending=intent.reload_was_pending or (",
         "reload_pending=(",
-        f"{RECOVERY}::test_a_reload_that_was_pending_before_a_killed_run_is_pending_after_it",
+        f"{RECOVERY_TESTS}::test_a_reload_that_was_pending_before_a_killed_run_is_pending_after_it",
     ),
     "a reload is pending though nothing took effect": (
         "(intent.reload_after and bool(effect.actions))",
         "intent.reload_after",
-        f"{RECOVERY}::test_a_run_killed_before_its_first_write_leaves_no_reload_pending",
+        f"{RECOVERY_TESTS}::test_a_run_killed_before_its_first_write_leaves_no_reload_pending",
     ),
     "no reload is pending after a killed run": (
         "(intent.reload_after and bool(effect.actions))",
         "False",
-        f"{RECOVERY}::test_a_run_killed_before_its_record_is_recorded_at_the_next_start",
+        f"{RECOVERY_TESTS}::test_a_run_killed_before_its_record_is_recorded_at_the_next_start",
     ),
     "half a set is reloaded": (
         "if carried_out == len(intent.actions):",
         "if carried_out:",
-        f"{RECOVERY}::test_half_a_set_is_recorded_as_far_as_it_came_and_is_not_reloaded",
+        f"{RECOVERY_TESTS}::test_half_a_set_is_recorded_as_far_as_it_came_and_is_not_reloaded",
     ),
     "a reload from before cannot run without GitHub": (
         "return state.reload_commit if carried_out == 0 else None",
         "return None",
-        f"{RECOVERY}::test_a_reload_that_was_pending_before_a_killed_run_is_pending_after_it",
+        f"{RECOVERY_TESTS}::test_a_reload_that_was_pending_before_a_killed_run_is_pending_after_it",
     ),
     "a removal that took effect stays in the ledger": (
         "        effect.removals.add(action.path)\n",
         "",
-        f"{RECOVERY}::test_a_run_killed_before_its_record_is_recorded_at_the_next_start",
+        f"{RECOVERY_TESTS}::test_a_run_killed_before_its_record_is_recorded_at_the_next_start",
     ),
     "a removal that did not take effect is believed": (
         "    if have is None or have.kind is Kind.DIRECTORY:\n        effect",
         "    if True:\n        effect",
-        f"{RECOVERY}::test_a_run_killed_before_its_first_write_leaves_no_reload_pending",
+        f"{RECOVERY_TESTS}::test_a_run_killed_before_its_first_write_leaves_no_reload_pending",
     ),
     "the intent is believed": (
         "elif have is not None and _has_content(action, have) and _has_permissions(action, have):",
         "elif have is not None:",
-        f"{RECOVERY}::test_a_run_killed_before_its_first_write_leaves_no_reload_pending",
+        f"{RECOVERY_TESTS}::test_a_run_killed_before_its_first_write_leaves_no_reload_pending",
     ),
     "a mode that was not set is believed": (
         "elif have is not None and _has_content(action, have) and _has_permissions(action, have):",
         "elif have is not None and _has_content(action, have):",
-        f"{RECOVERY}::test_a_run_killed_before_its_first_write_leaves_no_reload_pending",
+        f"{RECOVERY_TESTS}::test_a_run_killed_before_its_first_write_leaves_no_reload_pending",
     ),
     "what a killed run staged stays": (
         "    mirror.remove_temp_files(intent.id, _temp_directories(intent))\n",
         "",
-        f"{RECOVERY}::test_what_a_killed_run_staged_is_gone_after_the_next_start",
+        f"{RECOVERY_TESTS}::test_what_a_killed_run_staged_is_gone_after_the_next_start",
     ),
     "folders that were made are forgotten": (
         "        directories_created=tuple(folder for folder in created if folder not in gone),\n",
         "",
-        f"{RECOVERY}::test_folders_that_a_killed_run_made_go_when_the_repository_goes_back",
+        f"{RECOVERY_TESTS}::test_folders_that_a_killed_run_made_go_when_the_repository_goes_back",
     ),
     "the reload is not told what the killed run changed": (
         "        tuple(as_change(action) for action in effect.actions),\n",
         "        (),\n",
-        f"{RECOVERY}::test_the_reload_after_a_killed_run_is_told_what_that_run_changed",
+        f"{RECOVERY_TESTS}::test_the_reload_after_a_killed_run_is_told_what_that_run_changed",
     ),
     "a stat that proves nothing is trusted after a killed run": (
         "LedgerRow(action.wanted, have.recordable_stat)",
@@ -350,12 +350,12 @@ RECOVERY: Rows = {
     "a saved intent is not looked at": (
         "    if intent is not None:\n        return _conclude",
         "    if intent is None:\n        return state\n    if not intent.actions:\n        return _conclude",
-        f"{RECOVERY}::test_a_run_killed_before_its_record_is_recorded_at_the_next_start",
+        f"{RECOVERY_TESTS}::test_a_run_killed_before_its_record_is_recorded_at_the_next_start",
     ),
     "a folder in the place of a removed file counts as the file": (
         "    if have is None or have.kind is Kind.DIRECTORY:\n        effect",
         "    if have is None:\n        effect",
-        f"{RECOVERY}::test_a_run_killed_before_its_record_is_recorded_at_the_next_start",
+        f"{RECOVERY_TESTS}::test_a_run_killed_before_its_record_is_recorded_at_the_next_start",
     ),
 }
 
@@ -439,7 +439,7 @@ RELOAD: Rows = {
     "on_change runs for half a set": (
         "not hook_state.is_reload_due(job, state)",
         "not state.reload_pending",
-        f"{RECOVERY}::test_half_a_set_is_recorded_as_far_as_it_came_and_is_not_reloaded",
+        f"{RECOVERY_TESTS}::test_half_a_set_is_recorded_as_far_as_it_came_and_is_not_reloaded",
     ),
     "a failed reload is not owed any more": (
         "    if error is not None:\n        return _record_failure(one, error)\n",
