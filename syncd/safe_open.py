@@ -93,12 +93,15 @@ def replace_file(path: str | os.PathLike[str], content: bytes, mode: int) -> Non
 def check_just_made(made: int, above: int, path: str) -> None:
     """Raise UnsafePathError where `made` is not the directory that was just made in `above`.
 
-    A user who may write to `above` can put another in its place before it is opened. As root only;
-    some file systems give every new directory to the owner of the one above it.
+    A user who may write to `above` can put another in its place before it is opened. Where only
+    root may, another job may have filled the new directory already. As root only; some file systems
+    give every new directory to the owner of the one above it.
     """
     if os.geteuid() != 0:
         return
     found, parent = os.fstat(made), os.fstat(above)
+    if parent.st_uid == os.geteuid() and not parent.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return
     ours = found.st_uid in (os.geteuid(), parent.st_uid) and found.st_dev == parent.st_dev
     if not ours or os.listdir(made):
         raise UnsafePathError(
