@@ -131,6 +131,22 @@ def make_app(
             answer.headers[name] = value
         return answer
 
+    _add_views(app, source, views, show_diffs)
+    if hook is not None:
+        app.add_url_rule(
+            hook.path,
+            "webhook",
+            lambda: _delivered(hook),
+            methods=["POST"],
+            provide_automatic_options=False,
+        )
+    _handle_errors(app)
+    return app
+
+
+def _add_views(app: Flask, source: StatusSource, views: Views, show_diffs: bool) -> None:
+    """Add every path that only reads."""
+
     @app.get("/healthz", provide_automatic_options=False)
     def healthz() -> Response:
         frozen = source.stall_reason()
@@ -152,18 +168,6 @@ def make_app(
     )
     view("/api/v1/status", lambda: _status(source))
     view("/", lambda: _index(source, show_diffs))
-
-    if hook is not None:
-        app.add_url_rule(
-            hook.path,
-            "webhook",
-            lambda: _delivered(hook),
-            methods=["POST"],
-            provide_automatic_options=False,
-        )
-
-    _handle_errors(app)
-    return app
 
 
 def _page(view: status_page.View) -> str:
