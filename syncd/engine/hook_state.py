@@ -118,15 +118,7 @@ def validate_error(
             f"validate rejected commit {commit[:7]}: "
             f"{describe_result(hook, end)}{shown_output(end.output)}"
         )
-        return HookFailedError(
-            text,
-            output=end.output,
-            status=end.status,
-            rejected=True,
-            commit=commit,
-            id="hook/commit-rejected",
-            hint=REJECTED_HINT,
-        )
+        return _rejection("hook/commit-rejected", text, end, commit)
     text = (
         "validate failed, so nothing was changed: "
         f"{describe_result(hook, end)}{shown_output(end.output)}"
@@ -273,13 +265,18 @@ def undo_verdict(hook: Hook, end: HookResult, commit: str) -> HookFailedError | 
         f"on_change failed with commit {commit[:7]}, and the previous set was put back: "
         f"{describe_result(hook, end)}{shown_output(end.output)}"
     )
+    return _rejection("hook/change-undone", text, end, commit)
+
+
+def _rejection(error_id: str, text: str, end: HookResult, commit: str) -> HookFailedError:
+    """Return the error that keeps the commit from being tried again."""
     return HookFailedError(
         text,
         output=end.output,
         status=end.status,
         rejected=True,
         commit=commit,
-        id="hook/change-undone",
+        id=error_id,
         hint=REJECTED_HINT,
     )
 
