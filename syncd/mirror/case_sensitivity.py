@@ -13,6 +13,7 @@ from contextlib import contextmanager
 
 from syncd.colliding_names import OpenDirectory, are_distinct
 from syncd.errors import MirrorError
+from syncd.folder_sync import sync_folder
 from syncd.mirror.cleanup import remove_trial_dir
 from syncd.mirror.dirfd import (
     OPEN_DIR_NOFOLLOW,
@@ -23,7 +24,6 @@ from syncd.mirror.dirfd import (
 )
 from syncd.mirror.free_space import nearest_existing_dir
 from syncd.mirror.paths import names_below
-from syncd.mirror.syscalls import sync_folder
 from syncd.mirror.temp_names import temp_name
 
 

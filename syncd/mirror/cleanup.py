@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
 from syncd.errors import MirrorError, UnsafePathError
+from syncd.folder_sync import sync_folder
 from syncd.mirror.dirfd import (
     OPEN_DIR_NOFOLLOW,
     UNREACHABLE_ERRORS,
@@ -23,7 +24,6 @@ from syncd.mirror.dirfd import (
     opened_directory,
 )
 from syncd.mirror.paths import names_below
-from syncd.mirror.syscalls import sync_folder
 from syncd.mirror.temp_names import TEMP_PREFIX
 
 ABSENT_ERRNOS = (errno.ENOENT, errno.ENOTDIR)

@@ -14,10 +14,10 @@ from contextlib import suppress
 from msgspec.structs import replace
 
 from syncd.errors import MirrorError
+from syncd.folder_sync import sync_folder
 from syncd.mirror.dirfd import DirectoryMissingError, mirror_error, open_subdirectory
 from syncd.mirror.metadata import check_folder
 from syncd.mirror.permissions import set_mode_and_owner
-from syncd.mirror.syscalls import sync_folder
 from syncd.models import Kind, WantedFile
 from syncd.safe_open import OPEN_DIR, check_just_made, open_folder
 

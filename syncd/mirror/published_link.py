@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from syncd.errors import MirrorError, UnsafePathError
+from syncd.folder_sync import sync_folder
 from syncd.mirror.dirfd import OPEN_DIR_NOFOLLOW, TREE_NAME, changed, opened_below
 from syncd.mirror.published_trees import is_directory, remove_tree
-from syncd.mirror.syscalls import sync_folder
 from syncd.mirror.temp_names import TEMP_PREFIX, temp_name
 from syncd.mirror.tree_copy import list_names
 from syncd.safe_open import open_folder

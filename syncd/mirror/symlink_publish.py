@@ -21,6 +21,7 @@ from msgspec.structs import replace
 from syncd.clock import Clock
 from syncd.deadline import no_limit
 from syncd.errors import ChangedUnderneathError, MirrorError
+from syncd.folder_sync import sync_folder
 from syncd.mirror.dirfd import OPEN_DIR_NOFOLLOW, changed, translated_errors
 from syncd.mirror.disk_mirror import DiskMirror, missing_parents
 from syncd.mirror.emptied_directories import check_replaceable_directories
@@ -38,7 +39,6 @@ from syncd.mirror.published_trees import (
     stat_at_path,
 )
 from syncd.mirror.racy import has_same_bytes
-from syncd.mirror.syscalls import sync_folder
 from syncd.mirror.trash import KeptContent
 from syncd.mirror.tree_copy import Changes, copied_sizes, shares_blocks
 from syncd.models import Action, ActionKind, Job, Kind, LocalFile, RealFolder, WantedFile

@@ -1,12 +1,4 @@
-"""Call syncfs(2), renameat2(2) and fstatfs(2), which Python does not wrap, and sync reliably.
-
-XFS reports success for the sync of a directory for which nothing waits to be written, even where
-nothing waits because the disk has failed and the journal was given up: what was done in the
-directory is lost then. But nothing on such a file system can be opened any more. So the directory
-is opened once more after every sync: what opens then was on a living file system before.
-Source: Linux, fs/xfs/xfs_file.c, xfs_dir_fsync and xfs_dir_open; seen with a file system that was
-shut down during a run.
-"""
+"""Call syncfs(2), renameat2(2) and fstatfs(2), which Python does not wrap."""
 
 from __future__ import annotations
 
@@ -14,6 +6,8 @@ import ctypes
 import errno
 import os
 import sys
+
+from syncd.folder_sync import check_alive
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _RENAME_NOREPLACE = 1
@@ -42,13 +36,7 @@ def syncfs(folder: int) -> None:
     if _LIBC.syncfs(folder) != 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
-    _check_alive(folder)
-
-
-def sync_folder(folder: int) -> None:
-    """Sync the names that were made, changed and removed in the open `folder`. Raises OSError."""
-    os.fsync(folder)
-    _check_alive(folder)
+    check_alive(folder)
 
 
 def hides_write_errors(folder: int) -> bool:
@@ -65,10 +53,6 @@ def hides_write_errors(folder: int) -> bool:
         int.from_bytes(found.raw[at : at + 4], sys.byteorder) for at in (0, 4)
     }  # f_type comes first: four bytes, or eight in either order
     return not kinds & _REPORTING_FILESYSTEMS
-
-
-def _check_alive(folder: int) -> None:
-    os.close(os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder))
 
 
 def rename_noreplace(folder: int, old: str, new: str) -> None:

@@ -30,12 +30,12 @@ from msgspec import Struct
 
 from syncd import file_lock
 from syncd.errors import MirrorError
+from syncd.folder_sync import sync_folder
 from syncd.git_objects import blob_hasher, size_of
 from syncd.mirror.age import CountedTime
 from syncd.mirror.expected_state import changed_meanwhile, check_expected
 from syncd.mirror.free_space import MARGIN_BYTES, nearest_existing_dir
 from syncd.mirror.sparse import copy_sparse
-from syncd.mirror.syscalls import sync_folder
 from syncd.models import Action, Kind, LocalFile
 from syncd.private_file import replace_private_file
 

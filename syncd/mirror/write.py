@@ -18,6 +18,7 @@ from functools import partial
 from msgspec import Struct, field
 
 from syncd.errors import MirrorError
+from syncd.folder_sync import sync_folder
 from syncd.mirror.attributes import LostAttributes, open_replaced
 from syncd.mirror.change_mode import change_mode
 from syncd.mirror.cleanup import remove_if_empty, with_parents
@@ -43,7 +44,7 @@ from syncd.mirror.ordering import by_directory, entry_of, is_below_any, split_re
 from syncd.mirror.permissions import change_folder
 from syncd.mirror.racy import FINE_STEP_SECONDS, KernelClock, is_racy_after
 from syncd.mirror.scan import scan_entry, stat_of
-from syncd.mirror.syscalls import rename_noreplace, sync_folder
+from syncd.mirror.syscalls import rename_noreplace
 from syncd.mirror.temp_file import TempFile
 from syncd.mirror.temp_names import temp_name
 from syncd.mirror.trash import Trash, replacing

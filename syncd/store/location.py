@@ -45,15 +45,6 @@ def open_nofollow(path: str | Path, flags: int) -> int:
     return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
 
-def sync_folder(folder: str | Path) -> None:
-    """Sync the names in a folder of the state to disk. Raises OSError."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def make_private(file: Path) -> None:
     """Create the file if needed, readable only by its owner and, with `state_group`, by that group.
 

@@ -24,10 +24,11 @@ from typing import Any
 from syncd.deadline import Deadline
 from syncd.errors import StoreError
 from syncd.file_lock import acquire_polling, release
+from syncd.folder_sync import sync_folder
 from syncd.identities import OAuthTokens
 from syncd.redaction import Secret
 from syncd.store.access import make_state_folder, refuse_stranger
-from syncd.store.location import locks_on, sync_folder
+from syncd.store.location import locks_on
 from syncd.store.lock import safe_name
 
 FORMAT = 1
@@ -125,7 +126,7 @@ class OAuthTokenFile:
             self._write(self._note, note)
             # As long as a pair can become: a full disk shows now, before the request.
             self._write(self._next, b" " * MAX_PAIR_BYTES)
-            sync_folder(self._folder)
+            self._sync_folder()
         except OSError as error:
             raise self._not_saved(error) from error
 
@@ -140,7 +141,7 @@ class OAuthTokenFile:
         try:
             self._write(self._next, _encode(pair))
             os.replace(self._next, self.file)
-            sync_folder(self._folder)
+            self._sync_folder()
         except OSError as error:
             raise StoreError(
                 f"can't save the new login of {self._identity} in {self._folder}: {error.strerror}",
@@ -150,6 +151,13 @@ class OAuthTokenFile:
         with suppress(OSError):
             os.unlink(self._note)  # it is about the previous pair
 
+    def _sync_folder(self) -> None:
+        descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            sync_folder(descriptor)
+        finally:
+            os.close(descriptor)
+
     def delete(self) -> bool:
         """Remove the login from disk. Return False when there was none. Raises StoreError."""
         found = self.file.exists()
@@ -158,7 +166,7 @@ class OAuthTokenFile:
                 with suppress(FileNotFoundError):
                     os.unlink(file)
             if found:
-                sync_folder(self._folder)
+                self._sync_folder()
         except OSError as error:
             raise StoreError(
                 f"can't remove the login of {self._identity} from {self._folder}: {error.strerror}",
@@ -183,7 +191,7 @@ class OAuthTokenFile:
                 finally:
                     os.close(descriptor)
                 os.replace(self._next, self.file)
-                sync_folder(self._folder)
+                self._sync_folder()
                 with suppress(OSError):
                     os.unlink(self._note)
 

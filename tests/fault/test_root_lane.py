@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from syncd.mirror.syscalls import sync_folder, syncfs
+from syncd.folder_sync import sync_folder
+from syncd.mirror.syscalls import syncfs
 from tests.fault import power
 from tests.fault.bugs import BUGS, calibration
 from tests.fault.families import FAMILIES
