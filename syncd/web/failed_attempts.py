@@ -1,6 +1,6 @@
 """Limits on wrong passwords and wrong signatures, per client and over all clients.
 
-No thread waits: a client over its limit is told when to come again. A flood of failures does not
+No thread waits: a client over its limit gets 429 with Retry-After. A flood of failures does not
 lock out a client with the right password: failures of one client cost another nothing, a client
 that was right before is not counted with the others, and one that has not failed yet has a budget
 of its own. Memory is bounded, however many addresses an attacker has.

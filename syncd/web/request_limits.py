@@ -2,7 +2,7 @@
 make us hold who has proven nothing yet.
 
 Promises: only the webhook's path takes a body of any size, of GitHub's largest at most, and only
-where its length is told beforehand; all bodies together stay under a bound too. A connection brings
+where its length is declared; all bodies together stay under a bound too. A connection brings
 one request and ends with its answer. One whose request is not whole some seconds after it was
 accepted is closed, however it drips, and so is one whose answer is not read, or read by drips; both
 sooner where many are waited for, so that who means well gets a place. waitress keeps a body that is
