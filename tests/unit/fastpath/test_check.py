@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -330,6 +332,37 @@ def test_its_words_are_the_full_runs_words(hub: SyncEnv) -> None:
         line.rpartition("  ")[0] for line in theirs[:1]
     ]
     assert lines[1:] == theirs[1:]
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 40\r\n\r\nabc",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 40\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n" + b"x" * 99999,
+    ],
+    ids=["cut off", "without its body", "too long"],
+)
+def test_a_response_that_is_not_whole_is_no_response(response: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(response)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        port = server.getsockname()[1]
+        request = {"to": ["http", "127.0.0.1", port, None], "method": "GET", "target": "/x"}
+        request |= {"url": f"http://127.0.0.1:{port}/x", "headers": {}, "body": None}
+        connections: dict[str, Any] = {}
+        with pytest.raises(ValueError, match="cut off, or longer"):
+            fastpath._send(connections, {**request, "identity": "a", "installation": None}, None)
+        for connection in connections.values():
+            connection.close()
+        thread.join()
 
 
 # --- as a GitHub App --------------------------------------------------------------------------------------------------
