@@ -84,8 +84,10 @@ def verdict(fault: Fault) -> str:
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "planted.py"
         source.write_text(fault.planted())
+        # a folder of its own: pytests beside this one clear up the shared one at the same time
+        own = f"--basetemp={Path(folder) / 'tests'}"
         done = subprocess.run(
-            [sys.executable, "-m", "pytest", "-p", "tests.fault.planted", *PLAIN, fault.test],
+            [sys.executable, "-m", "pytest", "-p", "tests.fault.planted", *PLAIN, own, fault.test],
             cwd=ROOT,
             env=os.environ | {MODULE: fault.module, SOURCE: str(source)},
             capture_output=True,
