@@ -21,12 +21,12 @@ from msgspec import Struct
 from syncd.cron import Cron, parse_cron
 from syncd.models import Job
 
-START_SECONDS = (
+FIRST_RUNS_SPREAD_SECONDS = (
     60.0  # within so much of the start every overdue job has begun, where the workers suffice
 )
 
 
-class Turn(Protocol):
+class Schedule(Protocol):
     """The schedule of one job."""
 
     @property
@@ -69,7 +69,7 @@ class ByCron(Struct, frozen=True):
         return None if found is None else found.astimezone(UTC)
 
 
-def turns_of(jobs: Mapping[str, Job], timezone: str) -> dict[str, Turn]:
+def schedules_of(jobs: Mapping[str, Job], timezone: str) -> dict[str, Schedule]:
     """Return the schedule of every job."""
     shortest: dict[tuple[str, str, str | None], float] = {}
     for job in jobs.values():
@@ -78,16 +78,18 @@ def turns_of(jobs: Mapping[str, Job], timezone: str) -> dict[str, Turn]:
                 job.every_seconds, shortest.get(_group(job), job.every_seconds)
             )
     zone = ZoneInfo(timezone)
-    return {name: _turn(job, shortest.get(_group(job), 0.0), zone) for name, job in jobs.items()}
+    return {
+        name: _schedule_of(job, shortest.get(_group(job), 0.0), zone) for name, job in jobs.items()
+    }
 
 
-def _turn(job: Job, shortest_seconds: float, zone: ZoneInfo) -> Turn:
+def _schedule_of(job: Job, shortest_seconds: float, zone: ZoneInfo) -> Schedule:
     if job.cron is not None:
         return ByCron(parse_cron(job.cron), zone, job.jitter_seconds)
     seconds = job.every_seconds or 300.0
     return Every(
         seconds,
-        share_of(repr(_group(job))) * shortest_seconds,
+        fraction_of(repr(_group(job))) * shortest_seconds,
         min(job.jitter_seconds, seconds / 2),
     )
 
@@ -97,32 +99,34 @@ def _group(job: Job) -> tuple[str, str, str | None]:
     return job.identity, job.repo.lower(), job.ref
 
 
-def share_of(text: str) -> float:
+def fraction_of(text: str) -> float:
     """Return a number in [0, 1) that is the same for the same text, on every machine."""
     return int.from_bytes(blake2b(text.encode(), digest_size=6).digest()) / (1 << 48)
 
 
-def first_time(
-    job: Job, turn: Turn, last_run: datetime | None, now: datetime, jobs: int
+def first_run_after_start(
+    job: Job, schedule: Schedule, last_run: datetime | None, now: datetime, jobs: int
 ) -> datetime | None:
     """Return when the job runs first after a start: as scheduled, or soon if it missed a run.
 
-    Soon means spread by repository and ref over as much of START_SECONDS (and of the interval) as
-    so many jobs need. A missed cron run stays missed, as cron has it.
+    Soon means spread by repository and ref over as much of FIRST_RUNS_SPREAD_SECONDS (and of the
+    interval) as so many jobs need. A missed cron run stays missed, as cron has it.
     """
-    due = turn.next_after(now)
+    due = schedule.next_after(now)
     if job.cron is not None or due is None:
         return due
-    missed = last_run is None or last_run > now or (turn.next_after(last_run) or due) <= now
+    missed = last_run is None or last_run > now or (schedule.next_after(last_run) or due) <= now
     if not missed:
         return due
-    width = min(START_SECONDS, job.every_seconds or START_SECONDS, 0.1 * (jobs - 1))
-    return min(due, now + timedelta(seconds=share_of(repr(_group(job))) * width))
+    width = min(
+        FIRST_RUNS_SPREAD_SECONDS, job.every_seconds or FIRST_RUNS_SPREAD_SECONDS, 0.1 * (jobs - 1)
+    )
+    return min(due, now + timedelta(seconds=fraction_of(repr(_group(job))) * width))
 
 
 def next_runs(
     jobs: Mapping[str, Job], timezone: str, moment: datetime, names: Iterable[str]
 ) -> dict[str, datetime | None]:
     """Return the next scheduled run of each named job."""
-    turns = turns_of(jobs, timezone)
-    return {name: turns[name].next_after(moment) for name in names}
+    schedules = schedules_of(jobs, timezone)
+    return {name: schedules[name].next_after(moment) for name in names}

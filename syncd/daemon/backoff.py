@@ -27,15 +27,15 @@ from syncd.errors import (
 )
 from syncd.models import RunReport, RunStatus
 
-LONGEST_SECONDS = 3600.0
-FIRST_SECONDS = 60.0  # of a job without an interval, or with a shorter one
-PASSING_SECONDS = (
-    120.0  # contract, section 4: the longest hold after passing trouble, or two intervals
+MAX_BACKOFF_SECONDS = 3600.0
+MIN_BACKOFF_SECONDS = 60.0  # of a job without an interval, or with a shorter one
+MAX_TEMPORARY_BACKOFF_SECONDS = (
+    120.0  # contract, section 4: the longest back-off after a temporary failure, or two intervals
 )
 GROWTH = 1.5
-PUSHES_SECONDS = 5.0  # between two runs of a job that pushes began
-PUSHES_LONGEST_SECONDS = 300.0  # the same while it fails: the longest wait after a fix
-IDENTITY_GROWTH = 3.0  # a person has to act: asking again soon does not help
+PUSH_INTERVAL_SECONDS = 5.0  # between two runs of a job that pushes began
+MAX_PUSH_INTERVAL_SECONDS = 300.0  # the same while it fails: the longest wait after a fix
+AUTH_GROWTH = 3.0  # a person has to act: asking again soon does not help
 
 
 class Backoff(Struct, frozen=True):
@@ -51,17 +51,17 @@ class Backoff(Struct, frozen=True):
     retry: bool = False
 
 
-def after_run(
+def next_backoff(
     report: RunReport,
     before: Backoff | None,
     interval_seconds: float | None,
     clock: Clock,
-    share: float,
-    exchanges: int = 1,
+    random_fraction: float,
+    request_count: int = 1,
 ) -> Backoff | None:
     """Return the back-off after this run; None for none.
 
-    `share` is a random number in [0, 1): full jitter. `exchanges` is what the run cost GitHub,
+    `random_fraction` is in [0, 1): full jitter. `request_count` is what the run cost GitHub,
     shared answers included.
 
     There is none for a job that is in sync, was refused on purpose (its head is still asked for, so
@@ -71,69 +71,84 @@ def after_run(
     Six parameters: the facts of the run, with the clock and the random number given.
     """
     error = report.error
-    if not counts(report) or error is None:
+    if not needs_backoff(report) or error is None:
         return None
     failures = (before.failures if before is not None else 0) + 1
     now = clock.monotonic()
-    seconds = window(error, failures, interval_seconds) * (
-        0.5 + share / 2 if isinstance(error, AuthError) else share
+    seconds = jitter_window_seconds(error, failures, interval_seconds) * (
+        0.5 + random_fraction / 2 if isinstance(error, AuthError) else random_fraction
     )
-    retry = _passing(error) and (interval_seconds is None or interval_seconds > LONGEST_SECONDS)
+    retry = _is_temporary(error) and (
+        interval_seconds is None or interval_seconds > MAX_BACKOFF_SECONDS
+    )
     if isinstance(error, UnreachableError):
         seconds = min(
             seconds,
-            max(FIRST_SECONDS, min(interval_seconds or LONGEST_SECONDS, LONGEST_SECONDS)) / 2,
-        )  # over before the next turn comes
+            max(
+                MIN_BACKOFF_SECONDS,
+                min(interval_seconds or MAX_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS),
+            )
+            / 2,
+        )  # over before the next scheduled run
     elif interval_seconds is not None:
         seconds = max(
-            seconds, min(longest(error, interval_seconds), (exchanges - 1) * interval_seconds)
+            seconds,
+            min(
+                max_backoff_seconds(error, interval_seconds), (request_count - 1) * interval_seconds
+            ),
         )
     if retry:
-        seconds = max(seconds, FIRST_SECONDS)
+        seconds = max(seconds, MIN_BACKOFF_SECONDS)
     if isinstance(error, RateLimitedError):
         named = (error.retry_at - clock.now()).total_seconds()
         return Backoff(
             failures,
-            now + max(0.0, named) + min(share * FIRST_SECONDS, named if named > 0 else 0.0),
+            now
+            + max(0.0, named)
+            + min(random_fraction * MIN_BACKOFF_SECONDS, named if named > 0 else 0.0),
             True,
             retry,
         )
     return Backoff(failures, now + seconds, False, retry)
 
 
-def between_pushes(hold: Backoff | None) -> float:
+def push_interval_seconds(hold: Backoff | None) -> float:
     """Return the minimum seconds between two runs that pushes start.
 
     A single push starts at once, and a flood of pushes costs GitHub little.
     """
     if hold is None:
-        return PUSHES_SECONDS
-    return min(PUSHES_LONGEST_SECONDS, FIRST_SECONDS * GROWTH ** min(hold.failures - 1, 40))
+        return PUSH_INTERVAL_SECONDS
+    return min(
+        MAX_PUSH_INTERVAL_SECONDS, MIN_BACKOFF_SECONDS * GROWTH ** min(hold.failures - 1, 40)
+    )
 
 
-def counts(report: RunReport) -> bool:
+def needs_backoff(report: RunReport) -> bool:
     """Return whether the run failed in a way that the job should be tried less often."""
     if report.status is not RunStatus.FAILED:
         return False
     return not isinstance(report.error, (StoppedError, LockedError, HookFailedError))
 
 
-def window(error: SyncdError, failures: int, interval_seconds: float | None) -> float:
+def jitter_window_seconds(
+    error: SyncdError, failures: int, interval_seconds: float | None
+) -> float:
     """Return the longest wait in seconds after so many failures in a row."""
-    growth = IDENTITY_GROWTH if isinstance(error, AuthError) else GROWTH
-    base = min(interval_seconds or FIRST_SECONDS, LONGEST_SECONDS)
-    base = base if _passing(error) else max(FIRST_SECONDS, base)
-    return min(longest(error, interval_seconds), base * growth ** min(failures, 40))
+    growth = AUTH_GROWTH if isinstance(error, AuthError) else GROWTH
+    base = min(interval_seconds or MIN_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS)
+    base = base if _is_temporary(error) else max(MIN_BACKOFF_SECONDS, base)
+    return min(max_backoff_seconds(error, interval_seconds), base * growth ** min(failures, 40))
 
 
-def longest(error: SyncdError, interval_seconds: float | None) -> float:
+def max_backoff_seconds(error: SyncdError, interval_seconds: float | None) -> float:
     """Return the longest wait in seconds after any number of failures: an hour, less for temporary
     ones.
     """
-    if not _passing(error) or interval_seconds is None:
-        return LONGEST_SECONDS
-    return min(LONGEST_SECONDS, max(PASSING_SECONDS, 2 * interval_seconds))
+    if not _is_temporary(error) or interval_seconds is None:
+        return MAX_BACKOFF_SECONDS
+    return min(MAX_BACKOFF_SECONDS, max(MAX_TEMPORARY_BACKOFF_SECONDS, 2 * interval_seconds))
 
 
-def _passing(error: SyncdError) -> bool:
+def _is_temporary(error: SyncdError) -> bool:
     return isinstance(error, (RemoteUnavailableError, RateLimitedError, BadResponseError))

@@ -300,7 +300,7 @@ class Daemon:
         ends = self.clock.now() + timedelta(seconds=left)
         if left <= 0 or scheduled >= ends:
             return scheduled
-        return ends if backoff.retry else self.scheduler.turn_after(job, ends)
+        return ends if backoff.retry else self.scheduler.scheduled_after(job, ends)
 
     # --- signals ----------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from syncd.clock import Clock
-from syncd.daemon.backoff import between_pushes
+from syncd.daemon.backoff import push_interval_seconds
 from syncd.daemon.job_status import JobStatus
 from syncd.daemon.queue import Queue
 from syncd.errors import LockedError, NotFoundError, StoppedError
@@ -81,8 +81,8 @@ class PushTrigger:
     def push_received(self, push: Push, delivery_key: str | None, what: str) -> int | None:
         """Start the jobs that follow the pushed ref, and return how many there are.
 
-        They start at once, or as soon as `between_pushes` allows. Returns None when the delivery
-        with this key came before within the hour. `what` describes the push.
+        They start at once, or as soon as `push_interval_seconds` allows. Returns None when the
+        delivery with this key came before within the hour. `what` describes the push.
         """
         with self._lock:
             if delivery_key is not None and self._is_duplicate(delivery_key):
@@ -128,7 +128,7 @@ class PushTrigger:
             if last is None
             else last
             if last > now
-            else max(now, last + between_pushes(self._queue.backoff_of(job)))
+            else max(now, last + push_interval_seconds(self._queue.backoff_of(job)))
         )
         if not self._queue.enqueue(job, Trigger.PUSH, tick, due):
             return False

@@ -13,7 +13,7 @@ from syncd.config.model import Config
 from syncd.daemon.parts import Parts
 from syncd.errors import ConfigError
 from syncd.models import Job, Trigger
-from syncd.schedule import first_time, turns_of
+from syncd.schedule import first_run_after_start, schedules_of
 
 
 class JobChanges(Struct, frozen=True):
@@ -80,11 +80,11 @@ def schedule_jobs(
 
     With `starting`, an overdue job with `every:` runs soon; a missed `cron:` run is not caught up.
     """
-    schedules, now = turns_of(config.jobs, config.timezone), parts.clock.now()
+    schedules, now = schedules_of(config.jobs, config.timezone), parts.clock.now()
     for name in names:
         job, state = config.jobs[name], parts.app.store.state(name)
         last_run = state.last_run_at if starting else None
-        first = first_time(job, schedules[name], last_run, now, len(names))
+        first = first_run_after_start(job, schedules[name], last_run, now, len(names))
         parts.scheduler.set(name, schedules[name], first)
         parts.job_status.set(name, state, now)
 

@@ -21,12 +21,12 @@ from apscheduler.schedulers.base import BaseScheduler
 from apscheduler.triggers.base import BaseTrigger
 
 from syncd.clock import Clock
-from syncd.schedule import ByCron, Turn
+from syncd.schedule import ByCron, Schedule
 
 MAX_SLEEP_SECONDS = 5.0
 CLOCK_STEP_SECONDS = 2.0  # a wall clock that moved so much against monotonic time was set
 # cron(8): what a smaller step skipped is run, what it repeats is not; a larger one is a correction
-CATCH_UP = timedelta(hours=3)
+MAX_CATCH_UP = timedelta(hours=3)
 
 LOG = logging.getLogger("syncd.daemon")
 logging.getLogger("apscheduler").setLevel(logging.WARNING)
@@ -36,14 +36,14 @@ class _Trigger:
     """APScheduler trigger of one job. It is asked twice per firing, with the same `now`."""
 
     def __init__(
-        self, turn: Turn, first: datetime, now: datetime, jitter: Callable[[], float]
+        self, schedule: Schedule, first: datetime, now: datetime, jitter: Callable[[], float]
     ) -> None:
-        self.turn, self.due, self._jitter = turn, first, jitter
-        self._next: datetime | None = first  # the turn that comes
+        self.schedule, self.due, self._jitter = schedule, first, jitter
+        self._next: datetime | None = first  # the scheduled time that comes
         self._fires: datetime | None = first
         self._asked_at: datetime | None = None
         self._catch_up = (
-            first if first != turn.next_after(now) else None
+            first if first != schedule.next_after(now) else None
         )  # a run that makes up for what was missed before the start
 
     def get_next_fire_time(self, previous: datetime | None, now: datetime) -> datetime | None:
@@ -68,16 +68,16 @@ class _Trigger:
 
     def after(self, moment: datetime) -> datetime | None:
         """Move to the first scheduled time after `moment`."""
-        self._next = self.turn.next_after(moment)
+        self._next = self.schedule.next_after(moment)
         return self.at(self._next)
 
-    def at(self, turn: datetime | None) -> datetime | None:
+    def at(self, scheduled_at: datetime | None) -> datetime | None:
         """Move to this scheduled time, and return it with jitter."""
-        self._next = turn
+        self._next = scheduled_at
         self._fires = (
             None
-            if turn is None
-            else turn + timedelta(seconds=self._jitter() * self.turn.jitter_seconds)
+            if scheduled_at is None
+            else scheduled_at + timedelta(seconds=self._jitter() * self.schedule.jitter_seconds)
         )
         return self._fires
 
@@ -143,14 +143,16 @@ class Scheduler:
         self._before = clock.now()
         self.last_tick = clock.monotonic()
 
-    def set(self, job: str, turn: Turn, first: datetime | None) -> None:
+    def set(self, job: str, schedule: Schedule, first: datetime | None) -> None:
         """Schedule the job, or replace its schedule. `first` is its first run; None for never."""
         with self._lock:
             self.remove(job)
             if first is None:
                 return
             self._check_clock_step()  # a step that `first` knows of already must not move it
-            trigger = self._triggers[job] = _Trigger(turn, first, self._clock.now(), self._jitter)
+            trigger = self._triggers[job] = _Trigger(
+                schedule, first, self._clock.now(), self._jitter
+            )
             self._scheduler.add_job(self._on_due, trigger, args=[job], id=job, name=job)
 
     def remove(self, job: str) -> None:
@@ -174,11 +176,11 @@ class Scheduler:
             when: datetime | None = found.next_run_time if found is not None else None
             return when
 
-    def turn_after(self, job: str, moment: datetime) -> datetime | None:
+    def scheduled_after(self, job: str, moment: datetime) -> datetime | None:
         """Return the job's first scheduled time after `moment`, without jitter."""
         with self._lock:
             trigger = self._triggers.get(job)
-            return None if trigger is None else trigger.turn.next_after(moment)
+            return None if trigger is None else trigger.schedule.next_after(moment)
 
     def tick(self) -> float:
         """Request a run of every job that is due. Returns the seconds until the next call at the
@@ -201,7 +203,7 @@ class Scheduler:
             return
         now = self._clock.now()
         LOG.warning(
-            "the system's clock was set %s by %d s; every job's next turn was found anew",
+            "the system's clock was set %s by %d s; the next run of every job was computed again",
             "forward" if step > 0 else "back",
             abs(step),
         )
@@ -212,11 +214,11 @@ class Scheduler:
                 self._scheduler.modify_job(job, next_run_time=when)
 
     def _after_step(self, trigger: _Trigger, now: datetime, step: float) -> datetime | None:
-        if not isinstance(trigger.turn, ByCron):
+        if not isinstance(trigger.schedule, ByCron):
             return trigger.after_step(now, step)
-        small = abs(step) <= CATCH_UP.total_seconds()
+        small = abs(step) <= MAX_CATCH_UP.total_seconds()
         if step > 0:
-            missed = trigger.turn.next_after(self._before)
+            missed = trigger.schedule.next_after(self._before)
             return (
                 trigger.at(missed)
                 if small and missed is not None and missed <= now

@@ -17,7 +17,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from syncd.daemon.backoff import after_run
+from syncd.daemon.backoff import next_backoff
 from syncd.daemon.job_status import JobStatusBoard
 from syncd.daemon.queue import Queue, Request
 from syncd.daemon.run_log import RunLog
@@ -30,7 +30,7 @@ from syncd.errors import BugError, LockedError, SyncdError, unexpected
 from syncd.github.request_cache import SingleFlight
 from syncd.models import Job, RunReport, RunStatus, Trigger
 from syncd.ports import JobState
-from syncd.schedule import share_of, turns_of
+from syncd.schedule import fraction_of, schedules_of
 from syncd.wiring import AppContext
 
 LOG = logging.getLogger("syncd.daemon")
@@ -111,7 +111,7 @@ class WorkerRunner:
         try:
             report = self._report(job, request, deadline, shared)
             interval, cost = self._interval_of(job), deadline.cost + deadline.shared_request_count
-            hold = after_run(
+            hold = next_backoff(
                 report, before, interval, clock, self._jitter_of(job, request.tick), cost
             )
         finally:
@@ -124,15 +124,15 @@ class WorkerRunner:
 
         They back off together and ask again together.
         """
-        return share_of(f"{self._salt} {job.identity} {job.repo.lower()} {job.ref} {tick}")
+        return fraction_of(f"{self._salt} {job.identity} {job.repo.lower()} {job.ref} {tick}")
 
     def _interval_of(self, job: Job) -> float | None:
         """Return the seconds between the job's next two scheduled runs; None without a schedule."""
         if job.every_seconds is not None:
             return job.every_seconds
-        turn = turns_of({job.name: job}, self._app.config.timezone)[job.name]
-        first = turn.next_after(self._app.clock.now())
-        second = turn.next_after(first) if first is not None else None
+        schedule = schedules_of({job.name: job}, self._app.config.timezone)[job.name]
+        first = schedule.next_after(self._app.clock.now())
+        second = schedule.next_after(first) if first is not None else None
         return None if first is None or second is None else (second - first).total_seconds()
 
     def _report(

@@ -21,7 +21,7 @@ from syncd.github.rate_limit import RateLimitStatus, SavedRateLimit
 from syncd.identities import AppIdentity, Identity
 from syncd.models import Job
 from syncd.ports import JobState
-from syncd.schedule import turns_of
+from syncd.schedule import schedules_of
 from syncd.status.model import (
     INTERVALS,
     JobSnapshot,
@@ -139,7 +139,7 @@ def _next_runs(
             else None
             for name, state in states.items()
         }
-    backoffs, schedules = store.facts.backoffs(), turns_of(config.jobs, config.timezone)
+    backoffs, schedules = store.facts.backoffs(), schedules_of(config.jobs, config.timezone)
     found = {}
     for name, state in states.items():
         begins = now

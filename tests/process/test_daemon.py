@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from syncd.config.load import load_config
-from syncd.schedule import turns_of
+from syncd.schedule import schedules_of
 from tests.support.daemon import daemon
 from tests.support.sync_env import SyncEnv, sync_env
 
@@ -128,12 +128,12 @@ def test_status_says_when_the_daemon_comes_next_and_that_a_held_job_does_not(hub
     hub.write_config(every="1h")
     with daemon(hub) as running:
         running.says("2 written")
-        turns = turns_of(load_config(hub.config, {}).jobs, "UTC")
-        before = turns["nginx"].next_after(datetime.now(UTC))
+        schedules = schedules_of(load_config(hub.config, {}).jobs, "UTC")
+        before = schedules["nginx"].next_after(datetime.now(UTC))
         told = datetime.fromisoformat(hub.call("status", "--json").job["next_run"])
         assert before is not None and told in (
             before.replace(microsecond=0),
-            turns["nginx"].next_after(before).replace(microsecond=0),
+            schedules["nginx"].next_after(before).replace(microsecond=0),
         )  # type: ignore[union-attr]
         assert (
             hub.call("pause", "nginx").code == 0

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from syncd.config.load import load_config
-from syncd.daemon.backoff import Backoff, after_run
+from syncd.daemon.backoff import Backoff, next_backoff
 from syncd.engine.run import run_job
 from syncd.errors import AuthError
 from syncd.models import RunReport, RunStatus
@@ -50,7 +50,7 @@ class Life:
         deadline = self.app.deadline(job)
         deadline.failures = {}
         report = run_job(job, self.app.run_context(job), deadline)
-        self.hold = after_run(report, self.hold, job.every_seconds, self.clock, 1.0)
+        self.hold = next_backoff(report, self.hold, job.every_seconds, self.clock, 1.0)
         return report
 
     def error(self, name: str = "nginx") -> AuthError:

@@ -290,22 +290,22 @@ def a_run_that_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def a_hold_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who failed is left alone for three hours."""
-    real = worker.after_run
+    real = worker.next_backoff
 
-    def after_run(
+    def next_backoff(
         report: Any, before: Any, interval: Any, clock: Any, *rest: Any
     ) -> Backoff | None:
         hold = real(report, before, interval, clock, *rest)
         return hold and Backoff(hold.failures, clock.monotonic() + 3 * 3600.0)
 
-    monkeypatch.setattr(worker, "after_run", after_run)
+    monkeypatch.setattr(worker, "next_backoff", next_backoff)
 
 
 def a_hold_that_outlives_its_success(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = worker.after_run
+    real = worker.next_backoff
     monkeypatch.setattr(
         worker,
-        "after_run",
+        "next_backoff",
         lambda report, before, *rest: (
             real(report, before, *rest)
             or (before and Backoff(before.failures, before.until + 3600.0))

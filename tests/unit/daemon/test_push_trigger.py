@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from msgspec.structs import replace
 
-from syncd.daemon.backoff import Backoff, between_pushes
+from syncd.daemon.backoff import Backoff, push_interval_seconds
 from syncd.daemon.job_status import JobStatus
 from syncd.daemon.push_trigger import (
     DELIVERY_TTL_SECONDS,
@@ -128,14 +128,16 @@ def test_many_pushes_cost_a_job_that_fails_a_run_a_minute_or_less_but_the_first_
             assert runs > 1 or tower.clock.monotonic() == 1000.0
         tower.clock.advance(0.5)
     assert 10 <= runs <= 20, "an hour of two pushes a second"
-    assert [round(between_pushes(Backoff(count, 0.0))) for count in (1, 2, 3, 4, 5, 500)] == [
+    assert [
+        round(push_interval_seconds(Backoff(count, 0.0))) for count in (1, 2, 3, 4, 5, 500)
+    ] == [
         60,
         90,
         135,
         202,
         300,
         300,
-    ] and between_pushes(None) == 5
+    ] and push_interval_seconds(None) == 5
 
 
 def test_a_limit_that_github_named_is_waited_for() -> None:

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from syncd.daemon.backoff import LONGEST_SECONDS, Backoff, after_run, window
+from syncd.daemon.backoff import MAX_BACKOFF_SECONDS, Backoff, jitter_window_seconds, next_backoff
 from syncd.daemon.queue import Queue
 from syncd.errors import (
     AuthError,
@@ -264,8 +264,10 @@ def test_a_request_that_waits_for_a_worker_is_known_to_wait() -> None:
 def test_passing_trouble_holds_two_intervals_or_two_minutes(
     error: SyncdError, interval: float, windows: list[float]
 ) -> None:
-    assert [window(error, failures, interval) for failures in range(1, len(windows) + 1)] == windows
-    costly = after_run(report(error), Backoff(3, 0.0), interval, clock := FakeClock(), 0.0, 500)
+    assert [
+        jitter_window_seconds(error, failures, interval) for failures in range(1, len(windows) + 1)
+    ] == windows
+    costly = next_backoff(report(error), Backoff(3, 0.0), interval, clock := FakeClock(), 0.0, 500)
     assert costly is not None and costly.until - clock.monotonic() <= min(
         3600.0, max(120.0, 2 * interval)
     )
@@ -277,8 +279,8 @@ def test_passing_trouble_holds_two_intervals_or_two_minutes(
     ids=lambda error: type(error).__name__,
 )
 def test_the_wait_grows_with_each_failure_up_to_an_hour_and_stays_there(error: SyncdError) -> None:
-    windows = [window(error, failures, 60.0) for failures in range(1, 60)]
-    assert windows == sorted(windows) and windows[-1] == LONGEST_SECONDS
+    windows = [jitter_window_seconds(error, failures, 60.0) for failures in range(1, 60)]
+    assert windows == sorted(windows) and windows[-1] == MAX_BACKOFF_SECONDS
     assert windows[0] == (180.0 if isinstance(error, AuthError) else 90.0)
 
 
@@ -286,22 +288,22 @@ def test_identity_failures_slow_down_harder_and_never_come_early() -> None:
     clock = FakeClock()
     for failures in range(1, 20):
         assert (
-            window(AuthError("x"), failures, 60.0)
-            >= window(NotFoundError("x"), failures, 60.0)
-            >= window(RemoteUnavailableError("x"), failures, 60.0)
+            jitter_window_seconds(AuthError("x"), failures, 60.0)
+            >= jitter_window_seconds(NotFoundError("x"), failures, 60.0)
+            >= jitter_window_seconds(RemoteUnavailableError("x"), failures, 60.0)
         )
-    hold = after_run(report(AuthError("x")), Backoff(4, 0.0), 60.0, clock, 0.0)
+    hold = next_backoff(report(AuthError("x")), Backoff(4, 0.0), 60.0, clock, 0.0)
     assert (
         hold is not None
         and hold.failures == 5
-        and hold.until - clock.monotonic() == LONGEST_SECONDS / 2
+        and hold.until - clock.monotonic() == MAX_BACKOFF_SECONDS / 2
     )
 
 
 def test_the_jitter_is_full() -> None:
     clock = FakeClock()
     waits = [
-        after_run(report(NotFoundError("x")), Backoff(3, 0.0), 60.0, clock, share)
+        next_backoff(report(NotFoundError("x")), Backoff(3, 0.0), 60.0, clock, share)
         for share in (0.0, 0.5, 0.999)
     ]
     seconds = [hold.until - clock.monotonic() for hold in waits if hold is not None]
@@ -312,9 +314,9 @@ def test_the_time_that_github_named_is_kept_by_timers_and_pushes() -> None:
     clock = FakeClock()
     error = RateLimitedError("x", retry_at=clock.now() + timedelta(seconds=900))
     for share in (0.0, 0.99):
-        hold = after_run(report(error), None, 60.0, clock, share)
+        hold = next_backoff(report(error), None, 60.0, clock, share)
         assert hold is not None and hold.hard and 900 <= hold.until - clock.monotonic() <= 960
-    past = after_run(
+    past = next_backoff(
         report(RateLimitedError("x", retry_at=clock.now() - timedelta(seconds=5))),
         None,
         60.0,
@@ -327,16 +329,16 @@ def test_the_time_that_github_named_is_kept_by_timers_and_pushes() -> None:
 def test_a_run_that_took_several_requests_to_fail_lets_as_many_turns_pass() -> None:
     clock = FakeClock()
     for exchanges in range(1, 6):
-        hold = after_run(report(NotFoundError("x")), None, 300.0, clock, 0.0, exchanges)
+        hold = next_backoff(report(NotFoundError("x")), None, 300.0, clock, 0.0, exchanges)
         assert hold is not None and hold.until == clock.monotonic() + (exchanges - 1) * 300
-    long = after_run(report(NotFoundError("x")), None, 3000.0, clock, 0.0, 9)
-    assert long is not None and long.until == clock.monotonic() + LONGEST_SECONDS
+    long = next_backoff(report(NotFoundError("x")), None, 3000.0, clock, 0.0, 9)
+    assert long is not None and long.until == clock.monotonic() + MAX_BACKOFF_SECONDS
 
 
 def test_where_nobody_was_reached_the_next_turn_is_taken() -> None:
     clock = FakeClock()
     for interval in (60.0, 300.0, 3600.0):
-        hold = after_run(report(UnreachableError("x")), Backoff(20, 0.0), interval, clock, 0.999)
+        hold = next_backoff(report(UnreachableError("x")), Backoff(20, 0.0), interval, clock, 0.999)
         assert hold is not None and hold.until - clock.monotonic() <= interval / 2
 
 
@@ -346,27 +348,27 @@ def test_where_nobody_was_reached_the_next_turn_is_taken() -> None:
     ids=lambda error: type(error).__name__,
 )
 def test_what_costs_github_nothing_holds_nothing(error: SyncdError) -> None:
-    assert after_run(report(error), Backoff(3, 0.0), 60.0, FakeClock(), 0.5) is None
+    assert next_backoff(report(error), Backoff(3, 0.0), 60.0, FakeClock(), 0.5) is None
 
 
 def test_a_refusal_and_a_success_hold_nothing() -> None:
     assert (
-        after_run(
+        next_backoff(
             report(LimitError("x"), RunStatus.REFUSED), Backoff(3, 0.0), 60.0, FakeClock(), 0.5
         )
         is None
     )
     assert (
-        after_run(report(None, RunStatus.UNCHANGED), Backoff(3, 0.0), 60.0, FakeClock(), 0.5)
+        next_backoff(report(None, RunStatus.UNCHANGED), Backoff(3, 0.0), 60.0, FakeClock(), 0.5)
         is None
     )
 
 
 def test_a_job_whose_next_turn_is_far_is_asked_again_after_passing_trouble_only() -> None:
     clock = FakeClock()
-    passing = after_run(report(RemoteUnavailableError("x")), None, None, clock, 0.0)
-    lasting = after_run(report(NotFoundError("x")), None, None, clock, 0.5)
-    often = after_run(report(RemoteUnavailableError("x")), None, 300.0, clock, 0.5)
+    passing = next_backoff(report(RemoteUnavailableError("x")), None, None, clock, 0.0)
+    lasting = next_backoff(report(NotFoundError("x")), None, None, clock, 0.5)
+    often = next_backoff(report(RemoteUnavailableError("x")), None, 300.0, clock, 0.5)
     assert passing is not None and passing.retry and passing.until - clock.monotonic() == 60
     assert lasting is not None and not lasting.retry and often is not None and not often.retry
     queue = Queue(clock)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from syncd.cron import parse_cron
 from syncd.daemon.scheduler import Scheduler
 from syncd.models import Job, PathRule
-from syncd.schedule import ByCron, Every, first_time, turns_of
+from syncd.schedule import ByCron, Every, first_run_after_start, schedules_of
 from tests.support.clock import FakeClock
 from tests.support.scheduler import under
 
@@ -51,12 +51,14 @@ class Bench:
         )
 
     def set_all(self, *jobs: Job, timezone: str = "UTC", last_run: datetime | None = None) -> None:
-        turns = turns_of({one.name: one for one in jobs}, timezone)
+        schedules = schedules_of({one.name: one for one in jobs}, timezone)
         for one in jobs:
             self.timetable.set(
                 one.name,
-                turns[one.name],
-                first_time(one, turns[one.name], last_run, self.clock.now(), len(jobs)),
+                schedules[one.name],
+                first_run_after_start(
+                    one, schedules[one.name], last_run, self.clock.now(), len(jobs)
+                ),
             )
 
     def run(self, seconds: float) -> list[tuple[float, str, float]]:
@@ -80,10 +82,10 @@ def test_a_job_comes_once_every_interval_and_slow_ticks_move_nothing(bench: Benc
     bench.set_all(job("a"))
     came = bench.run(3600)
     assert 12 <= len(came) <= 13
-    bench.clock.advance(1000)  # the thread was away: three turns are one
+    bench.clock.advance(1000)  # the thread was away: three scheduled runs are one
     assert len(bench.run(1)) == 1
     grid = {round(tick % 300, 3) for _, _, tick in (came + bench.run(3600))[1:]}
-    assert len(grid) == 1, "the turns left their grid"
+    assert len(grid) == 1, "the runs left their grid"
 
 
 def test_a_job_whose_request_fails_is_logged_and_comes_again_and_stops_no_other(
@@ -302,5 +304,5 @@ def test_the_next_turn_is_always_later_and_never_later_than_an_interval(
 
 
 def test_a_cron_turn_is_in_the_configured_zone() -> None:
-    turn = ByCron(parse_cron("15 3 * * *"), ZoneInfo("Europe/Berlin"))
-    assert turn.next_after(NOW) == datetime(2026, 11, 24, 2, 15, tzinfo=UTC)
+    schedule = ByCron(parse_cron("15 3 * * *"), ZoneInfo("Europe/Berlin"))
+    assert schedule.next_after(NOW) == datetime(2026, 11, 24, 2, 15, tzinfo=UTC)
