@@ -19,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 from syncd.config import convert, cross_checks
 from syncd.config.commands import PasteableMistake
 from syncd.config.folder import Folder, ignored_line, list_folder
+from syncd.config.key_aliases import meant_by
 from syncd.config.model import Config
 from syncd.config.partial import valid_part
 from syncd.config.protected import protected_paths
@@ -362,11 +363,12 @@ class ConfigLoader:
 
     def _unknown_text(self, name: str, model: type[BaseModel] | None) -> str:
         self._suggestions -= 1
-        return f"unknown key '{name[:60]}'" + (
-            did_you_mean(name[:60], _aliases(model))
-            if model is not None and self._suggestions >= 0
-            else ""
-        )
+        text, name = f"unknown key '{name[:60]}'", name[:60]
+        if model is None or self._suggestions < 0:
+            return text
+        keys = _aliases(model)
+        meant = meant_by(name, keys)
+        return text + (did_you_mean(name, keys) if meant is None else f"; did you mean '{meant}'?")
 
     def _translated(self, found: dict[str, Any]) -> Problem:
         key: Key = tuple(found["loc"])
