@@ -5,7 +5,6 @@ shown.
 Reading it sends no request to GitHub, and works with a running daemon, beside one and without one.
 """
 
-from syncd.status.liveness import DaemonStatus, daemon_status
 from syncd.status.model import (
     CONDITIONS,
     DELIVERY_OUTCOMES,
@@ -36,7 +35,6 @@ __all__ = [
     "DELIVERY_OUTCOMES",
     "INTERVALS",
     "RUN_OUTCOMES",
-    "DaemonStatus",
     "JobSnapshot",
     "ProcessStats",
     "RunCounts",
@@ -44,7 +42,6 @@ __all__ = [
     "WebhookStats",
     "ago",
     "condition_of",
-    "daemon_status",
     "delivery_problem",
     "duration",
     "load_webhook_stats",
