@@ -371,6 +371,7 @@ class Change(Struct, frozen=True):
     before: str | None
     after: str | None
     detail: str = ""
+    trash: str | None = None  # the trash entry of what was replaced
 
 
 class RunStatus(StrEnum):

@@ -76,6 +76,7 @@ def _change(change: Change) -> dict[str, str | None]:
         "from": change.source,
         "before": change.before,
         "after": change.after,
+        "trash": change.trash,
     }
 
 

@@ -18,6 +18,7 @@ from syncd.errors import ChangedUnderneathError, MirrorError
 from syncd.models import Action, ActionKind, Change, Kind, LedgerRow, Ownership, Plan, WantedFile
 from syncd.policies import Lfs
 from syncd.ports import ActionOutcome, ApplyOutcome, CopiedFile
+from syncd.trash_ids import trash_id
 
 
 def stage(contents: CommitContents, plan: Plan, remote: Mapping[str, WantedFile]) -> int:
@@ -117,7 +118,7 @@ def apply_result(
             errors.append(outcome.error)
             continue
         if action.kind.is_public:
-            changes.append(as_change(action, outcome.before))
+            changes.append(carried_out(action, outcome.before))
         if action.is_directory:
             continue
         row = _row_after(action, outcome)
@@ -191,3 +192,13 @@ def as_change(action: Action, replaced: str | None = None) -> Change:
     known = action.wanted or (action.recorded.entry if action.recorded else None)
     source = known.source if known and not action.is_directory else None
     return Change(action.kind, action.path, source, before, after, action.reason)
+
+
+def carried_out(action: Action, replaced: str | None = None) -> Change:
+    """Return the public line for an action that took effect, with the trash entry of what it
+    replaced. `replaced`: see `as_change`.
+    """
+    change = as_change(action, replaced)
+    if not action.replaces_foreign or change.before is None:
+        return change
+    return replace(change, trash=trash_id(action.path, change.before))

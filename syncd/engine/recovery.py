@@ -12,7 +12,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from syncd.colliding_names import collisions_among
-from syncd.engine.apply import as_change
+from syncd.engine.apply import carried_out
 from syncd.engine.coverage import real_path, with_mounts
 from syncd.models import (
     Action,
@@ -169,7 +169,7 @@ def _report(job: Job, intent: Intent, state: JobState, effect: _Effect) -> RunRe
         job.ref,
         intent.commit,
         state.applied_commit,
-        tuple(as_change(action) for action in effect.actions),
+        tuple(carried_out(action) for action in effect.actions),
         trigger=Trigger.START,
         started_at=intent.started_at,
     )

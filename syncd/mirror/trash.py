@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import copy
 import errno
-import hashlib
 import json
 import os
 import posixpath
@@ -38,10 +37,10 @@ from syncd.mirror.free_space import MARGIN_BYTES, nearest_existing_dir
 from syncd.mirror.sparse import copy_sparse
 from syncd.models import Action, Kind, LocalFile
 from syncd.private_file import replace_private_file
+from syncd.trash_ids import trash_id
 
 PRUNE_INTERVAL_SECONDS = 3600.0
 COPY_BYTES = 1 << 20
-ID_LENGTH = 12  # hexadecimal digits: of a few thousand entries no two are likely to share one
 TEMP_SUFFIX = ".new"
 HINT = "move {path} away, or write drift: report or keep for the job"
 
@@ -58,7 +57,8 @@ class TrashEntry(Struct, frozen=True):
 
     `content` is its git blob id, for a link that of its text. `id` is the same whenever the same
     content is kept for the same path. `at` is wall-clock time, for people; `kept_at_seconds` is
-    counted time, by which the entry ages.
+    counted time, by which the entry ages. `reason` is why it was replaced, in the plan's words; an
+    entry of an older version has none.
     """
 
     id: str
@@ -72,6 +72,7 @@ class TrashEntry(Struct, frozen=True):
     size: int
     at: datetime
     kept_at_seconds: float
+    reason: str = ""
 
 
 class KeptContent(Struct, frozen=True):
@@ -177,7 +178,7 @@ class Trash:
             return KeptContent()
         try:
             with self._locked():
-                return self._keep(folder, name, action.path, local, now)
+                return self._keep(folder, name, action, local, now)
         except OSError as error:
             reason = error.strerror or str(error)
             raise MirrorError(
@@ -190,24 +191,23 @@ class Trash:
             ) from error
 
     def _keep(
-        self, folder: int, name: str, path: str, local: LocalFile, now: datetime
+        self, folder: int, name: str, action: Action, local: LocalFile, now: datetime
     ) -> KeptContent:
         is_new = local.blob is None or not self._is_whole(local.blob, local.stat.size)
         if is_new:
-            self._check_free(path, local.stat.size)
+            self._check_free(action.path, local.stat.size)
         temporary = self._contents / f"{local.stat.inode}{TEMP_SUFFIX}"
         try:
             content, size = _read(folder, name, local, temporary if is_new else None)
             if local.blob is not None and content != local.blob:
-                raise changed_meanwhile(path)
+                raise changed_meanwhile(action.path)
             if is_new:
                 os.rename(temporary, self._contents / content)
         finally:
             temporary.unlink(missing_ok=True)
-        id = hashlib.sha256(f"{path}\0{content}".encode("utf-8", "surrogateescape")).hexdigest()
         entry = TrashEntry(
-            id[:ID_LENGTH],
-            path,
+            trash_id(action.path, content),
+            action.path,
             self.job,
             content,
             local.kind,
@@ -217,6 +217,7 @@ class Trash:
             size,
             now,
             self._time.record(self._latest_kept_at),
+            action.reason,
         )
         before = self._replace_entry(entry)
         for each in (self._contents, self._entries, self.directory):

@@ -138,6 +138,7 @@ def test_an_entry_says_what_stood_where_for_which_job(hub: SyncEnv) -> None:
         "uid": os.getuid(),
         "gid": os.getgid(),
         "size": 6,
+        "reason": "takes over",
     }
 
 
@@ -313,3 +314,15 @@ def test_an_immutable_file_leaves_no_copy_however_often_it_is_tried(hub: SyncEnv
     finally:
         subprocess.run(["chattr", "-i", hub.dest / "nginx.conf"], check=True)
     assert hub.sync().code == 0 and contents(hub) == ["theirs"]
+
+
+def test_a_change_names_the_entry_of_what_it_replaced(hub: SyncEnv) -> None:
+    edit(hub, "theirs")
+    first = hub.sync()
+    (entry,) = entries(hub)
+    assert [(one["action"], one["trash"]) for one in first.job["changes"]] == [
+        ("write", entry["id"]),
+        ("write", None),
+    ]
+    hub.repo.commit({"nginx/nginx.conf": "two\n", "nginx/sites/a.conf": None})
+    assert [one["trash"] for one in hub.sync().job["changes"]] == [None, None]
