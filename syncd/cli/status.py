@@ -45,7 +45,7 @@ EXIT_NOT_IN_SYNC = 3
 @click.pass_obj
 def command(settings: Settings, jobs: tuple[str, ...], as_json: bool) -> int:
     """Show the state of every job: what it holds, when it last ran, what is wrong. Exit 3 when not
-    everything is in sync.
+    everything is in sync, or when the daemon has died.
     """
     config = settings.load_read_only(members=True)
     chosen = chosen_jobs(config, jobs)
@@ -61,7 +61,12 @@ def command(settings: Settings, jobs: tuple[str, ...], as_json: bool) -> int:
         echo(json_text(status_json(readings)))
     else:
         _show(settings, config, readings)
-    return 0 if all(one.condition == "in_sync" for one in readings.jobs) else EXIT_NOT_IN_SYNC
+    return 0 if _is_well(readings) else EXIT_NOT_IN_SYNC
+
+
+def _is_well(readings: StatusSnapshot) -> bool:
+    in_sync = all(one.condition == "in_sync" for one in readings.jobs)
+    return in_sync and (readings.daemon is None or readings.daemon.is_well)
 
 
 def _show(settings: Settings, config: Config, readings: StatusSnapshot) -> None:

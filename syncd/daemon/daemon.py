@@ -170,6 +170,7 @@ class Daemon:
         self._spawn("syncd-care", lambda: self._every(MAX_SLEEP_SECONDS, self.housekeeping))
         self._resize_pool(self.app.config.workers)
         trim_heap()
+        self.housekeeping()
         config = self.app.config
         LOG.info("ready: %d jobs from %s, pid %d", len(config.jobs), config.path, os.getpid())
         self.sd_notify.ready(self.status())
@@ -241,7 +242,7 @@ class Daemon:
 
     def housekeeping(self) -> None:
         """Exchange facts with other processes through the store, and free what is unused."""
-        self._housekeeper.run()
+        self._housekeeper.run(is_stalled=self.stall_reason() is not None)
 
     def watchdog_ping(self) -> None:
         """Send the sign of life and the status line to systemd."""
@@ -410,6 +411,7 @@ class Daemon:
         try:
             self._housekeeper.save_webhook_stats()
             self.runner.save_checked()
+            self._housekeeper.save_heartbeat(pid=None)
         except SyncdError as error:
             LOG.warning("can't save when unchanged jobs were last checked: %s", error.message)
         self.app.close(revoke=True)

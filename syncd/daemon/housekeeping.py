@@ -5,6 +5,8 @@ free what is unused.
 from __future__ import annotations
 
 import logging
+import os
+import socket
 from datetime import timedelta
 
 from syncd.daemon.malloc import trim_heap
@@ -12,8 +14,10 @@ from syncd.daemon.parts import Parts
 from syncd.errors import SyncdError
 from syncd.models import Trigger
 from syncd.status import WebhookStats, save_webhook_stats
+from syncd.store.facts import Heartbeat
 
 LOG = logging.getLogger("syncd.daemon")
+HEARTBEAT_INTERVAL_SECONDS = 30.0
 SAVE_LIMITS_INTERVAL_SECONDS = 60.0
 CLEAN_UP_INTERVAL_SECONDS = 3600.0
 TICK_TTL_SECONDS = 3600.0
@@ -26,15 +30,22 @@ class Housekeeper:
         self._parts = parts
         self._store_counter = parts.app.store.counter()
         self._limits_saved_at = self._cleaned_up_at = parts.clock.monotonic()
+        self._beat_at: float | None = None
         self._saved_backoffs: dict[str, float] | None = None
         self._saved_webhook_stats: WebhookStats | None = parts.push_trigger.stats()
 
-    def run(self) -> None:
-        """Do what is due. A failure of the store is logged, and tried again the next time."""
+    def run(self, is_stalled: bool) -> None:
+        """Do what is due. A failure of the store is logged, and tried again the next time.
+
+        A stalled daemon saves no heartbeat.
+        """
         parts, now = self._parts, self._parts.clock.monotonic()
         parts.run_log.log_still_failing()
         parts.runner.forget_old_ticks(parts.clock.now().timestamp() - TICK_TTL_SECONDS)
         try:
+            if not is_stalled and self._is_beat_due(now):
+                self._beat_at = now
+                self.save_heartbeat(os.getpid())
             parts.runner.save_checked()
             self._apply_store_changes()
             self._save_backoffs()
@@ -77,6 +88,18 @@ class Housekeeper:
             self._parts.app.store.facts.save_backoffs(
                 {job: now + timedelta(seconds=until - monotonic) for job, until in backoffs.items()}
             )
+
+    def _is_beat_due(self, now: float) -> bool:
+        return self._beat_at is None or now - self._beat_at >= HEARTBEAT_INTERVAL_SECONDS
+
+    def save_heartbeat(self, pid: int | None) -> None:
+        """Save that the daemon is alive; without a pid, that it was stopped in order.
+
+        Raises StoreError.
+        """
+        parts = self._parts
+        beat = Heartbeat(socket.gethostname(), pid, parts.job_status.started_at, parts.clock.now())
+        parts.app.store.facts.save_heartbeat(beat)
 
     def save_webhook_stats(self) -> None:
         """Save the last webhook delivery if there is a new one. Raises StoreError."""

@@ -17,6 +17,8 @@ from syncd.errors import LockedError
 from syncd.github.rate_limit import SavedRateLimit
 from syncd.models import Job, RunReport, RunStatus
 from syncd.ports import JobState
+from syncd.status.daemon_status import DaemonStatus
+from syncd.status.systemd_timer import SystemdTimer
 from syncd.store.facts import LimitKey
 from syncd.store.notification_queue import DeliveryStats
 
@@ -118,7 +120,8 @@ class StatusSnapshot(Struct, frozen=True):
     """Status of every job at one moment.
 
     `process` is None when no process that runs jobs is asked. `usage` maps each rate limit to the
-    requests per repository of this hour. `webhook` is None when no webhook is configured.
+    requests per repository of this hour. `webhook` is None when no webhook is configured, `daemon`
+    where none has ever run, `timer` where no unit is installed.
     """
 
     at: datetime
@@ -128,6 +131,8 @@ class StatusSnapshot(Struct, frozen=True):
     usage: Mapping[LimitKey, Mapping[str, int]] = field(default_factory=dict)
     deliveries: tuple[DeliveryStats, ...] = ()
     webhook: WebhookStats | None = None
+    daemon: DaemonStatus | None = None
+    timer: SystemdTimer | None = None
 
     @property
     def stale(self) -> tuple[str, ...]:

@@ -30,7 +30,9 @@ from syncd.status.model import (
     WebhookStats,
     condition_of,
 )
+from syncd.status.read_daemon import read_daemon_status
 from syncd.status.render import ago, duration
+from syncd.status.systemd_timer import find_timer
 from syncd.store.facts import WebhookFacts
 from syncd.store.lock import daemon_runs, is_held
 from syncd.store.store import SqliteStore
@@ -80,6 +82,8 @@ def read_status(
         store.facts.usage(now),
         store.notifications.deliveries(endpoint.name for endpoint in config.endpoints()),
         _webhook_stats(config, store, process),
+        read_daemon_status(config, store, states, now),
+        find_timer(),
     )
 
 

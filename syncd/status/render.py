@@ -11,7 +11,9 @@ from typing import Any
 
 from syncd.github.rate_limit import SavedRateLimit, reserved_requests
 from syncd.ports import JobState
+from syncd.status.daemon_status import DaemonStatus
 from syncd.status.model import JobSnapshot, StatusSnapshot, WebhookStats
+from syncd.status.systemd_timer import SystemdTimer
 from syncd.store.notification_queue import DeliveryStats
 
 MAX_SHOWN_REPOSITORIES = 3
@@ -30,6 +32,8 @@ def status_json(snapshot: StatusSnapshot) -> dict[str, Any]:
         ],
         "notifications": [_delivery_json(one) for one in snapshot.deliveries],
         "webhook": None if snapshot.webhook is None else _webhook_json(snapshot.webhook),
+        "daemon": None if snapshot.daemon is None else _daemon_json(snapshot.daemon),
+        "timer": None if snapshot.timer is None else _timer_json(snapshot.timer),
     }
 
 
@@ -86,6 +90,20 @@ def _webhook_json(stats: WebhookStats) -> dict[str, Any]:
         "last_refused": rfc3339(stats.refused_at),
         "error": stats.problem,
     }
+
+
+def _daemon_json(one: DaemonStatus) -> dict[str, Any]:
+    return {
+        "alive": one.alive,
+        "started": rfc3339(one.started_at),
+        "last_heartbeat": rfc3339(one.last_heartbeat),
+        "stopped": one.stopped,
+        "overdue": list(one.overdue),
+    }
+
+
+def _timer_json(one: SystemdTimer) -> dict[str, Any]:
+    return {"unit": one.unit, "enabled": one.enabled}
 
 
 def delivery_problem(one: DeliveryStats) -> str | None:

@@ -1,9 +1,9 @@
 """Facts that syncd noticed and may lose: they decide nothing about files, and `status` shows most
 of them.
 
-Request usage, token expiries, repositories that a token is refused for, back-offs of the daemon,
-deliveries of the webhook. A write here leaves the store's write counter as it is, because no run
-depends on it.
+Request usage, token expiries, repositories that a token is refused for, back-offs and heartbeat of
+the daemon, deliveries of the webhook. A write here leaves the store's write counter as it is,
+because no run depends on it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Table, delete, func, select
 from syncd.store.database import Database
 from syncd.store.schema import (
     BACKOFF,
+    HEARTBEAT,
     INSTALLATION,
     RATE_LIMIT,
     REQUEST_USAGE,
@@ -31,6 +32,7 @@ from syncd.store.sqlite import insert, upsert
 MAX_REPOSITORIES = 1000  # of a limit and hour; the others are counted under OTHERS
 OTHERS = "others"
 WEBHOOK_ROW = 1  # the id of the only row
+DAEMON_ROW = "daemon"  # the name of the only heartbeat
 
 LimitKey = tuple[str, int | None]  # identity, and the installation where it is an App
 
@@ -61,6 +63,15 @@ class WebhookFacts(Struct, frozen=True):
     last_what: str | None = None
     refused_at: datetime | None = None
     refused_why: str | None = None
+
+
+class Heartbeat(Struct, frozen=True):
+    """Sign of life of the daemon. `pid` is None after it was stopped in order."""
+
+    host: str | None
+    pid: int | None
+    started_at: datetime
+    beat_at: datetime
 
 
 def hour_of(now: datetime, reset_at: datetime | None) -> datetime:
@@ -222,6 +233,29 @@ class Facts:
         }
         row |= {"id": WEBHOOK_ROW, "last_what": facts.last_what, "refused_why": facts.refused_why}
         self._database.write(lambda connection: upsert(connection, WEBHOOK, [row]), counted=False)
+
+    def heartbeat(self) -> Heartbeat | None:
+        """Return the daemon's last sign of life; None where no daemon has run."""
+        columns = HEARTBEAT.c["host", "pid", "started_at", "beat_at"]
+        query = select(*columns).where(HEARTBEAT.c.name == DAEMON_ROW)
+        for host, pid, started, beat in self._all(query):
+            started_at, beat_at = aware(started), aware(beat)
+            if started_at is not None and beat_at is not None:
+                return Heartbeat(
+                    _text(host), pid if isinstance(pid, int) else None, started_at, beat_at
+                )
+        return None
+
+    def save_heartbeat(self, heartbeat: Heartbeat) -> None:
+        """Save the daemon's sign of life."""
+        row: dict[str, Any] = {
+            "name": DAEMON_ROW,
+            "host": heartbeat.host,
+            "pid": heartbeat.pid,
+            "started_at": heartbeat.started_at.isoformat(),
+            "beat_at": heartbeat.beat_at.isoformat(),
+        }
+        self._database.write(lambda connection: upsert(connection, HEARTBEAT, [row]), counted=False)
 
     def _all(self, query: Any) -> Sequence[Any]:
         return self._database.read(lambda connection: connection.execute(query).all())
