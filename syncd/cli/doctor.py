@@ -11,7 +11,7 @@ import click
 from msgspec import Struct
 
 from syncd.cli.common import Settings, emit, say_ignored
-from syncd.cli.identities import ending, kind_of
+from syncd.cli.identities import expiring_tokens, identity_description
 from syncd.cli.init import outdated_dropin
 from syncd.cli.run_output import count_of
 from syncd.config.model import Config
@@ -159,7 +159,7 @@ def _logins(app: AppContext) -> Iterator[Finding]:
 def _ending(app: AppContext) -> Iterator[Finding]:
     expiries, now = app.token_expiries(), app.clock.now()
     said = set()
-    for name, text, hint in ending(app.config.identities, expiries, now):
+    for name, text, hint in expiring_tokens(app.config.identities, expiries, now):
         said.add(name)
         yield Finding("note", "expiry", f"{name}: {text}", hint)
     for name, at in expiries.items():
@@ -183,7 +183,7 @@ def _online(app: AppContext) -> Iterator[Finding]:
                     "good",
                     "repository",
                     f"{job.repo}@{job.ref or 'HEAD'} is {head.commit[:7]}, read as {job.identity}"
-                    f" ({kind_of(app.config.identities[job.identity])})",
+                    f" ({identity_description(app.config.identities[job.identity])})",
                 )
             except SyncdError as error:
                 asked[key] = Finding(

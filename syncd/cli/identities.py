@@ -10,7 +10,7 @@ from syncd.identities import AppIdentity, Identity, LoginIdentity, TokenIdentity
 WARNING_PERIOD = timedelta(days=14)
 
 
-def kind_of(identity: Identity) -> str:
+def identity_description(identity: Identity) -> str:
     """Return the kind in a few words, like `App 12345`."""
     if isinstance(identity, AppIdentity):
         return f"App {identity.issuer}"
@@ -19,7 +19,7 @@ def kind_of(identity: Identity) -> str:
     return "login" if isinstance(identity, LoginIdentity) else "anonymous"
 
 
-def ending(
+def expiring_tokens(
     identities: Mapping[str, Identity], expiries: Mapping[str, datetime], now: datetime
 ) -> Iterator[tuple[str, str, str]]:
     """Yield (identity, message, hint) for each token that ends within two weeks, or has ended."""

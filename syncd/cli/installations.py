@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import click
 
 from syncd.cli.common import EXIT_SOME_FAILED, Settings, emit
-from syncd.cli.identities import kind_of
+from syncd.cli.identities import identity_description
 from syncd.config.model import Config
 from syncd.errors import ConfigError, SyncdError
 from syncd.github.auth.app import AppCredentials
@@ -17,7 +17,7 @@ from syncd.github.installations import (
     get_authenticated_user,
     list_user_installations,
 )
-from syncd.github.urls import display_host, web_of
+from syncd.github.urls import display_host, web_origin
 from syncd.identities import AnonymousIdentity, Identity
 from syncd.output import echo
 from syncd.text import did_you_mean
@@ -49,7 +49,7 @@ def command(settings: Settings, name: str | None) -> int:
             except SyncdError as error:
                 codes.append(error.exit_code)
                 echo(
-                    f"✕ {identity.name} ({kind_of(identity)}): {error.message}"
+                    f"✕ {identity.name} ({identity_description(identity)}): {error.message}"
                     + (f"\n    → {error.hint}" if error.hint else ""),
                     err=True,
                 )
@@ -80,7 +80,7 @@ def _lines(app: AppContext, config: Config, identity: Identity) -> Iterator[str]
     line, deadline, home = (
         app.connection(identity),
         app.command_deadline(TIMEOUT_SECONDS),
-        display_host(web_of(identity.api)),
+        display_host(web_origin(identity.api)),
     )
     wanted = {job.repo.lower() for job in config.jobs.values() if job.identity == identity.name}
     if isinstance(line.credentials, AppCredentials):
@@ -91,14 +91,15 @@ def _lines(app: AppContext, config: Config, identity: Identity) -> Iterator[str]
             f" installation{'s' * (count != 1)}"
         )
         if not count:
-            yield f"    → install it: {web_of(identity.api)}/apps/{reach.slug}/installations/new"
+            web = web_origin(identity.api)
+            yield f"    → install it: {web}/apps/{reach.slug}/installations/new"
         yield from _installations(reach.installations, wanted)
         return
     if isinstance(identity, AnonymousIdentity):
         yield f"{identity.name}: anonymous; the public repositories of {home}"
         return
     login, scopes = get_authenticated_user(line.transport, identity.api, deadline)
-    yield f"{identity.name}: {kind_of(identity)} of {login} on {home}" + (
+    yield f"{identity.name}: {identity_description(identity)} of {login} on {home}" + (
         f", scopes: {scopes or 'none'}" if scopes is not None else ""
     )
     found = list_user_installations(line.transport, identity.api, deadline)

@@ -11,7 +11,7 @@ from syncd.cli.sync import stop_on_signals
 from syncd.config.model import Config
 from syncd.errors import ConfigError
 from syncd.github.auth.device_flow import OAuthClient, get_authenticated_user, parse_tokens
-from syncd.github.urls import display_host, web_of
+from syncd.github.urls import display_host, web_origin
 from syncd.identities import LoginIdentity
 from syncd.output import echo
 from syncd.text import did_you_mean, styled
@@ -50,7 +50,7 @@ def _log_in(settings: Settings, app: AppContext, identity: LoginIdentity, scope:
         app.oauth_token_file(identity),
         app.command_deadline(TIMEOUT_SECONDS),
     )
-    client = OAuthClient(line.plain, web_of(identity.api), identity.client_id, identity.name)
+    client = OAuthClient(line.plain, web_origin(identity.api), identity.client_id, identity.name)
     invitation = client.request_device_code(scope, deadline)
     minutes = round(invitation.lifetime_seconds / 60)
     echo(
@@ -71,7 +71,7 @@ def _log_in(settings: Settings, app: AppContext, identity: LoginIdentity, scope:
         if kept.refresh_expires_at is not None
         else ""
     )
-    emit(settings, f"logged in to {display_host(web_of(identity.api))} as {login}{until}")
+    emit(settings, f"logged in to {display_host(web_origin(identity.api))} as {login}{until}")
     emit(settings, f"kept in {pairs.file} (0600); to end it: syncd logout {identity.name}")
     return 0
 

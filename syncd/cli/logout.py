@@ -7,7 +7,7 @@ import click
 from syncd.cli.common import Settings, emit
 from syncd.cli.login import login_identity
 from syncd.cli.sync import stop_on_signals
-from syncd.github.urls import web_of
+from syncd.github.urls import web_origin
 from syncd.store.access import refuse_stranger
 from syncd.wiring import AppContext
 
@@ -36,7 +36,7 @@ def command(settings: Settings, name: str) -> int:
     finally:
         app.close()
     emit(settings, f"the tokens of {name} are gone from {config.state}")
-    web = web_of(identity.api)
+    web = web_origin(identity.api)
     emit(
         settings,
         "GitHub still knows them until they end. To end them now, revoke the app:"

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import click
 
 from syncd.cli.common import Settings, chosen_jobs, emit, say
-from syncd.cli.identities import ending
+from syncd.cli.identities import expiring_tokens
 from syncd.cli.table import table
 from syncd.config.model import Config
 from syncd.engine.hook_state import shown_command
@@ -55,7 +55,7 @@ def command(settings: Settings, jobs: tuple[str, ...], as_json: bool) -> int:
         expiries = expiries_of(store.facts.token_expiries(), config.state, config.identities)
     finally:
         store.close()
-    for name, text, hint in ending(config.identities, expiries, readings.at):
+    for name, text, hint in expiring_tokens(config.identities, expiries, readings.at):
         say(settings, f"! {name}: {text}; {hint}")
     if as_json:
         echo(json_text(status_json(readings)))

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from syncd.deadline import Deadline
 from syncd.github.error_responses import parse_error
-from syncd.github.protocol import API_VERSION, Request, Response, Transport, buffered, one_line
+from syncd.github.protocol import API_VERSION, Request, Response, Transport, buffered, server_text
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class VersionedTransport:
                 "%s will end the API version %s: %s; update syncd before that",
                 urlsplit(request.url).netloc,
                 API_VERSION,
-                one_line(answer.headers["sunset"]),
+                server_text(answer.headers["sunset"]),
             )
 
 

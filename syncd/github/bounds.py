@@ -182,7 +182,7 @@ def is_too_long(path: str) -> bool:
     )
 
 
-def brief(value: object) -> str:
+def short_repr(value: object) -> str:
     """Return a server's value for a message: printable, and short."""
     if isinstance(value, str):
         return (
@@ -204,8 +204,8 @@ __all__ = [
     "BeyondBoundError",
     "Bound",
     "bound_of",
-    "brief",
     "check_json",
     "is_too_long",
     "load_json",
+    "short_repr",
 ]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from syncd.errors import BadResponseError, NotFoundError
 from syncd.github.json_body import parse_json
-from syncd.github.protocol import one_line
-from syncd.github.request import ask
+from syncd.github.protocol import server_text
+from syncd.github.request import send_and_read
 from syncd.github.scope import RepositoryScope
 
 IS_DESCENDANT = {"ahead": True, "identical": True, "behind": False, "diverged": False}
@@ -19,7 +19,7 @@ def verification(scope: RepositoryScope, commit: str) -> tuple[bool, str]:
     """
     subject = f"the signature of {commit[:7]} of {scope.repo}"
     request = scope.get_request(f"/git/commits/{commit}", "commit", subject)
-    body = ask(scope.transport, request, scope.deadline).body
+    body = send_and_read(scope.transport, request, scope.deadline).body
     found = parse_json(body, request.subject, "commit")
     is_same = isinstance(found, dict) and found.get("sha") == commit
     answer = found.get("verification") if is_same else None
@@ -29,7 +29,7 @@ def verification(scope: RepositoryScope, commit: str) -> tuple[bool, str]:
             id="bad_response/no-verification",
             hint="require: {verified: true} needs a GitHub that verifies commits",
         )
-    return answer["verified"], one_line(answer.get("reason"))[:MAX_REASON_LENGTH]
+    return answer["verified"], server_text(answer.get("reason"))[:MAX_REASON_LENGTH]
 
 
 def is_descendant(scope: RepositoryScope, before: str, commit: str) -> bool:
@@ -43,7 +43,7 @@ def is_descendant(scope: RepositoryScope, before: str, commit: str) -> bool:
     subject = f"how {commit[:7]} of {scope.repo} follows {before[:7]}"
     request = scope.get_request(path, "compare", subject)
     try:
-        body = ask(scope.transport, request, scope.deadline).body
+        body = send_and_read(scope.transport, request, scope.deadline).body
     except NotFoundError:
         return False
     found = parse_json(body, request.subject, "compare")

@@ -23,17 +23,17 @@ from syncd.errors import (
     SyncdError,
 )
 from syncd.github.bounds import ERROR_BYTES, load_json
-from syncd.github.error_texts import FORBIDDEN, RATE_LIMIT_WORDS, UNAUTHORISED, UNKNOWN_APP
 from syncd.github.protocol import (
     MAX_WAIT_SECONDS,
     Request,
     Response,
     buffered,
     date_of,
-    one_line,
-    read,
+    read_body,
     request_id,
+    server_text,
 )
+from syncd.github.refusal_texts import FORBIDDEN, RATE_LIMIT_WORDS, UNAUTHORISED, UNKNOWN_APP
 
 # "Rate limits for the REST API": wait at least one minute when the answer gives no time
 DEFAULT_WAIT_SECONDS = 60.0
@@ -59,7 +59,7 @@ class ErrorBody(Struct, frozen=True):
 
 def parse_error(response: Response) -> ErrorBody:
     """Read the body of a failed answer, whatever it is, and close the response."""
-    body = read(buffered(response))
+    body = read_body(buffered(response))
     try:
         found = load_json(body[:ERROR_BYTES], "error")
     except ValueError:
@@ -69,8 +69,8 @@ def parse_error(response: Response) -> ErrorBody:
         return ErrorBody(response.status, "", "", (), response.headers, is_web_page)
     return ErrorBody(
         response.status,
-        one_line(found.get("message")),
-        one_line(found.get("documentation_url")),
+        server_text(found.get("message")),
+        server_text(found.get("documentation_url")),
         _codes(found.get("errors")),
         response.headers,
         block_reason=_block_reason(found.get("block")),
@@ -93,7 +93,9 @@ def _block_reason(block: object) -> str:
     """
     if not isinstance(block, dict):
         return ""
-    return ", ".join(filter(None, (one_line(block.get("reason")), one_line(block.get("html_url")))))
+    return ", ".join(
+        filter(None, (server_text(block.get("reason")), server_text(block.get("html_url"))))
+    )
 
 
 def failure(request: Request, found: ErrorBody, now: datetime) -> SyncdError:
@@ -292,7 +294,7 @@ def _forbidden(refused: _RefusedRequest) -> SyncdError:
         return _blocked(refused)
     if found.headers.get("x-github-sso") or "SAML enforcement" in found.message:
         return _single_sign_on(refused)
-    needs = one_line(found.headers.get("x-accepted-github-permissions")) or "contents=read"
+    needs = server_text(found.headers.get("x-accepted-github-permissions")) or "contents=read"
     for known in FORBIDDEN:
         if known.text in found.message:
             return refused.auth(
@@ -309,7 +311,7 @@ def _forbidden(refused: _RefusedRequest) -> SyncdError:
 
 def _single_sign_on(refused: _RefusedRequest) -> AuthError:
     header = refused.found.headers.get("x-github-sso") or ""
-    where = one_line(header.partition("url=")[2].partition(";")[0])
+    where = server_text(header.partition("url=")[2].partition(";")[0])
     hint = "authorise the token for the organization's single sign-on"
     return refused.auth(
         "auth/single-sign-on", state="sso", hint=f"{hint}: {where}" if where else hint

@@ -17,7 +17,7 @@ from urllib3.response import HTTPResponse
 from syncd.deadline import Deadline
 from syncd.errors import BadResponseError, RemoteUnavailableError
 from syncd.github.connections import Watch
-from syncd.github.network_errors import reason_of
+from syncd.github.network_errors import innermost_reason
 from syncd.github.protocol import Request
 
 # For the end of an answer that nothing reads: one without a body is there at once, and its
@@ -183,7 +183,7 @@ class StreamedResponse:
             if isinstance(piece, BadResponseError):
                 raise piece
             if isinstance(piece, Exception):
-                raise ended_early(self._request.subject, reason_of(piece)) from piece
+                raise ended_early(self._request.subject, innermost_reason(piece)) from piece
             if isinstance(piece, HTTPResponse):
                 raise TypeError("a second head in one answer")
             yield piece

@@ -26,9 +26,9 @@ from syncd.github.concurrency import KeyedLock
 from syncd.github.error_responses import TooLargeError
 from syncd.github.file_content import MAX_BLOB_BYTES, content_of, max_response_bytes
 from syncd.github.json_body import parse_json
-from syncd.github.protocol import RAW, Request, Response, quoted
+from syncd.github.protocol import RAW, Request, Response, quote_path
 from syncd.github.rate_limit import MAX_RESERVED_REQUESTS
-from syncd.github.request import ask, stream
+from syncd.github.request import send_and_read, stream
 from syncd.github.scope import RepositoryScope
 from syncd.ports import BlobRequest, Blobs
 from syncd.text import in_quotes
@@ -142,7 +142,7 @@ class BlobFetcher:
         """
         request = self._scope.get_request("", "repo", f"the size of {self._scope.repo}")
         try:
-            body = ask(self._scope.transport, request, self._deadline).body
+            body = send_and_read(self._scope.transport, request, self._deadline).body
             found = parse_json(body, request.subject, "repo")
         except (BadResponseError, NotFoundError):
             return None
@@ -206,7 +206,7 @@ class BlobFetcher:
             raise too_large_error(want, self._scope.repo) from error
 
     def _contents_request(self, want: BlobRequest) -> Request:
-        path = f"/contents/{quoted(want.path)}?ref={self._commit}"
+        path = f"/contents/{quote_path(want.path)}?ref={self._commit}"
         request = self._scope.get_request(path, "contents", self._subject(want), RAW)
         return replace(request, cap_bytes=max_response_bytes(want.entry.size), kind="file")
 

@@ -18,7 +18,7 @@ from syncd.errors import AuthError, BadResponseError, SyncdError
 from syncd.github.auth.app import AppCredentials
 from syncd.github.auth.credentials import Token, bearer
 from syncd.github.error_responses import failure, parse_error
-from syncd.github.protocol import Request, Response, Transport, get, one_line, read_json
+from syncd.github.protocol import Request, Response, Transport, get, read_json, server_text
 
 PAGE_SIZE = 100
 MAX_PAGES = 200
@@ -60,7 +60,7 @@ def get_app_info(app: AppCredentials, api: str, plain: Transport, deadline: Dead
     for listed in reader.pages("/app/installations", "app", "the App's installations"):
         one = _parse_installation(listed)
         installations.append(_with_repositories(app, api, plain, one, deadline))
-    return AppInfo(one_line(found.get("slug")), _number(found.get("id")), tuple(installations))
+    return AppInfo(server_text(found.get("slug")), _number(found.get("id")), tuple(installations))
 
 
 def _with_repositories(
@@ -111,7 +111,7 @@ def get_authenticated_user(
     """
     reader = _Reader(api, lambda request: transport.send(request, deadline), deadline)
     found, headers = reader.mapping("/user", "user", "who this token belongs to")
-    return one_line(found.get("login")) or "an unnamed user", headers.get("x-oauth-scopes")
+    return server_text(found.get("login")) or "an unnamed user", headers.get("x-oauth-scopes")
 
 
 def _send_with(token: Token, plain: Transport, deadline: Deadline) -> Send:
@@ -143,7 +143,7 @@ class _Reader:
         """Return the full names of an installation's repositories, sorted."""
         subject = f"the repositories of installation {installation}"
         found = self.pages(path, route, subject, "repositories")
-        return tuple(sorted(one_line(repo.get("full_name")) for repo in found))
+        return tuple(sorted(server_text(repo.get("full_name")) for repo in found))
 
     def pages(
         self, path: str, route: str, subject: str, inside: str | None = None
@@ -180,9 +180,9 @@ def _parse_installation(found: dict[str, Any]) -> InstallationInfo:
     granted = sorted(permissions.items()) if isinstance(permissions, dict) else ()
     return InstallationInfo(
         _number(found.get("id")),
-        one_line(account.get("login")) if isinstance(account, dict) else "",
-        one_line(found.get("repository_selection")),
-        tuple(f"{one_line(name)}: {one_line(level)}" for name, level in granted),
+        server_text(account.get("login")) if isinstance(account, dict) else "",
+        server_text(found.get("repository_selection")),
+        tuple(f"{server_text(name)}: {server_text(level)}" for name, level in granted),
         found.get("suspended_at") is not None,
     )
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from syncd.errors import BadResponseError
 from syncd.github.bounds import BeyondBoundError, load_json
-from syncd.github.protocol import beyond
+from syncd.github.protocol import beyond_bound_error
 
 SHOWN_BYTES = 60
 
@@ -20,7 +20,7 @@ def parse_json(body: bytes, what: str, kind: str, hook: Any = None) -> Any:
     try:
         return load_json(body, kind, hook)
     except BeyondBoundError as error:
-        raise beyond(what, error) from error
+        raise beyond_bound_error(what, error) from error
     except ValueError as error:
         if body.lstrip()[:1] == b"<":
             raise BadResponseError(

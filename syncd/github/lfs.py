@@ -14,11 +14,11 @@ from typing import Any
 from urllib.parse import quote
 
 from syncd.errors import BadResponseError, NotFoundError
-from syncd.github.protocol import USER_AGENT, Request, one_line, read_json
+from syncd.github.protocol import USER_AGENT, Request, read_json, server_text
 from syncd.github.request import stream
 from syncd.github.resumable import download_resumable
 from syncd.github.scope import RepositoryScope
-from syncd.github.urls import check_redirect, same_origin, web_of
+from syncd.github.urls import check_redirect, same_origin, web_origin
 from syncd.ports import Blobs, Pointer
 
 MEDIA_TYPE = "application/vnd.git-lfs+json"
@@ -54,7 +54,7 @@ class LfsFetcher:
 
     def __init__(self, scope: RepositoryScope, blobs: Blobs) -> None:
         owner, _, name = scope.repo.partition("/")
-        repository = f"{web_of(scope.api)}/{quote(owner, safe='')}/{quote(name, safe='')}.git"
+        repository = f"{web_origin(scope.api)}/{quote(owner, safe='')}/{quote(name, safe='')}.git"
         self._url = f"{repository}/info/lfs/objects/batch"
         self._scope, self._blobs = scope, blobs
 
@@ -124,8 +124,8 @@ class LfsFetcher:
     def _action(self, pointer: Pointer, answered: Mapping[str, Any], subject: str) -> Action:
         error, actions = answered.get("error"), answered.get("actions")
         if isinstance(error, dict):
-            said = one_line(error.get("message"))[:200]
-            code = one_line(str(error.get("code")))[:20]
+            said = server_text(error.get("message"))[:200]
+            code = server_text(str(error.get("code")))[:20]
             raise NotFoundError(
                 f"{pointer.path} of {self._scope.repo}: its LFS content ({pointer.oid[:12]}) "
                 f"is not available: {said} ({code})",

@@ -19,8 +19,8 @@ from syncd.git_objects import TREE
 from syncd.github import missing_path, path_suggestions
 from syncd.github.bounds import TREE_ENTRIES
 from syncd.github.missing_path import MissingPaths
-from syncd.github.protocol import OBJECT, quoted
-from syncd.github.request import ask
+from syncd.github.protocol import OBJECT, quote_path
+from syncd.github.request import send_and_read
 from syncd.github.request_cache import RequestCaches
 from syncd.github.scope import RepositoryScope, folder_label
 from syncd.github.tree_json import ContentsAnswer, parse_contents
@@ -213,12 +213,14 @@ class TreeLister:
 
     def _fetch_contents(self, folder: str) -> ContentsAnswer:
         what = f"{folder_label(folder)} of {self._label}"
-        path = f"/contents/{quoted(folder)}?ref={self._commit}"
+        path = f"/contents/{quote_path(folder)}?ref={self._commit}"
         request = self._scope.get_request(path, "contents", what, OBJECT)
         deadline = self._scope.deadline
         answer = self._caches.shared.get_or_fetch(
             ("contents", *self._key(folder)),
-            lambda: parse_contents(ask(self._scope.transport, request, deadline).body, what),
+            lambda: parse_contents(
+                send_and_read(self._scope.transport, request, deadline).body, what
+            ),
             deadline,
             _without_many_rows,
         )

@@ -20,21 +20,23 @@ class PermanentNetworkError(RemoteUnavailableError):
     """
 
 
-def translated(request: Request, error: Exception) -> RemoteUnavailableError | BadResponseError:
+def translate_network_error(
+    request: Request, error: Exception
+) -> RemoteUnavailableError | BadResponseError:
     """Return the error of ours for one of the library's, without secrets of headers and addresses.
 
     An exception that is none of its errors is raised as it is.
     """
-    error = below(error)
+    error = underlying_error(error)
     where, asked = urlsplit(request.url).netloc, f"asked for {request.subject}"
     if isinstance(error, (exceptions.SSLError, ssl.SSLError)):
         return _tls_failure(f"{asked}: {where}", str(error))
     if isinstance(error, exceptions.ProxyError):
-        return _proxy_failure(asked, where, reason_of(error))
+        return _proxy_failure(asked, where, innermost_reason(error))
     # names that don't resolve are one
     if isinstance(error, (exceptions.NewConnectionError, exceptions.ConnectTimeoutError)):
         return UnreachableError(
-            f"{asked}: {where} can't be reached: {reason_of(error)}",
+            f"{asked}: {where} can't be reached: {innermost_reason(error)}",
             id="unavailable/unreachable",
             hint=CHECK_NETWORK,
         )
@@ -59,7 +61,7 @@ def translated(request: Request, error: Exception) -> RemoteUnavailableError | B
         )
     if isinstance(error, (exceptions.HTTPError, OSError)):
         return RemoteUnavailableError(
-            f"{asked}: {where} can't be reached: {reason_of(error)}",
+            f"{asked}: {where} can't be reached: {innermost_reason(error)}",
             id="unavailable/connection-lost",
             hint=CHECK_NETWORK,
         )
@@ -143,7 +145,7 @@ def _certificate_failure(asked: str, text: str) -> PermanentNetworkError:
     )
 
 
-def below(error: Exception) -> Exception:
+def underlying_error(error: Exception) -> Exception:
     """Return urllib3's own error where `requests` has wrapped it: it says what happened."""
     while (
         isinstance(error, requests.RequestException)
@@ -154,7 +156,7 @@ def below(error: Exception) -> Exception:
     return error
 
 
-def reason_of(error: BaseException) -> str:
+def innermost_reason(error: BaseException) -> str:
     """Return the innermost reason of a chain of library errors.
 
     Object addresses, connections and error numbers are left out.
@@ -164,7 +166,7 @@ def reason_of(error: BaseException) -> str:
         seen = seen.args[-1]
     reason = getattr(seen, "reason", None)
     if isinstance(reason, BaseException):
-        return reason_of(reason)
+        return innermost_reason(reason)
     text = str(seen).rpartition(">: ")[2] or type(seen).__name__
     text = re.sub(r"^HTTPS?Connection(?:Pool)?\([^)]*\): |\[Errno -?\d+\] ", "", text.strip("'\" "))
     return text[1:-1] if text.startswith("(") and text.endswith(")") else text

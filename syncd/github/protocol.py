@@ -168,7 +168,7 @@ def repo_path(repo: str) -> str:
     return f"/repos/{quote(owner, safe='')}/{quote(name, safe='')}"
 
 
-def quoted(path: str) -> str:
+def quote_path(path: str) -> str:
     """Return a repository path as part of a URL.
 
     Raises UnsafePathError for `.` and `..`: an HTTP library would resolve them to another
@@ -179,7 +179,7 @@ def quoted(path: str) -> str:
     return quote(path, safe="/", errors="surrogateescape")
 
 
-def read(response: Response) -> bytes:
+def read_body(response: Response) -> bytes:
     """Read the whole body and close the response."""
     try:
         return b"".join(response.chunks())
@@ -192,11 +192,13 @@ def read_json(request: Request, response: Response) -> Any:
 
     Raises BadResponseError for HTML of a proxy, a cut answer, or anything else that is not JSON.
     """
-    body = read(response)
+    body = read_body(response)
     try:
         return load_json(body, request.kind or request.route)
     except BeyondBoundError as error:
-        raise beyond(f"asked for {request.subject}", error, request_id(response.headers)) from error
+        raise beyond_bound_error(
+            f"asked for {request.subject}", error, request_id(response.headers)
+        ) from error
     except ValueError as error:
         got = "a web page (a proxy or a sign-in page?)" if body.lstrip()[:1] == b"<" else "no JSON"
         raise BadResponseError(
@@ -208,22 +210,24 @@ def read_json(request: Request, response: Response) -> Any:
         ) from error
 
 
-def beyond(asked: str, error: BeyondBoundError, identity: str | None = None) -> BadResponseError:
+def beyond_bound_error(
+    attempt: str, error: BeyondBoundError, github_id: str | None = None
+) -> BadResponseError:
     """Return the error for an answer that has more of something than its kind may have.
 
-    `identity` is GitHub's id of the request.
+    `github_id` is GitHub's id of the request.
     """
     return BadResponseError(
-        f"{asked}: the answer has {error}",
+        f"{attempt}: the answer has {error}",
         id="bad_response/too-large",
-        request_id=identity,
+        request_id=github_id,
         hint="nothing was changed; check what is between this machine and GitHub",
     )
 
 
 def request_id(headers: Mapping[str, str]) -> str | None:
     """Return GitHub's id of the request, or None."""
-    return one_line(headers.get("x-github-request-id")) or None
+    return server_text(headers.get("x-github-request-id")) or None
 
 
 def date_of(headers: Mapping[str, str]) -> datetime | None:
@@ -272,7 +276,7 @@ def buffered(response: Response) -> BufferedResponse:
     return BufferedResponse(response.status, response.headers, response.url, b"".join(kept))
 
 
-def one_line(value: object) -> str:
+def server_text(value: object) -> str:
     """Return a server's text in one line of bounded length, for messages.
 
     It holds nothing that a terminal acts on or that can't be printed. Empty for what is no text.

@@ -12,8 +12,8 @@ from msgspec.structs import replace
 from syncd.errors import BadResponseError, ConfigError, NotFoundError
 from syncd.git_objects import is_object_id
 from syncd.github.json_body import parse_json
-from syncd.github.protocol import SHA, Request, get, quoted, repo_path
-from syncd.github.request import Answer, ask
+from syncd.github.protocol import SHA, Request, get, quote_path, repo_path
+from syncd.github.request import Answer, send_and_read
 from syncd.github.scope import RepositoryScope
 from syncd.ports import Head
 from syncd.ref_names import is_check_due, is_short, ref_spellings
@@ -108,14 +108,14 @@ def _ambiguous_error(repo: str, ref: str) -> ConfigError:
 
 def head_request(api: str, repo: str, ref: str | None, form: str, known: Head | None) -> Request:
     """Return the request for what `ref` names, in the spelling `form`; conditional on `known`."""
-    path = f"{repo_path(repo)}/commits/{quoted(form)}"
+    path = f"{repo_path(repo)}/commits/{quote_path(form)}"
     subject = f"{in_quotes(ref) if ref else 'the default branch'} of {repo}"
     return get(api, path, "head", subject, repo, SHA, if_none_match(known))
 
 
 def _fetch_head(scope: RepositoryScope, ref: str | None, form: str, known: Head | None) -> Head:
     request = head_request(scope.api, scope.repo, ref, form, known)
-    answer = ask(scope.transport, request, scope.deadline)
+    answer = send_and_read(scope.transport, request, scope.deadline)
     if answer.status == 304 and known is not None:
         return replace(known, form=form, unchanged=True)
     commit = parse_commit_id(request, answer)

@@ -17,7 +17,7 @@ from syncd.deadline import Deadline
 from syncd.errors import RemoteUnavailableError, TimedOutError
 from syncd.github.attempts import Attempts
 from syncd.github.error_responses import failure, parse_error
-from syncd.github.protocol import Request, Response, Transport, read
+from syncd.github.protocol import Request, Response, Transport, read_body
 
 T = TypeVar("T")
 
@@ -30,11 +30,11 @@ class Answer(Struct, frozen=True):
     body: bytes
 
 
-def ask(
+def send_and_read(
     transport: Transport,
     request: Request,
     deadline: Deadline,
-    take: Callable[[Response], bytes] = read,
+    take: Callable[[Response], bytes] = read_body,
 ) -> Answer:
     """Return the answer to `request` when it is 200, or 304 where a condition was sent.
 

@@ -28,7 +28,7 @@ from urllib3.response import HTTPResponse
 from syncd.errors import BadResponseError, RemoteUnavailableError
 from syncd.github.bounds import CONNECT_SECONDS
 from syncd.github.connections import Watch, watched
-from syncd.github.network_errors import below, reason_of
+from syncd.github.network_errors import innermost_reason, underlying_error
 
 READ_TIMEOUT_SECONDS = 30.0  # GitHub cuts its own work off after 10 s
 MAX_ANSWER_BYTES = 64 << 10  # of an answer to a message, with its head
@@ -182,8 +182,8 @@ def post_once(
 
 def _words(error: Exception, is_late: bool) -> str:
     """Return why a message did not arrive, without what the address holds."""
-    cause = below(error)
-    text = reason_of(cause).removeprefix("Failed to establish a new connection: ")
+    cause = underlying_error(error)
+    text = innermost_reason(cause).removeprefix("Failed to establish a new connection: ")
     timed_out = isinstance(cause, (TimeoutError, urllib3_errors.TimeoutError))
     if is_late or (timed_out and not isinstance(cause, urllib3_errors.NewConnectionError)):
         return "did not answer in time"

@@ -29,20 +29,20 @@ from syncd.errors import BadResponseError, ConfigError
 from syncd.github.connections import Watch
 from syncd.github.error_responses import parse_error, rate_limit_error
 from syncd.github.exchange import Exchange, StreamedResponse
-from syncd.github.network_errors import translated
+from syncd.github.network_errors import translate_network_error
 from syncd.github.protocol import Request, Response, buffered, date_of, expiry_of
 from syncd.github.proxies import Proxies, split_login
 from syncd.github.rate_limit import ConcurrencyLimit, RateLimit, RateLimits, RequestMetrics
 from syncd.github.sessions import Route, open_session, send
 from syncd.github.tls_context import TlsContext
 from syncd.github.urls import (
+    address_kind,
     check_peer,
     check_redirect,
     hosts_of,
-    kind_of,
     may_send_credential,
+    redirect_url,
     same_origin,
-    target,
 )
 from syncd.redaction import Secret, add_secret
 
@@ -127,7 +127,7 @@ class Network:
             if answer.status not in REDIRECT_STATUSES or "location" not in answer.headers:
                 return self._noted(request, sent, answer)
             answer.close()
-            found = target(sent.url, answer.headers["location"], request.subject)
+            found = redirect_url(sent.url, answer.headers["location"], request.subject)
             if not same_origin(found, sent.url):
                 check_redirect(sent.url, found, request.subject, request.allow_other_host)
                 # The credential does not come back, wherever the next redirect leads; nor does
@@ -259,7 +259,7 @@ class Network:
             if is_foreign:
                 check_peer(peer, self._own_kinds, host, request.subject)
             else:
-                self._own_kinds.add(kind_of(peer))
+                self._own_kinds.add(address_kind(peer))
 
         ends_at = deadline.clock.monotonic() + bound.seconds if bound.seconds is not None else None
         watch = Watch(bound.wire_bytes(request.max_body_bytes), request.subject, on_connected)
@@ -320,7 +320,7 @@ class Network:
             exchange.cancel()
             raise
         if isinstance(found, Exception):
-            raise translated(request, found) from found
+            raise translate_network_error(request, found) from found
         if not isinstance(found, HTTPResponse):
             raise TypeError("an answer without a head")
         return found

@@ -13,7 +13,7 @@ from msgspec.json import Decoder
 
 from syncd.errors import BadResponseError, LimitError
 from syncd.git_objects import EXECUTABLE, FILE, LINK, SUBMODULE, TREE, is_object_id
-from syncd.github.bounds import brief
+from syncd.github.bounds import short_repr
 from syncd.github.json_body import parse_json
 from syncd.github.tree_names import check_length
 from syncd.models import TreeEntry
@@ -143,7 +143,7 @@ def _parse_carefully(body: bytes, what: str, max_entries: int) -> TreeAnswer:
         raise BadResponseError(f"{what} was answered with JSON that is no tree")
     truncated = answer.get("truncated", False)
     if not isinstance(truncated, bool):
-        text = f"{what} does not say whether it is whole (truncated: {brief(truncated)})"
+        text = f"{what} does not say whether it is whole (truncated: {short_repr(truncated)})"
         raise BadResponseError(text)
     sha = answer.get("sha")
     known = sha if isinstance(sha, str) and is_object_id(sha) else None
@@ -156,7 +156,10 @@ def _row(value: Mapping[str, Any], what: str) -> Row:
     kind = _TYPES.get(number)
     known_type = kind is not None and value.get("type") == kind
     if not (isinstance(path, str) and known_type and isinstance(sha, str) and is_object_id(sha)):
-        shown = f"{brief(path)} mode {brief(mode)} type {brief(value.get('type'))} id {brief(sha)}"
+        shown = (
+            f"{short_repr(path)} mode {short_repr(mode)} type {short_repr(value.get('type'))} "
+            f"id {short_repr(sha)}"
+        )
         raise BadResponseError(f"{what} has an entry that makes no sense: {shown}")
     check_length(path)
     return Row(path, TreeEntry(number, sha, _size(value.get("size"))))
@@ -197,9 +200,11 @@ def parse_contents(body: bytes, what: str) -> ContentsAnswer:
     if isinstance(entries, list):
         kind = "dir"
     if kind not in _KINDS:
-        raise BadResponseError(f"{what} was answered with JSON of an unknown type: {brief(kind)}")
+        raise BadResponseError(
+            f"{what} was answered with JSON of an unknown type: {short_repr(kind)}"
+        )
     if sha is not None and not (isinstance(sha, str) and is_object_id(sha)):
-        raise BadResponseError(f"{what} was answered with an id that is none: {brief(sha)}")
+        raise BadResponseError(f"{what} was answered with an id that is none: {short_repr(sha)}")
     rows = _contents_rows(entries if isinstance(entries, list) else [], what)
     return ContentsAnswer(kind, sha, rows)
 
@@ -212,7 +217,7 @@ def _contents_row(entry: Mapping[str, Any], what: str) -> ContentsRow:
     name, kind, sha = entry.get("name"), entry.get("type"), entry.get("sha")
     is_named = isinstance(name, str) and isinstance(kind, str)
     if not (is_named and isinstance(sha, str) and is_object_id(sha)):
-        shown = f"{brief(name)} type {brief(kind)} id {brief(sha)}"
+        shown = f"{short_repr(name)} type {short_repr(kind)} id {short_repr(sha)}"
         raise BadResponseError(f"{what} lists an entry that makes no sense: {shown}")
     check_length(str(name))
     # API versions before 2026-03-10 list a submodule as a file, but without a download

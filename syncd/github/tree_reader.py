@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from syncd.errors import BadResponseError, NotFoundError
 from syncd.git_objects import TREE
 from syncd.github.protocol import Response
-from syncd.github.request import ask
+from syncd.github.request import send_and_read
 from syncd.github.request_cache import SingleFlight
 from syncd.github.scope import RepositoryScope, folder_label
 from syncd.github.tree_json import ContentsAnswer, TreeAnswer, parse_tree, too_many_entries_error
@@ -212,7 +212,7 @@ class TreeReader:
         request = self._scope.get_request(path, "tree", what)
         take = self._limited_reader(what)
         try:
-            answer = ask(self._scope.transport, request, self._scope.deadline, take)
+            answer = send_and_read(self._scope.transport, request, self._scope.deadline, take)
         except NotFoundError as error:
             if error.status == 409:
                 raise

@@ -47,7 +47,7 @@ def _origin(url: str) -> tuple[str, str | None, int | None]:
     return parts.scheme, parts.hostname, parts.port or PORTS.get(parts.scheme)
 
 
-def web_of(api: str) -> str:
+def web_origin(api: str) -> str:
     """Return the address that serves git, LFS and logins for an API.
 
     It is the API's own origin, except where GitHub documents another one.
@@ -70,7 +70,9 @@ def display_host(web: str) -> str:
 def hosts_of(api: str) -> frozenset[str]:
     """Return the hosts of an API itself: where it answers, and where it serves git."""
     return frozenset(
-        host for address in (api, web_of(api)) if (host := urlsplit(address).hostname) is not None
+        host
+        for address in (api, web_origin(api))
+        if (host := urlsplit(address).hostname) is not None
     )
 
 
@@ -83,12 +85,12 @@ def may_send_credential(api: str, url: str) -> bool:
     GitHub's answer holds.
     """
     try:
-        return _origin(url) in (_origin(api), _origin(web_of(api)))
+        return _origin(url) in (_origin(api), _origin(web_origin(api)))
     except ValueError:
         return False
 
 
-def target(url: str, location: str, subject: str) -> str:
+def redirect_url(url: str, location: str, subject: str) -> str:
     """Return the absolute address that an answer from `url` redirects to.
 
     Raises BadResponseError when it is none.
@@ -139,7 +141,7 @@ def _has_valid_port(parts: SplitResult) -> bool:
         return False
 
 
-def kind_of(peer: str) -> str:
+def address_kind(peer: str) -> str:
     """Return the kind of an address.
 
     It is `loopback`, `link-local`, `private`, `public`, or `none` for what no server answers from.
@@ -163,7 +165,7 @@ def check_peer(peer: str, own_kinds: Collection[str], host: str, subject: str) -
     the API answers through a proxy, its kind is not known (`own_kinds` is empty), and a host that
     needs no proxy is one that NO_PROXY names: it may have a private address.
     """
-    kind = kind_of(peer)
+    kind = address_kind(peer)
     if kind == "public" or kind in own_kinds or (kind == "private" and not own_kinds):
         return
     raise BadResponseError(

@@ -21,7 +21,7 @@ from msgspec import Struct
 
 from syncd.git_objects import is_object_id
 from syncd.github.bounds import load_json
-from syncd.github.urls import display_host, web_of
+from syncd.github.urls import display_host, web_origin
 from syncd.models import Job
 from syncd.redaction import Secret
 from syncd.ref_names import ref_spellings
@@ -222,7 +222,7 @@ def jobs_for_push(
     """
     if push.deleted:
         return []
-    hosts = {identity: display_host(web_of(api)).lower() for identity, api in apis.items()}
+    hosts = {identity: display_host(web_origin(api)).lower() for identity, api in apis.items()}
     anywhere = push.host not in hosts.values()
     return [
         job.name

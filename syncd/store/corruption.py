@@ -131,12 +131,12 @@ def _shape(connection: sqlite3.Connection, table: str) -> tuple[list[str], set[s
     return columns, {row[1] for row in indexes if row[3] == "c"}
 
 
-def words(error: Failure) -> str:
+def driver_text(error: Failure) -> str:
     """Return what the library said."""
     return str(error)
 
 
-def translated(error: Failure, file: Path | None) -> StoreError:
+def store_error(error: Failure, file: Path | None) -> StoreError:
     """Return the library's error as a StoreError with a hint."""
     if not isinstance(error, sqlite3.Error):
         return StoreError(
@@ -145,7 +145,7 @@ def translated(error: Failure, file: Path | None) -> StoreError:
             hint="move it away; syncd creates a new one, and adopts files that are equal",
         )
     code = (_code(error) or 0) & 0xFF
-    text = words(error)
+    text = driver_text(error)
     if code == sqlite3.SQLITE_BUSY and file is not None:
         who = ", ".join(holders(file)) or "another process"
         text = f"{who} holds it ({text})"

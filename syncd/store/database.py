@@ -26,10 +26,10 @@ from syncd.store.corruption import (
     FAILURES,
     Failure,
     calls_itself_broken,
+    driver_text,
     is_damage,
     is_file_damaged,
-    translated,
-    words,
+    store_error,
 )
 from syncd.store.foreign_store import copy_into
 from syncd.store.location import (
@@ -246,7 +246,7 @@ class Database:
 
     def _translated(self, error: Failure) -> StoreError:
         self.close()
-        return translated(error, self.file)
+        return store_error(error, self.file)
 
     # --- losing and healing -----------------------------------------------------------------------
 
@@ -286,7 +286,7 @@ class Database:
             return
         if not is_damage(error, self._examine_damage):
             if not calls_itself_broken(error):
-                raise translated(error, self.file) from error
+                raise store_error(error, self.file) from error
             if first:
                 self._open()
                 return
@@ -304,9 +304,9 @@ class Database:
             error
         )
         if self._copied_from is None or not damaged:
-            raise translated(error, self._copied_from) from error
+            raise store_error(error, self._copied_from) from error
         self._warn(
-            f"the store {self._copied_from} is damaged ({words(error)}); "
+            f"the store {self._copied_from} is damaged ({driver_text(error)}); "
             "the next run sets it aside and creates a new one: nothing is removed"
         )
         self.close()
@@ -336,7 +336,7 @@ class Database:
         self.close()
         if self.file is None or identity(self.file) != self._identity:
             return
-        cause = words(error)
+        cause = driver_text(error)
         time_text = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
         aside = self.file.with_name(f"{self.file.name}.broken-{time_text}")
         try:

@@ -19,7 +19,7 @@ with instrumented("syncd.github"):
     from syncd.github.proxies import Proxies
     from syncd.github.rate_limit import RateLimit
     from syncd.github.refs import parse_commit_id
-    from syncd.github.urls import check_redirect, same_origin, target
+    from syncd.github.urls import check_redirect, redirect_url, same_origin
 
 from syncd.github.request import Answer
 from tests.support.clock import FakeClock
@@ -73,7 +73,7 @@ def one(data: bytes) -> None:
 
 def _address(location: str) -> None:
     try:
-        found = target(HEAD.url, location, "main")
+        found = redirect_url(HEAD.url, location, "main")
     except BadResponseError:
         return
     if same_origin(found, HEAD.url):

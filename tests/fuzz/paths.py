@@ -24,7 +24,7 @@ with instrumented(
     from syncd.engine.desired import check_link, desired
     from syncd.errors import SyncdError, UnsafePathError
     from syncd.github import tree_names
-    from syncd.github.protocol import quoted
+    from syncd.github.protocol import quote_path
     from syncd.mirror.paths import names_below
     from syncd.patterns import path_filter
 
@@ -71,7 +71,7 @@ def _names(path: str) -> None:
     ):
         raise AssertionError(f"the repository's name was let through: {path!r}")
     try:
-        address = quoted(path)
+        address = quote_path(path)
     except UnsafePathError:
         return
     if any(char in address for char in "?# \r\n\\") or "/../" in f"/{address}/":

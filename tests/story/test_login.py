@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from syncd.github.urls import web_of
+from syncd.github.urls import web_origin
 from syncd.identities import LoginIdentity
 from syncd.simulator import faults
 from syncd.simulator.faults import Answer
@@ -552,7 +552,7 @@ def test_a_login_that_ends_within_two_weeks_is_said_in_status_and_doctor(
     ],
 )
 def test_people_and_oauth_know_each_host_by_its_own_address(api: str, web: str) -> None:
-    assert web_of(api) == web
+    assert web_origin(api) == web
 
 
 def test_what_a_login_is_shows_no_secret(hub: SyncEnv) -> None:

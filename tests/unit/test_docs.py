@@ -105,7 +105,7 @@ def test_every_command_and_option_is_in_the_commands_page_and_the_reverse() -> N
 
 
 def test_every_state_of_an_identity_says_what_to_do() -> None:
-    from syncd.github.error_texts import FORBIDDEN, UNAUTHORISED
+    from syncd.github.refusal_texts import FORBIDDEN, UNAUTHORISED
 
     page = (ROOT / "docs/authentication.md").read_text()
     code = "".join(path.read_text() for path in (ROOT / "syncd").rglob("*.py"))

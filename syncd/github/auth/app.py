@@ -44,10 +44,10 @@ from syncd.github.protocol import (
     date_of,
     delete,
     get,
-    one_line,
     post,
     read_json,
     repo_path,
+    server_text,
 )
 from syncd.redaction import Secret, add_secret
 
@@ -336,7 +336,7 @@ class AppCredentials:
         login = account.get("login") if isinstance(account, dict) else None
         if not isinstance(login, str):
             return identity, repo.partition("/")[0]
-        self._accounts[identity] = one_line(login)
+        self._accounts[identity] = server_text(login)
         return identity, login.lower()
 
     def _find_renamed(self, repo: str, deadline: Deadline) -> bool:

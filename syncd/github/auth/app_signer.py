@@ -19,7 +19,6 @@ from syncd.github.attempts import MAX_ATTEMPTS, Attempts
 from syncd.github.auth.credentials import bearer, share_failure
 from syncd.github.auth.rotating_key import RotatingKey
 from syncd.github.error_responses import failure, parse_error
-from syncd.github.error_texts import is_about_the_clock
 from syncd.github.protocol import (
     BufferedResponse,
     Request,
@@ -27,8 +26,9 @@ from syncd.github.protocol import (
     Transport,
     buffered,
     date_of,
-    read,
+    read_body,
 )
+from syncd.github.refusal_texts import is_about_the_clock
 from syncd.redaction import Secret, add_secret
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,9 @@ class AppSigner:
         while True:
             try:
                 answer = self._try_keys(request, deadline)
-                return BufferedResponse(answer.status, answer.headers, answer.url, read(answer))
+                return BufferedResponse(
+                    answer.status, answer.headers, answer.url, read_body(answer)
+                )
             except TimedOutError:
                 raise
             except RemoteUnavailableError as error:

@@ -37,9 +37,9 @@ from syncd.github.protocol import (
     buffered,
     date_of,
     get,
-    one_line,
-    read,
+    read_body,
     read_json,
+    server_text,
 )
 from syncd.github.urls import display_host
 from syncd.identities import OAuthTokens
@@ -101,7 +101,7 @@ class OAuthClient:
             _seconds(found.get("interval"), 5.0),
         )
         return DeviceCode(
-            one_line(user_code),
+            server_text(user_code),
             str(address) if is_on_this_host else f"{self._web}/login/device",
             Secret(code),
             seconds,
@@ -196,7 +196,7 @@ class OAuthClient:
         body = (
             buffered(answer)
             if answer.status != 200
-            else BufferedResponse(200, answer.headers, answer.url, read(answer))
+            else BufferedResponse(200, answer.headers, answer.url, read_body(answer))
         )
         found = _fields(body)
         if not found or (answer.status != 200 and "error" not in found):
@@ -216,12 +216,12 @@ class OAuthClient:
     def _raise_for(self, found: Mapping[str, Any]) -> None:
         error = found.get("error")
         if error is not None:
-            raise self._error(str(error), one_line(found.get("error_description")))
+            raise self._error(str(error), server_text(found.get("error_description")))
 
     def _error(self, code: str, description: str) -> AuthError:
         again, home = f"run: syncd login {self._name}", display_host(self._web)
         quoted = f" ({description})" if description else ""
-        unknown = "auth/login-refused", f"GitHub answered {one_line(code)}{quoted}", again
+        unknown = "auth/login-refused", f"GitHub answered {server_text(code)}{quoted}", again
         id, text, hint = self._known_errors(again, home).get(code, unknown)
         if code != "bad_refresh_token":
             text = f"can't log in as {self._name}: {text}"
@@ -272,7 +272,7 @@ def _fields(response: Response) -> dict[str, Any]:
 
     They come as JSON or, where something ignored Accept, as a form.
     """
-    body = read(response).strip()
+    body = read_body(response).strip()
     if body[:1] == b"{":
         try:
             found = load_json(body, "login")
@@ -362,7 +362,7 @@ def get_authenticated_user(
         raise failure(request, parse_error(answer), deadline.clock.now())
     found = read_json(request, answer)
     login = found.get("login") if isinstance(found, dict) else None
-    return one_line(login) or "an unknown user"
+    return server_text(login) or "an unknown user"
 
 
 __all__ = [

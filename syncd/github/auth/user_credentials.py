@@ -27,7 +27,7 @@ from syncd.github.auth.credentials import (
 )
 from syncd.github.auth.device_flow import OAuthClient, parse_tokens
 from syncd.github.protocol import Transport
-from syncd.github.urls import web_of
+from syncd.github.urls import web_origin
 from syncd.identities import OAuthTokens
 from syncd.redaction import Secret, add_secret
 
@@ -77,7 +77,7 @@ class UserCredentials:
     ) -> None:
         self._name, self._api, self._client_id = name, api, client_id
         self._token_store, self._clock = token_store, clock
-        self._client = OAuthClient(transport, web_of(api), client_id, name)
+        self._client = OAuthClient(transport, web_origin(api), client_id, name)
         self._lock = threading.Lock()
         self._token: Token | None = None
         self._rejected: Secret | None = None

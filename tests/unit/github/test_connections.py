@@ -17,11 +17,11 @@ from syncd.clock import SystemClock
 from syncd.deadline import Deadline
 from syncd.errors import BadResponseError, RemoteUnavailableError, TimedOutError
 from syncd.github.bounds import BOUNDS, Bound
-from syncd.github.protocol import Request, get, read
+from syncd.github.protocol import Request, get, read_body
 from syncd.github.proxies import Proxies
 from syncd.github.rate_limit import ConcurrencyLimit, RateLimits, RequestMetrics
 from syncd.github.transport import Network
-from syncd.github.urls import check_peer, kind_of
+from syncd.github.urls import address_kind, check_peer
 from tests.support.raw_server import RawServer
 
 GUARD_SECONDS = 20.0  # of a test that hangs where it should not
@@ -128,7 +128,7 @@ def test_what_a_server_says_without_end_is_left_at_a_limit(name: str) -> None:
     gate = ConcurrencyLimit(1)
     with Endless(first, again) as server, network(gate) as net:
         with pytest.raises((BadResponseError, RemoteUnavailableError), match=words) as caught:
-            read(net.send(head(server.url), deadline()))
+            read_body(net.send(head(server.url), deadline()))
         assert not isinstance(caught.value, TimedOutError)
         assert server.closed.wait(GUARD_SECONDS), "the socket was left open"
         gate.acquire(deadline())
@@ -148,7 +148,7 @@ def test_a_dripping_answer_ends_with_the_runs_time_and_its_socket_is_closed(firs
     gate = ConcurrencyLimit(1)
     with Endless(first, b"x", pause=0.02) as server, network(gate) as net:
         with pytest.raises(TimedOutError):
-            read(net.send(head(server.url), deadline(0.3)))
+            read_body(net.send(head(server.url), deadline(0.3)))
         assert server.closed.wait(GUARD_SECONDS), "the socket was left open"
         gate.acquire(deadline())
 
@@ -173,7 +173,7 @@ def test_an_answer_has_a_time_for_all_of_it(monkeypatch: pytest.MonkeyPatch) -> 
         network() as net,
     ):
         with pytest.raises(RemoteUnavailableError, match="took too long as a whole") as caught:
-            read(net.send(head(server.url), deadline()))
+            read_body(net.send(head(server.url), deadline()))
         assert not isinstance(caught.value, TimedOutError)
         assert server.closed.wait(GUARD_SECONDS)
 
@@ -205,7 +205,9 @@ def test_answers_without_a_body_keep_their_connection() -> None:
             net.send(head(server.url), deadline()).close()
         assert server.connections == 1
     with Endless(OK) as server, network() as net:
-        assert [read(net.send(head(server.url), deadline())) for _ in range(20)] == [b"ok"] * 20
+        assert [read_body(net.send(head(server.url), deadline())) for _ in range(20)] == [
+            b"ok"
+        ] * 20
         assert server.connections == 1
 
 
@@ -227,7 +229,7 @@ def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 def redirected(port: int, lfs: bool = False) -> Callable[[str, Network], bytes]:
     def ask(api: str, net: Network) -> bytes:
         if lfs:
-            return read(
+            return read_body(
                 net.send(
                     Request(
                         "GET",
@@ -240,7 +242,7 @@ def redirected(port: int, lfs: bool = False) -> Callable[[str, Network], bytes]:
                     deadline(),
                 )
             )
-        return read(
+        return read_body(
             net.send(
                 Request("GET", f"{api}/x", "tarball", "the archive", allow_other_host=True),
                 deadline(),
@@ -280,7 +282,7 @@ def test_an_api_on_this_machine_may_lead_to_this_machine(names: dict[str, str]) 
         moved = f"HTTP/1.1 302 Found\r\nLocation: http://localhost:{port}/x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".encode()
         with RawServer(moved) as api, network(api=api.url) as net:
             assert (
-                read(
+                read_body(
                     net.send(
                         Request(
                             "GET", f"{api.url}/x", "tarball", "the archive", allow_other_host=True
@@ -317,7 +319,7 @@ def test_an_api_on_this_machine_may_lead_to_this_machine(names: dict[str, str]) 
     ],
 )
 def test_kinds_of_addresses(peer: str, kind: str) -> None:
-    assert kind_of(peer) == kind
+    assert address_kind(peer) == kind
 
 
 @pytest.mark.parametrize(

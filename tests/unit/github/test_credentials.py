@@ -22,10 +22,10 @@ from syncd.github.auth.credentials import bearer
 from syncd.github.auth.device_flow import OAuthClient, get_authenticated_user
 from syncd.github.concurrency import ThreadPool
 from syncd.github.lfs import LfsFetcher
-from syncd.github.protocol import BufferedResponse, Request, Response, get, read
+from syncd.github.protocol import BufferedResponse, Request, Response, get, read_body
 from syncd.github.scope import RepositoryScope
 from syncd.github.transport import Network
-from syncd.github.urls import may_send_credential, web_of
+from syncd.github.urls import may_send_credential, web_origin
 from syncd.identities import SecretRef, TokenIdentity
 from syncd.ports import Pointer
 from syncd.redaction import Secret
@@ -80,12 +80,12 @@ def questions(api: str, line: Any) -> Iterator[Callable[[], object]]:
     limit = Deadline(SystemClock(), 5)
     limit.may_retry = False
     head = get(api, "/repos/acme/infra/commits/HEAD", "head", "main", "acme/infra")
-    yield lambda: read(line.transport.send(head, limit))
+    yield lambda: read_body(line.transport.send(head, limit))
     yield lambda: LfsFetcher(
         RepositoryScope(line.transport, api, "acme/infra", limit, ThreadPool(1)),
         NoBlobs(),  # type: ignore[arg-type]
     ).fetch([POINTER])
-    yield lambda: OAuthClient(line.plain, web_of(api), "Iv1.abc", "me").refresh(
+    yield lambda: OAuthClient(line.plain, web_origin(api), "Iv1.abc", "me").refresh(
         Secret(REFRESH), limit
     )
     yield lambda: get_authenticated_user(line.plain, api, Secret(TOKEN), limit)

@@ -39,7 +39,7 @@ from syncd.github.protocol import (
     date_of,
     get,
     post,
-    quoted,
+    quote_path,
     read_json,
     repo_path,
 )
@@ -680,13 +680,13 @@ def test_every_request_says_who_asks_and_in_which_version() -> None:
     ],
 )
 def test_a_path_is_encoded_once_and_its_slashes_stay(path: str, expected: str) -> None:
-    assert quoted(path) == expected
+    assert quote_path(path) == expected
 
 
 @pytest.mark.parametrize("path", ["..", ".", "a/../b", "../x", "a/.", "./a", "a/b/.."])
 def test_a_path_that_would_lead_to_another_endpoint_is_refused(path: str) -> None:
     with pytest.raises(UnsafePathError):
-        quoted(path)
+        quote_path(path)
 
 
 def test_a_repository_can_not_break_out_of_its_place_in_the_address() -> None:

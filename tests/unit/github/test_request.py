@@ -19,7 +19,7 @@ from syncd.errors import (
 from syncd.github.attempts import MAX_ATTEMPTS
 from syncd.github.concurrency import ThreadPool
 from syncd.github.protocol import Request, Response, get
-from syncd.github.request import ask
+from syncd.github.request import send_and_read
 from tests.contract.doors import QuickClock, deadline
 
 REQUEST = get("https://api.test", "/repos/acme/infra", "repo", "acme/infra", "acme/infra")
@@ -61,33 +61,33 @@ BROKE = (200, b"hal", RemoteUnavailableError("lost"))
 
 def test_an_answer_that_broke_off_is_asked_for_again_from_its_start() -> None:
     script = Scripted(BROKE, BROKE, (200, b"whole", None))
-    assert ask(script, REQUEST, deadline()).body == b"whole"
+    assert send_and_read(script, REQUEST, deadline()).body == b"whole"
     assert script.sent == 3 and script.closed >= 3
 
 
 def test_an_answer_that_breaks_off_every_time_is_unavailable() -> None:
     script = Scripted(*[BROKE] * 9)
     with pytest.raises(RemoteUnavailableError, match="lost"):
-        ask(script, REQUEST, deadline())
+        send_and_read(script, REQUEST, deadline())
     assert script.sent == MAX_ATTEMPTS
 
 
 def test_running_out_of_time_is_not_tried_again() -> None:
     script = Scripted((200, b"hal", TimedOutError("late")), (200, b"whole", None))
     with pytest.raises(TimedOutError):
-        ask(script, REQUEST, deadline())
+        send_and_read(script, REQUEST, deadline())
     assert script.sent == 1
 
 
 def test_not_modified_is_an_answer_only_where_it_was_offered() -> None:
-    assert ask(Scripted((304, b"", None)), CONDITIONAL, deadline()).status == 304
+    assert send_and_read(Scripted((304, b"", None)), CONDITIONAL, deadline()).status == 304
     with pytest.raises(Exception, match="304"):
-        ask(Scripted((304, b"", None)), REQUEST, deadline())
+        send_and_read(Scripted((304, b"", None)), REQUEST, deadline())
 
 
 def test_other_statuses_become_their_errors() -> None:
     with pytest.raises(AuthError):
-        ask(Scripted((401, b'{"message": "Bad credentials"}', None)), REQUEST, deadline())
+        send_and_read(Scripted((401, b'{"message": "Bad credentials"}', None)), REQUEST, deadline())
 
 
 def test_a_crew_keeps_order_and_its_bound() -> None:

@@ -27,7 +27,7 @@ from syncd.errors import (
     TimedOutError,
 )
 from syncd.github.attempts import BACKOFF_SECONDS, MAX_ATTEMPTS
-from syncd.github.protocol import BufferedResponse, Request, Response, get, post, read
+from syncd.github.protocol import BufferedResponse, Request, Response, get, post, read_body
 from syncd.github.proxies import Proxies
 from syncd.github.rate_limit import ConcurrencyLimit, RateLimits, RequestMetrics
 from syncd.github.retry import RetryingTransport
@@ -81,7 +81,7 @@ def request(url: str, **headers: str) -> Request:
 def body_of(url: str, cap_bytes: int = 1 << 20) -> bytes:
     made = request(url)
     with network() as net:
-        return read(
+        return read_body(
             net.send(
                 Request(
                     "GET",
@@ -135,7 +135,7 @@ def test_a_request_goes_through_the_operators_proxy_with_its_password() -> None:
         RawServer(MESSAGE) as proxy,
         network(Proxies({"http": f"http://ada:canary-of-proxy@{proxy.netloc}"})) as net,
     ):
-        assert read(net.send(request("http://ghe.example"), deadline())) == b"ok"
+        assert read_body(net.send(request("http://ghe.example"), deadline())) == b"ok"
         assert redact("said canary-of-proxy") == "said ***"
     [heard] = proxy.heard
     assert heard.startswith("GET http://ghe.example/x HTTP/1.1\r\n")
@@ -150,7 +150,7 @@ def test_a_proxy_that_speaks_tls_is_judged_by_the_same_authorities(tmp_path: Pat
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     with RawServer(MESSAGE, tls=tls) as proxy:
         with network(Proxies({"http": proxy.url}), ca_file=str(tmp_path / "ca.pem")) as net:
-            assert read(net.send(request("http://ghe.example"), deadline())) == b"ok"
+            assert read_body(net.send(request("http://ghe.example"), deadline())) == b"ok"
         with (
             network(Proxies({"http": proxy.url})) as net,
             pytest.raises(RemoteUnavailableError, match=r"the proxy failed.*certificate"),
@@ -175,13 +175,13 @@ def test_authorities_that_are_replaced_count_from_the_next_connection_on_and_tho
         RawServer(MESSAGE, tls=servers[1]) as after,
         network(ca_file=str(file)) as net,
     ):
-        assert read(net.send(request(before.url), deadline())) == b"ok"
+        assert read_body(net.send(request(before.url), deadline())) == b"ok"
         with pytest.raises(RemoteUnavailableError, match="can't be trusted"):
             net.send(request(after.url), deadline())
         file.unlink()
-        assert read(net.send(request(before.url), deadline())) == b"ok"
+        assert read_body(net.send(request(before.url), deadline())) == b"ok"
         new.cert_pem.write_to_path(str(file))
-        assert read(net.send(request(after.url), deadline())) == b"ok"
+        assert read_body(net.send(request(after.url), deadline())) == b"ok"
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_the_environment_can_not_have_the_keys_of_a_connection_written_down(
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys"))
     with RawServer(MESSAGE, tls=tls) as wire, network(ca_file=str(tmp_path / "ca.pem")) as net:
-        assert read(net.send(request(wire.url), deadline())) == b"ok"
+        assert read_body(net.send(request(wire.url), deadline())) == b"ok"
     assert not (tmp_path / "keys").exists()
 
 
@@ -286,7 +286,7 @@ def test_hosts_that_need_no_proxy_and_loopback_are_asked_directly() -> None:
         RawServer(MESSAGE) as server,
         network(Proxies({"http": "http://127.0.0.1:1", "https": "http://127.0.0.1:1"})) as net,
     ):
-        assert read(net.send(request(server.url), deadline())) == b"ok"
+        assert read_body(net.send(request(server.url), deadline())) == b"ok"
 
 
 def test_a_proxys_password_is_known_as_it_is_written_and_as_it_is_sent() -> None:
@@ -330,9 +330,9 @@ def test_nothing_of_the_environment_and_nothing_of_an_earlier_answer_is_sent(
         network() as net,
     ):
         for _ in range(2):
-            read(net.send(request(server.url), deadline()))
+            read_body(net.send(request(server.url), deadline()))
         anonymous = get(server.url, "/x", "head", "x", None)
-        read(net.send(anonymous, deadline()))
+        read_body(net.send(anonymous, deadline()))
     assert [line.count("Authorization: Bearer ghs_canary") for line in server.heard] == [1, 1, 0]
     assert not any(
         "Cookie" in line or "netrc" in line or base64.b64encode(b"thief").decode()[:6] in line
@@ -352,7 +352,7 @@ def test_a_credential_that_was_left_behind_at_a_redirect_does_not_come_back() ->
             "GET", made.url, "tarball", made.subject, made.repo, made.headers, allow_other_host=True
         )
         with network() as net:
-            assert read(net.send(made, deadline())) == b"ok"
+            assert read_body(net.send(made, deadline())) == b"ok"
     assert "canary" in home.heard[0] and "canary" not in middle.heard[0] + last.heard[0]
 
 
@@ -481,11 +481,11 @@ def test_everything_is_counted_and_the_places_at_the_gate_are_given_back() -> No
     with RawServer(said("302 Found", "Location: /y", "Content-Length: 0"), b"", MESSAGE) as server:
         net = Network("ops", clock, request_metrics, RateLimits(clock), gate, Proxies({}))
         with pytest.raises(RemoteUnavailableError):
-            read(net.send(request(server.url), deadline()))
+            read_body(net.send(request(server.url), deadline()))
         answer = net.send(request(server.url), deadline())
         answer.close()
         answer.close()
-        assert read(net.send(request(server.url), deadline())) == b"ok"
+        assert read_body(net.send(request(server.url), deadline())) == b"ok"
         net.close()
     assert request_metrics.by_code() == {("ops", 302): 1, ("ops", 200): 2}
     gate.acquire(deadline(1))
@@ -500,7 +500,7 @@ def test_the_servers_clock_is_measured() -> None:
         net = Network(
             "ops", clock, request_metrics, RateLimits(clock), ConcurrencyLimit(1), Proxies({})
         )
-        read(net.send(request(server.url), deadline()))
+        read_body(net.send(request(server.url), deadline()))
         net.close()
     assert request_metrics.skew_seconds is not None and 410 < request_metrics.skew_seconds < 430
 
@@ -527,7 +527,7 @@ def test_a_signal_ends_the_wait_for_an_answer_and_for_its_body() -> None:
         answer = net.send(request(server.url), held)
         stop.set()
         with pytest.raises((StoppedError, RemoteUnavailableError)):
-            read(answer)
+            read_body(answer)
         with pytest.raises(StoppedError):
             net.send(request(server.url), held)
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from syncd.errors import BadResponseError
 from syncd.github.proxies import Proxies, is_address, proxies_of, split_login
-from syncd.github.urls import check_redirect, same_origin, target
+from syncd.github.urls import check_redirect, redirect_url, same_origin
 
 GITHUB = "https://api.github.com/repos/acme/infra/tarball/1f3ac90"
 LOOPBACK = "http://127.0.0.1:8480/repos/acme/infra"
@@ -122,7 +122,7 @@ def test_what_is_inside_in_the_clear_or_names_somebody_is_refused_even_for_an_ar
     ],
 )
 def test_a_location_is_taken_as_it_is_meant(location: str, found: str) -> None:
-    assert target(GITHUB, location, "x") == found
+    assert redirect_url(GITHUB, location, "x") == found
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_a_location_is_taken_as_it_is_meant(location: str, found: str) -> None:
 )
 def test_a_location_that_is_no_address_is_an_answer_that_makes_no_sense(location: str) -> None:
     with pytest.raises(BadResponseError, match="no address"):
-        target(GITHUB, location, "x")
+        redirect_url(GITHUB, location, "x")
 
 
 @given(
@@ -145,7 +145,7 @@ def test_a_location_that_is_no_address_is_an_answer_that_makes_no_sense(location
 )
 def test_whatever_a_server_sends_as_location_is_judged_or_refused(location: str) -> None:
     try:
-        found = target(GITHUB, location, "x")
+        found = redirect_url(GITHUB, location, "x")
         if not same_origin(found, GITHUB):
             check_redirect(GITHUB, found, "x", allowed=True)
             assert found.startswith("https://")
