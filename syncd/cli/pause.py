@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from syncd.cli.common import Settings, chosen_jobs, emit, utf8
 from syncd.config.value_types import duration
+from syncd.ports import Pause
 from syncd.stored_jobs import open_store
 
 
@@ -45,9 +46,7 @@ def command(settings: Settings, job: str, lasting: str | None, reason: str) -> i
             ) from error
     store = open_store(config)
     try:
-        store.change_state(
-            job, lambda state: replace(state, paused_until=until, paused_reason=reason)
-        )
+        store.change_state(job, lambda state: replace(state, pause=Pause(reason, until)))
     finally:
         store.close()
     emit(

@@ -189,10 +189,10 @@ def _hooks(job: Job, report: RunReport, state: JobState) -> str:
         if job.validate is not None and changes
         else []
     )
-    if job.on_change is not None and (changes or state.reload_pending):
+    if job.on_change is not None and (changes or state.pending_reload is not None):
         parts.append(
             f"on_change `{shown_command(job.on_change)}`"
-            + (" (pending from an earlier run)" if state.reload_pending else "")
+            + (" (pending from an earlier run)" if state.pending_reload is not None else "")
         )
     return f"hooks: {', then '.join(parts)}" if parts else ""
 

@@ -23,9 +23,7 @@ def command(settings: Settings, job: str) -> int:
     store = open_store(config)
     try:
         before = store.state(job)
-        store.change_state(
-            job, lambda state: replace(state, held=False, paused_until=None, paused_reason=None)
-        )
+        store.change_state(job, lambda state: replace(state, held=False, pause=None))
     finally:
         store.close()
     went_on = before.paused(datetime.now(UTC))

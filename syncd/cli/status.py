@@ -119,10 +119,10 @@ def _show(settings: Settings, config: Config, readings: StatusSnapshot) -> None:
 
 
 def _remarks(config: Config, one: JobSnapshot) -> list[str]:
-    found = [one.state.last_error or ""] if one.state.last_error_kind is not None else []
+    found = [] if one.state.last_error is None else [one.state.last_error.message]
     if one.condition == "paused":
         found.append(f"{one.state.describe_pause()}; syncd resume {one.job.name}")
-    if one.state.reload_pending:
+    if one.state.pending_reload is not None:
         hook = config.jobs[one.job.name].on_change
         found.append(
             "on_change is pending" + (f": {shown_command(hook)}" if hook is not None else "")

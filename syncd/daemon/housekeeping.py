@@ -75,7 +75,7 @@ class Housekeeper:
             if status.paused and not state.paused(now):
                 board.set(name, state, now)
                 queue.enqueue(name, Trigger.START)
-            elif backed_off and not state.failures and state.last_error_kind is None:
+            elif backed_off and not state.failures and state.last_error is None:
                 board.set(name, state, now)
                 queue.clear_backoff([name])
 

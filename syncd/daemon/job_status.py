@@ -69,7 +69,7 @@ class JobStatusBoard:
                 job,
                 state.drift_count,
                 state.paused(now),
-                state.last_error if state.last_error_kind is not None else None,
+                None if state.last_error is None else state.last_error.message,
             )
 
     def remove(self, job: str) -> None:

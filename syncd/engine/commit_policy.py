@@ -14,7 +14,7 @@ from syncd.engine.context import RunInputs
 from syncd.errors import RemoteUnavailableError, UntrustedError
 from syncd.git_objects import is_object_id
 from syncd.models import Job
-from syncd.ports import JobState, RunRecord
+from syncd.ports import AcceptedCommit, JobState, RunRecord
 
 log = logging.getLogger(__name__)
 
@@ -62,11 +62,11 @@ def accept(run: RunInputs, before: JobState, result: RunRecord) -> RunRecord:
     job, store, asked_ref = run.job, run.ctx.store, run.options.ref
     if asked_ref is not None and not is_object_id(asked_ref):
         return result
-    state = replace(
-        result.state, accepted_commit=result.state.applied_commit, accepted_history=_history(job)
-    )
+    now = result.state.applied_commit
+    accepted = None if now is None else AcceptedCommit(now, _history(job))
+    state = replace(result.state, accepted=accepted)
     store.save_accepted_commit(job.name, state, begin=job.require.fast_forward)
-    last, now = _accepted_before(job, before), state.accepted_commit
+    last = _accepted_before(job, before)
     report = result.report
     if last is not None and now is not None and now != last and store.applied_before(job.name, now):
         note = (
@@ -101,7 +101,8 @@ def _check_verified(run: RunInputs, commit: str) -> None:
 
 def _accepted_before(job: Job, state: JobState) -> str | None:
     """Return the last accepted commit of the history that the job follows now."""
-    return state.accepted_commit if state.accepted_history == _history(job) else None
+    accepted = state.accepted
+    return accepted.commit if accepted is not None and accepted.history == _history(job) else None
 
 
 def _ref_of(job: Job) -> str:

@@ -80,7 +80,8 @@ def _with_what_belongs_to_them(
     ctx = run.ctx
     owners = sorted({row.job for row in taken.values()})
     pending = own.reload_pending or any(
-        owner not in ctx.jobs and ctx.store.state(owner).reload_pending for owner in owners
+        owner not in ctx.jobs and ctx.store.state(owner).pending_reload is not None
+        for owner in owners
     )
     counts = {owner: sum(row.job == owner for row in taken.values()) for owner in owners}
     own = replace(

@@ -19,7 +19,7 @@ from msgspec.structs import asdict, replace
 
 from syncd.errors import HookFailedError, SyncdError, UntrustedError
 from syncd.models import Change, Hook, Job, RunReport, RunStatus, Trigger
-from syncd.ports import HookCall, HookResult, JobState
+from syncd.ports import HookCall, HookResult, JobState, PendingReload, Rejection
 from syncd.redaction import redact
 
 MIN_RETRY_DELAY = timedelta(minutes=1)
@@ -56,29 +56,30 @@ def under_new_name(job: Job, old: str, state: JobState) -> JobState:
     was.
     """
     former = replace(job, name=old)
-    applied, rejected = state.applied_config_digest, state.rejected_config_digest
-    return replace(
-        state,
-        applied_config_digest=job.digest if applied == former.digest else applied,
-        rejected_config_digest=hook_config_digest(job)
-        if rejected == hook_config_digest(former)
-        else rejected,
-    )
+    if state.applied_config_digest == former.digest:
+        state = replace(state, applied_config_digest=job.digest)
+    rejection = state.rejection
+    if rejection is not None and rejection.config_digest == hook_config_digest(former):
+        rejection = replace(rejection, config_digest=hook_config_digest(job))
+    return replace(state, rejection=rejection)
 
 
-def rejection(job: Job, state: JobState, commit: str) -> HookFailedError | UntrustedError | None:
+def known_rejection(
+    job: Job, state: JobState, commit: str
+) -> HookFailedError | UntrustedError | None:
     """Return why the commit was rejected before; None when it is to be tried."""
-    if state.rejected_commit != commit or state.rejected_config_digest != hook_config_digest(job):
+    known = state.rejection
+    if known is None or known.commit != commit or known.config_digest != hook_config_digest(job):
         return None
-    if state.rejected_by_policy:
+    if known.by_policy:
         return UntrustedError(
-            state.rejected_reason or f"commit {commit[:7]} was refused",
+            known.reason or f"commit {commit[:7]} was refused",
             commit=commit,
             id="limit/commit-refused",
             hint=untrusted_hint(job, commit),
         )
     return HookFailedError(
-        state.rejected_reason or f"commit {commit[:7]} was rejected",
+        known.reason or f"commit {commit[:7]} was rejected",
         rejected=True,
         commit=commit,
         id="hook/commit-rejected",
@@ -137,13 +138,9 @@ def record_rejection(job: Job, state: JobState, error: SyncdError) -> JobState:
     commit = rejected_commit(error)
     if commit is None:
         return state
-    return replace(
-        state,
-        rejected_commit=commit,
-        rejected_config_digest=hook_config_digest(job),
-        rejected_reason=error.message,
-        rejected_by_policy=isinstance(error, UntrustedError),
-    )
+    by_policy = isinstance(error, UntrustedError)
+    rejection = Rejection(commit, hook_config_digest(job), error.message, by_policy)
+    return replace(state, rejection=rejection)
 
 
 def rejected_commit(error: SyncdError) -> str | None:
@@ -155,17 +152,6 @@ def rejected_commit(error: SyncdError) -> str | None:
     return None
 
 
-def clear_rejection(state: JobState) -> JobState:
-    """Return the state without a rejected commit."""
-    return replace(
-        state,
-        rejected_commit=None,
-        rejected_config_digest=None,
-        rejected_reason=None,
-        rejected_by_policy=False,
-    )
-
-
 # --- on_change ----------------------------------------------------------------------------------
 
 
@@ -174,45 +160,31 @@ def require_reload(job: Job, state: JobState, since: datetime | None) -> JobStat
     changes.
     """
     if job.on_change is None:
-        return clear_reload(state)
-    if state.reload_pending:
-        return replace(state, reload_since=state.reload_since or since)
-    return replace(
-        clear_reload(state),
-        reload_pending=True,
-        reloaded_commit=state.applied_commit,
-        reload_since=since,
-    )
+        return replace(state, pending_reload=None)
+    pending = state.pending_reload or PendingReload(reloaded_commit=state.applied_commit)
+    return replace(state, pending_reload=replace(pending, since=pending.since or since))
 
 
-def mark_reload_needed(job: Job, state: JobState, since: datetime | None) -> JobState:
-    """Return the state to intend a change with.
+def with_intended_reload(job: Job, state: JobState, since: datetime | None) -> JobState:
+    """Return the state to store with an intent: the change that is intended needs a reload.
 
-    It has from when on a reload will have been pending; whether one is pending, the store sets with
-    the intent.
+    Without an `on_change` it stays as it is: what is pending is dropped once the change is made.
     """
-    pending = require_reload(job, state, since)
-    return replace(
-        state, reload_since=pending.reload_since, reloaded_commit=pending.reloaded_commit
-    )
+    return state if job.on_change is None else require_reload(job, state, since)
 
 
-def clear_reload(state: JobState) -> JobState:
-    """Return the state without a pending reload."""
+def with_reload_commit(state: JobState, commit: str | None) -> JobState:
+    """Return the state whose pending reload, if there is one, is for this commit."""
+    pending = state.pending_reload
     return replace(
-        state,
-        reload_pending=False,
-        reload_commit=None,
-        reload_attempts=0,
-        reload_tried_at=None,
-        reloaded_commit=None,
-        reload_since=None,
+        state, pending_reload=None if pending is None else replace(pending, commit=commit)
     )
 
 
 def is_reload_due(job: Job, state: JobState) -> bool:
     """Return whether a reload is pending and the whole set that it is for is in place."""
-    return job.on_change is not None and state.reload_pending and state.reload_commit is not None
+    pending = state.pending_reload
+    return job.on_change is not None and pending is not None and pending.commit is not None
 
 
 def retry_at(state: JobState, trigger: Trigger, changed: bool, now: datetime) -> datetime | None:
@@ -221,19 +193,23 @@ def retry_at(state: JobState, trigger: Trigger, changed: bool, now: datetime) ->
 
     Only runs by schedule and retries wait: an operator or a push does not.
     """
-    if changed or state.reload_tried_at is None or trigger not in (Trigger.SCHEDULE, Trigger.RETRY):
+    pending = state.pending_reload
+    if pending is None or pending.tried_at is None:
         return None
-    due = state.reload_tried_at + min(
-        MAX_RETRY_DELAY, MIN_RETRY_DELAY * 2 ** min(max(0, state.reload_attempts - 1), 16)
-    )
+    if changed or trigger not in (Trigger.SCHEDULE, Trigger.RETRY):
+        return None
+    doublings = min(max(0, pending.attempts - 1), 16)
+    due = pending.tried_at + min(MAX_RETRY_DELAY, MIN_RETRY_DELAY * 2**doublings)
     return due if due > now else None
 
 
 def reload_pending_error(hook: Hook, state: JobState, until: datetime) -> HookFailedError:
     """Return the error of a run whose pending reload still has to wait."""
+    pending = state.pending_reload or PendingReload()
+    reason = "" if state.last_error is None else state.last_error.message
     return HookFailedError(
-        f"on_change is pending since {state.reload_attempts} failed attempt(s): "
-        f"{state.last_error or shown_command(hook)}",
+        f"on_change is pending since {pending.attempts} failed attempt(s): "
+        f"{reason or shown_command(hook)}",
         id="hook/reload-waits",
         hint=f"it is tried again at {until:%Y-%m-%dT%H:%M:%SZ}; or now: syncd sync",
     )
@@ -289,12 +265,10 @@ def after_undo(
     The reload is still pending when that failed too. The job is failing in both cases.
     """
     if again is None:
-        state = clear_reload(state)
+        state = replace(state, pending_reload=None)
     else:
-        state = replace(state, reload_attempts=state.reload_attempts + 1, reload_tried_at=now)
-    return replace(
-        state, failures=state.failures + 1, last_error_kind=verdict.kind, last_error=verdict.message
-    )
+        state = _after_failed_attempt(state, now)
+    return state.after_failure(verdict)
 
 
 def reload_done(state: JobState, report: RunReport, now: datetime) -> JobState:
@@ -302,10 +276,10 @@ def reload_done(state: JobState, report: RunReport, now: datetime) -> JobState:
 
     A run that did everything is a success only now.
     """
-    after = replace(clear_reload(state), undo_blob=None, undo_blobs=())
+    after = replace(state, pending_reload=None, undo=None)
     if report.status not in (RunStatus.CHANGED, RunStatus.UNCHANGED):
         return after
-    return replace(after, last_success_at=now, failures=0, last_error_kind=None, last_error=None)
+    return after.after_success(now)
 
 
 def reload_failed_again(state: JobState, error: SyncdError, own: bool, now: datetime) -> JobState:
@@ -313,12 +287,16 @@ def reload_failed_again(state: JobState, error: SyncdError, own: bool, now: date
 
     `own`: the run had no other error, so this is the job's.
     """
-    after = replace(state, reload_attempts=state.reload_attempts + 1, reload_tried_at=now)
-    if not own:
-        return after
-    return replace(
-        after, failures=after.failures + 1, last_error_kind=error.kind, last_error=error.message
-    )
+    after = _after_failed_attempt(state, now)
+    return after.after_failure(error) if own else after
+
+
+def _after_failed_attempt(state: JobState, now: datetime) -> JobState:
+    pending = state.pending_reload
+    if pending is None:
+        return state
+    tried = replace(pending, attempts=pending.attempts + 1, tried_at=now)
+    return replace(state, pending_reload=tried)
 
 
 # --- both ---------------------------------------------------------------------------------------

@@ -25,7 +25,16 @@ from syncd.models import (
     RunStatus,
     Trigger,
 )
-from syncd.ports import UNKNOWN_SIZE, Intent, JobState, Mirror, RunRecord, Store, Target
+from syncd.ports import (
+    UNKNOWN_SIZE,
+    Intent,
+    JobState,
+    Mirror,
+    PendingReload,
+    RunRecord,
+    Store,
+    Target,
+)
 
 
 def recover(job: Job, store: Store, mirror: Mirror) -> JobState:
@@ -78,12 +87,8 @@ def _conclude(job: Job, intent: Intent, state: JobState, store: Store, mirror: M
     created = _created_directories(intent, mirror)
     folders = store.folders(job.name) | set(created)
     gone = mirror.remove_empty_directories(_with_roots(folders, job, intent.actions))
-    after = replace(
-        state,
-        consistent=False,
-        reload_pending=intent.reload_was_pending or (intent.reload_after and bool(effect.actions)),
-        reload_commit=_complete_commit(intent, len(effect.actions), state),
-    )
+    pending = _pending_reload(intent, len(effect.actions), state)
+    after = replace(state, consistent=False, pending_reload=pending)
     record = RunRecord(
         _report(job, intent, state, effect),
         _with_real_paths(effect.upserts, mirror),
@@ -193,15 +198,18 @@ def _temp_directories(intent: Intent) -> set[tuple[str, str]]:
     return pairs
 
 
-def _complete_commit(intent: Intent, carried_out: int, state: JobState) -> str | None:
-    """Return the commit whose whole set is in place: the interrupted one, the one before it, or
-    neither.
+def _pending_reload(intent: Intent, carried_out: int, state: JobState) -> PendingReload | None:
+    """Return the reload that is pending after the intent.
 
+    It is for the commit whose whole set is in place: the interrupted one, or the one before it.
     Where it is neither, nothing may be reloaded yet.
     """
+    if not (intent.reload_was_pending or (intent.reload_after and carried_out)):
+        return None
+    pending = state.pending_reload or PendingReload()
     if carried_out == len(intent.actions):
-        return intent.commit
-    return state.reload_commit if carried_out == 0 else None
+        return replace(pending, commit=intent.commit)
+    return pending if carried_out == 0 else replace(pending, commit=None)
 
 
 def _size_of(action: Action) -> int | None:

@@ -23,7 +23,7 @@ from syncd.engine.run import run_job
 from syncd.engine.undo import undo_change
 from syncd.errors import HookFailedError, MirrorError, StoppedError, StoreError, SyncdError
 from syncd.models import Hook, Job, RunReport, RunStatus
-from syncd.ports import HookResult, JobState, RunRecord
+from syncd.ports import HookResult, JobState, PendingReload, RunRecord
 
 Held = TypeVar("Held")
 
@@ -84,6 +84,11 @@ class DueReload(Struct, frozen=True):
         return self.ctx.store.state(self.job.name)
 
     @property
+    def pending(self) -> PendingReload:
+        """The reload, as it is in the store now."""
+        return self.state.pending_reload or PendingReload()
+
+    @property
     def now(self) -> datetime:
         """The present time."""
         return self.ctx.clock.now()
@@ -133,7 +138,7 @@ def _report_without_reload(member: JobRun) -> RunReport | None:
     if job.on_change is None:
         return replace(report, reload_pending=False)
     if not hook_state.is_reload_due(job, state) or ctx.store.intent(job.name) is not None:
-        return replace(report, reload_pending=state.reload_pending)
+        return replace(report, reload_pending=state.pending_reload is not None)
     is_changed = report.status is RunStatus.CHANGED
     until = hook_state.retry_at(state, report.trigger, is_changed, ctx.clock.now())
     if until is None:
@@ -173,12 +178,12 @@ def _run_command(hook: Hook, due: Sequence[DueReload], deadline: Deadline) -> Ho
     """
     if deadline.stop.is_set():
         raise StoppedError("stopped by a signal before on_change was run; it stays pending")
-    states = {one.name: one.state for one in due}
+    pending = {one.name: one.pending for one in due}
     changes = {
-        one.name: one.ctx.store.changes_since(one.name, states[one.name].reload_since or one.now)
+        one.name: one.ctx.store.changes_since(one.name, pending[one.name].since or one.now)
         for one in due
     }
-    reports = [_report_for_command(one.report, states[one.name]) for one in due]
+    reports = [_report_for_command(one.report, pending[one.name]) for one in due]
     hooks = due[0].ctx.hooks
     if hooks is None:
         return HookResult(problem="there is nothing to run hooks with")
@@ -186,11 +191,11 @@ def _run_command(hook: Hook, due: Sequence[DueReload], deadline: Deadline) -> Ho
     return hooks.run(call, deadline)
 
 
-def _report_for_command(report: RunReport, state: JobState) -> RunReport:
+def _report_for_command(report: RunReport, pending: PendingReload) -> RunReport:
     """Return the report with the commit that is reloaded, and the one that was reloaded before
     it.
     """
-    return replace(report, commit=state.reload_commit, previous=state.reloaded_commit)
+    return replace(report, commit=pending.commit, previous=pending.reloaded_commit)
 
 
 def _undo_after_failure(
@@ -201,7 +206,7 @@ def _undo_after_failure(
         return {}
     undone = {}
     for one in due:
-        verdict = hook_state.undo_verdict(hook, end, one.state.reload_commit or "")
+        verdict = hook_state.undo_verdict(hook, end, one.pending.commit or "")
         if verdict is None:
             continue
         try:
@@ -242,7 +247,7 @@ def _record_undo(
         changes=(),
         bytes_written=0,
         files=state.files,
-        reload_pending=state.reload_pending,
+        reload_pending=state.pending_reload is not None,
         notes=(*one.report.notes, *notes),
     )
 
@@ -262,7 +267,7 @@ def _record_reload(one: DueReload, hook: Hook, error: HookFailedError | None) ->
     if error is not None:
         return _record_failure(one, error)
     store, report, now = one.ctx.store, one.report, one.now
-    attempts = one.state.reload_attempts
+    attempts = one.pending.attempts
     store.change_state(one.name, lambda state: hook_state.reload_done(state, report, now))
     note = f"the pending on_change was run: {hook_state.shown_command(hook)}"
     if report.status is RunStatus.CHANGED and attempts == 0:

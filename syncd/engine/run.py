@@ -123,7 +123,7 @@ class Run(RunInputs):
             decision = self._decide()
             self._stage(decision)
             self._validate(decision)
-            self._prepare_reload_and_undo(decision)
+            self._save_undo(decision)
             applied = self._apply(decision)
             if not applied.only_changed_underneath or attempt == MAX_ATTEMPTS:
                 break
@@ -154,12 +154,9 @@ class Run(RunInputs):
         Raises MirrorError when one stays locked.
         """
         self.deadline.check()
-        state = self.state
-        self.state = hook_state.mark_reload_needed(self.job, state, self.report.started_at)
         applied = self._apply(replace(decision, recorded={}))
         if applied.error is not None:
             raise applied.error
-        self.state = state
         changes = (*self.report.changes, *applied.changes)
         self._record_progress(decision, applied)
         self.report = replace(self.report, changes=changes)
@@ -196,12 +193,9 @@ class Run(RunInputs):
         files = staged_files(decision, ctx.blobs, ctx.mirror, job.limits.size_bytes)
         return ctx.hooks.validate(call, files, self.deadline)
 
-    def _prepare_reload_and_undo(self, decision: Decision) -> None:
-        """Put into the state that the change needs a reload, and what an undo of it needs."""
-        if not decision.plan.changes_disk:
-            return
-        self.state = hook_state.mark_reload_needed(self.job, self.state, self.report.started_at)
-        if not self.is_rollback:
+    def _save_undo(self, decision: Decision) -> None:
+        """Put what an undo of the change needs into the cache, and into the state."""
+        if decision.plan.changes_disk and not self.is_rollback:
             self.state = save_undo(self.job, self.ctx, self.state, decision)
 
     def _apply(self, decision: Decision) -> ApplyResult:
@@ -244,10 +238,11 @@ class Run(RunInputs):
             created,
             self.job.on_change is not None,
             self.ctx.clock.now(),
-            self.state.reload_pending,
+            self.state.pending_reload is not None,
         )
+        state = hook_state.with_intended_reload(self.job, self.state, self.report.started_at)
         to_fix = directories_to_fix(actions, created)
-        self.ctx.store.begin_intent(intent, replace(self.state, directories_to_fix=to_fix))
+        self.ctx.store.begin_intent(intent, replace(state, directories_to_fix=to_fix))
         return intent
 
     def _record_progress(self, decision: Decision, applied: ApplyResult) -> None:

@@ -90,7 +90,7 @@ def conclude(
         state = replace(with_failure(state, error), consistent=finished and run.state.consistent)
     is_new_set = not run.is_rollback and error is None
     is_new_set &= _is_changed(report) or decision.commit != run.state.applied_commit
-    report = replace(report, reload_pending=state.reload_pending)
+    report = replace(report, reload_pending=state.pending_reload is not None)
     return record_of(report, decision, result, state, applied=is_new_set)
 
 
@@ -130,11 +130,10 @@ def _state_after(
     state, job = run.state, run.job
     if _is_changed(report) or job.on_change is None or decision.ledger.reload_pending:
         state = hook_state.require_reload(job, state, report.started_at)
-    is_whole = result.error is None
+    commit = decision.commit if result.error is None else None
     return replace(
-        state,
+        hook_state.with_reload_commit(state, commit),
         drift_count=report.drift_count,
-        reload_commit=decision.commit if is_whole and state.reload_pending else None,
         held=run.state.held or run.is_rollback,
         directories_to_fix=_still_to_fix(decision, result),
     )
@@ -146,7 +145,8 @@ def _with_applied_set(run: RunInputs, state: JobState, decision: Decision) -> Jo
     """
     rollback = run.options.rollback_set
     return replace(
-        hook_state.clear_rejection(state),
+        state,
+        rejection=None,
         consistent=True,
         applied_commit=decision.commit,
         applied_config_digest=run.job.digest if rollback is None else rollback.digest,
@@ -180,9 +180,8 @@ def progress_record(
     if result.changes:
         state = hook_state.require_reload(run.job, state, report.started_at)
     state = replace(
-        state,
+        hook_state.with_reload_commit(state, None),
         consistent=False,
-        reload_commit=None,
         directories_to_fix=_still_to_fix(decision, result),
     )
     partial = replace(report, status=RunStatus.UNCHANGED, commit=decision.commit, changes=())
@@ -226,7 +225,7 @@ def failed_record(run: RunInputs, report: RunReport, error: SyncdError) -> RunRe
         with_error(report, error),
         files=run.state.files,
         drift_count=run.state.drift_count,
-        reload_pending=run.state.reload_pending,
+        reload_pending=run.state.pending_reload is not None,
     )
     state = hook_state.record_rejection(run.job, run.state, error)
     return RunRecord(report, state=with_failure(state, error))
@@ -239,9 +238,7 @@ def with_failure(state: JobState, error: SyncdError) -> JobState:
     """
     if isinstance(error, StoppedError):
         return state
-    return replace(
-        state, failures=state.failures + 1, last_error_kind=error.kind, last_error=error.message
-    )
+    return state.after_failure(error)
 
 
 def with_times(state: JobState, report: RunReport, now: datetime) -> JobState:
@@ -256,9 +253,7 @@ def with_times(state: JobState, report: RunReport, now: datetime) -> JobState:
         return state
     if report.status is RunStatus.CHANGED:
         state = replace(state, last_change_at=now)
-    if state.reload_pending:
-        return state
-    return replace(state, last_success_at=now, failures=0, last_error_kind=None, last_error=None)
+    return state if state.pending_reload is not None else state.after_success(now)
 
 
 __all__ = [

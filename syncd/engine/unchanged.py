@@ -34,9 +34,7 @@ HISTORY_FIELDS = (
     "last_run_at",
     "last_success_at",
     "last_change_at",
-    "reload_commit",
-    "accepted_commit",
-    "accepted_history",
+    "accepted",
 )
 
 

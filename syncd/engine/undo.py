@@ -33,7 +33,16 @@ from syncd.models import (
     RunReport,
     RunStatus,
 )
-from syncd.ports import ApplyOutcome, Blobs, Intent, JobState, RunRecord, Target
+from syncd.ports import (
+    ApplyOutcome,
+    Blobs,
+    Intent,
+    JobState,
+    PendingReload,
+    RunRecord,
+    Target,
+    UndoInfo,
+)
 
 CHUNK_BYTES = 1 << 20
 
@@ -45,12 +54,12 @@ def save_undo(job: Job, ctx: RunContext, state: JobState, decision: Decision) ->
     nor for a repair of the applied set. Rows that another job had are left out: they are not this
     job's to get back. Raises MirrorError.
     """
-    earlier = read_undo(state, ctx.blobs) if state.reload_pending else None
+    earlier = read_undo(state, ctx.blobs) if state.pending_reload is not None else None
     is_repair = (
         decision.commit == state.applied_commit and job.digest == state.applied_config_digest
     )
     if not job.undo_on_failure or job.on_change is None or is_repair:
-        return state if earlier is not None else replace(state, undo_blob=None, undo_blobs=())
+        return state if earlier is not None else replace(state, undo=None)
     plan = decision.plan
     plan = replace(plan, actions=tuple(_identified(job, action, ctx) for action in plan.actions))
     undo = record_undo(state, plan, decision.remote, decision.ledger.own_rows, earlier)
@@ -59,7 +68,7 @@ def save_undo(job: Job, ctx: RunContext, state: JobState, decision: Decision) ->
             _keep_bytes(action, undo.places[action.path].root, ctx)
     content = to_text(undo).encode()
     ctx.blobs.add(blob_id(content), [content], len(content))
-    return replace(state, undo_blob=blob_id(content), undo_blobs=tuple(sorted(undo.blobs)))
+    return replace(state, undo=UndoInfo(blob_id(content), tuple(sorted(undo.blobs))))
 
 
 def _identified(job: Job, action: Action, ctx: RunContext) -> Action:
@@ -107,10 +116,10 @@ def _keep_bytes(action: Action, root: str, ctx: RunContext) -> None:
 
 def read_undo(state: JobState, blobs: Blobs) -> Undo | None:
     """Return the undo that the state names; None where there is none, or where it was lost."""
-    if state.undo_blob is None:
+    if state.undo is None:
         return None
     try:
-        with blobs.open(state.undo_blob) as content:
+        with blobs.open(state.undo.blob) as content:
             return from_text(content.read().decode())
     except (KeyError, ValueError, TypeError):
         return None
@@ -138,13 +147,16 @@ def resume_undo(job: Job, ctx: RunContext, state: JobState, report: RunReport) -
 
     Raises MirrorError, StoreError.
     """
-    undo = read_undo(state, ctx.blobs) if state.undo_begun else None
+    if state.undo is None or not state.undo.begun:
+        return state
+    undo = read_undo(state, ctx.blobs)
     if undo is None:
-        return replace(state, undo_begun=False)
-    error = HookFailedError(
-        state.rejected_reason or "on_change failed", rejected=True, commit=state.rejected_commit
-    )
-    report = replace(report, commit=state.rejected_commit, error=error)
+        return _with_undo_begun(state, False)
+    reason, commit = "", None
+    if state.rejection is not None:
+        reason, commit = state.rejection.reason, state.rejection.commit
+    error = HookFailedError(reason or "on_change failed", rejected=True, commit=commit)
+    report = replace(report, commit=commit, error=error)
     _UndoRun(job, ctx, undo, state, report).execute()
     return ctx.store.state(job.name)
 
@@ -213,7 +225,7 @@ class _UndoRun(Struct, frozen=True):
             reload_was_pending=True,
         )
         to_fix = directories_to_fix(actions, made)
-        state = replace(self.state, undo_begun=True, directories_to_fix=to_fix)
+        state = replace(_with_undo_begun(self.state, True), directories_to_fix=to_fix)
         self.ctx.store.begin_intent(intent, state)
         return intent
 
@@ -246,30 +258,31 @@ class _UndoRun(Struct, frozen=True):
         """Return the state with a reload pending; with the previous set as the applied one once all
         is back.
         """
-        state = replace(self.state, reload_pending=True)
+        pending = self.state.pending_reload or PendingReload()
         if _errors(applied):
             return replace(
-                state,
+                _with_undo_begun(self.state, True),
                 consistent=False,
-                reload_commit=None,
-                undo_begun=True,
+                pending_reload=replace(pending, commit=None),
                 directories_to_fix=directories_to_fix(
                     _disk_actions(plan), applied.directories_created
                 ),
             )
         return replace(
-            state,
+            self.state,
             consistent=True,
-            undo_begun=False,
-            undo_blob=None,
-            undo_blobs=(),
+            pending_reload=replace(pending, commit=self.undo.commit or ""),
+            undo=None,
             applied_commit=self.undo.commit,
             applied_config_digest=self.undo.digest,
             files=self.undo.files,
             applied_files_digest=None,
-            reload_commit=self.undo.commit or "",
             directories_to_fix=(),
         )
+
+
+def _with_undo_begun(state: JobState, begun: bool) -> JobState:
+    return replace(state, undo=None if state.undo is None else replace(state.undo, begun=begun))
 
 
 def _disk_actions(plan: Plan) -> tuple[Action, ...]:

@@ -112,7 +112,7 @@ def _earlier_refusal(run: RunInputs, commit: str) -> Refusal | None:
 
     A commit that the operator names is judged again by `require`.
     """
-    refusal = hook_state.rejection(run.job, run.state, commit)
+    refusal = hook_state.known_rejection(run.job, run.state, commit)
     if isinstance(refusal, UntrustedError) and run.options.ref is not None:
         return None
     return refusal

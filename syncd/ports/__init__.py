@@ -8,6 +8,15 @@ same suite in tests/contract.
 from __future__ import annotations
 
 from syncd.ports.commands import HookCall, HookResult, Hooks, StagedFile
+from syncd.ports.job_state import (
+    AcceptedCommit,
+    JobState,
+    LastError,
+    Pause,
+    PendingReload,
+    Rejection,
+    UndoInfo,
+)
 from syncd.ports.local import (
     NO_INODES,
     SMALL_FILE_BYTES,
@@ -29,12 +38,13 @@ from syncd.ports.remote import (
     Pointer,
     Source,
 )
-from syncd.ports.storage import AppliedSet, Intent, JobState, OwnedRow, RunRecord, Store
+from syncd.ports.storage import AppliedSet, Intent, OwnedRow, RunRecord, Store
 
 __all__ = [
     "NO_INODES",
     "SMALL_FILE_BYTES",
     "UNKNOWN_SIZE",
+    "AcceptedCommit",
     "ActionOutcome",
     "AppliedSet",
     "ApplyOutcome",
@@ -49,14 +59,19 @@ __all__ = [
     "Inodes",
     "Intent",
     "JobState",
+    "LastError",
     "ListingCache",
     "Mirror",
     "OwnedRow",
     "PartialDownload",
+    "Pause",
+    "PendingReload",
     "Pointer",
+    "Rejection",
     "RunRecord",
     "Source",
     "StagedFile",
     "Store",
     "Target",
+    "UndoInfo",
 ]

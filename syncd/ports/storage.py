@@ -9,6 +9,7 @@ from typing import Protocol
 from msgspec import Struct, field
 
 from syncd.models import Action, Change, LedgerRow, RunReport, WantedFile
+from syncd.ports.job_state import JobState
 from syncd.ports.remote import Head, ListingCache
 
 
@@ -29,70 +30,6 @@ class Intent(Struct, frozen=True):
     reload_after: bool
     started_at: datetime
     reload_was_pending: bool = False
-
-
-class JobState(Struct, frozen=True):
-    """What the store knows of a job.
-
-    `applied_*` is the last accepted set; `rejected_*` the last one that a hook or `require`
-    refused.
-    """
-
-    applied_commit: str | None = None
-    applied_config_digest: str | None = None
-    rejected_commit: str | None = None
-    rejected_config_digest: str | None = None
-    rejected_reason: str | None = None
-    rejected_by_policy: bool = False  # by `require`, and not by a hook
-    # the last accepted head of the history: the next head has to follow it
-    accepted_commit: str | None = None
-    accepted_history: str | None = None
-    reload_pending: bool = False
-    # the commit that the reload is for; None while its set is not complete: nothing is reloaded yet
-    reload_commit: str | None = None
-    reload_attempts: int = 0
-    reload_tried_at: datetime | None = None
-    # the blob that says what was there before the changes whose reload is pending
-    undo_blob: str | None = None
-    undo_blobs: tuple[str, ...] = ()  # and the contents that the undo needs
-    undo_begun: bool = False
-    reloaded_commit: str | None = None  # the commit that the last successful reload was for
-    reload_since: datetime | None = None  # the start of the first run whose changes need the reload
-    paused_until: datetime | None = None
-    paused_reason: str | None = None
-    held: bool = False
-    failures: int = 0
-    consistent: bool = True  # the last run finished: the recorded files are all that there is
-    drift_count: int = 0
-    # directories of syncd's that do not yet have the mode and owner that the set asks
-    directories_to_fix: tuple[str, ...] = ()
-    files: int = 0  # how many destinations the applied set has
-    # digest of that set; None for unknown: it is listed again
-    applied_files_digest: str | None = None
-    last_run_at: datetime | None = None
-    last_success_at: datetime | None = None
-    last_change_at: datetime | None = None
-    last_error_kind: str | None = None
-    last_error: str | None = None
-    # the last state that a notification was sent for: `failed`, `drift`, or None for well
-    notified_as: str | None = None
-
-    def paused(self, now: datetime) -> bool:
-        """Return whether the job is left alone: held after a rollback, or paused and not yet
-        over.
-        """
-        if self.held:
-            return True
-        is_over = self.paused_until is not None and now >= self.paused_until
-        return self.paused_reason is not None and not is_over
-
-    def describe_pause(self) -> str:
-        """Return in words why the job is left alone."""
-        if self.held:
-            return "held after a rollback"
-        if self.paused_until is None:
-            return f"paused: {self.paused_reason}"
-        return f"paused until {self.paused_until:%Y-%m-%dT%H:%M:%SZ}: {self.paused_reason}"
 
 
 class AppliedSet(Struct, frozen=True):
@@ -204,4 +141,4 @@ class Store(ListingCache, Protocol):
         """Store what `head` returns from now on."""
 
 
-__all__ = ["AppliedSet", "Intent", "JobState", "OwnedRow", "RunRecord", "Store"]
+__all__ = ["AppliedSet", "Intent", "OwnedRow", "RunRecord", "Store"]

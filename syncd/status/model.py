@@ -144,13 +144,13 @@ def condition_of(state: JobState, now: datetime) -> str:
     """Return the condition of a job: `in_sync`, `drift`, `failing`, `paused` or `never`."""
     if state.paused(now):
         return "paused"
-    if state.failures or state.last_error_kind is not None:
+    if state.failures or state.last_error is not None:
         return "failing"
     if state.last_success_at is None:
         return "never"
     if state.drift_count:
         return "drift"
-    return "failing" if state.reload_pending or not state.consistent else "in_sync"
+    return "failing" if state.pending_reload is not None or not state.consistent else "in_sync"
 
 
 __all__ = [

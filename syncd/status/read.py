@@ -117,11 +117,13 @@ def _states(config: Config, names: Iterable[str], store: SqliteStore) -> dict[st
         stored = store.states(names)
         states = {name: stored.get(name, JobState()) for name in names}
         unfinished = [
-            name for name, one in states.items() if one.reload_pending or not one.consistent
+            name
+            for name, one in states.items()
+            if one.pending_reload is not None or not one.consistent
         ]
         running = [name for name in unfinished if is_held(config.state, name)]
         states |= {
-            name: replace(states[name], consistent=True, reload_pending=False) for name in running
+            name: replace(states[name], consistent=True, pending_reload=None) for name in running
         }
         if len(running) == len(unfinished):
             break
@@ -147,15 +149,18 @@ def _next_runs(
     found = {}
     for name, state in states.items():
         begins = now
-        if state.paused(now) and state.paused_until is not None:
-            begins = state.paused_until
+        pause = state.pause
+        if pause is not None and pause.until is not None and state.paused(now):
+            begins = pause.until
         found[name] = schedules[name].next_after(max(begins, backoffs.get(name, now)))
     return found
 
 
 def _resumes_by_itself(state: JobState, now: datetime) -> bool:
     """Return whether the job will run without an operator: it is not paused, or only for a time."""
-    return not state.paused(now) or not (state.held or state.paused_until is None)
+    if state.held:
+        return False
+    return state.pause is None or state.pause.until is not None
 
 
 def nth_run_after(job: Job, timezone: str, moment: datetime, count: int) -> datetime | None:
@@ -201,7 +206,9 @@ def _stale_reason(
     if one.state.last_success_at is not None:
         last = f"last success {ago(since, now)}"
     every = _schedule_text(one.job)
-    why = f": {first_line(one.state.last_error)}" if one.state.last_error else ""
+    why = ""
+    if one.state.last_error is not None and one.state.last_error.message:
+        why = f": {first_line(one.state.last_error.message)}"
     return f"{one.job.name}: {last}, which is more than {INTERVALS} intervals ({every}){why}"
 
 

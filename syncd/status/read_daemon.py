@@ -43,7 +43,8 @@ def _due_runs(
     backoffs = store.facts.backoffs()
     for name, state in states.items():
         last = state.last_run_at or heartbeat.started_at
-        waits = [backoffs.get(name), state.paused_until]
+        pause_until = None if state.pause is None else state.pause.until
+        waits = [backoffs.get(name), pause_until]
         begins = max([last, *(moment for moment in waits if moment is not None)])
         due_at = schedules[name].next_after(begins)
         if due_at is not None:

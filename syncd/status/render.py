@@ -40,8 +40,8 @@ def status_json(snapshot: StatusSnapshot) -> dict[str, Any]:
 def _job_json(one: JobSnapshot, now: datetime) -> dict[str, Any]:
     state = one.state
     error = None
-    if state.last_error_kind is not None:
-        error = {"kind": state.last_error_kind, "message": state.last_error}
+    if state.last_error is not None:
+        error = {"kind": state.last_error.kind, "message": state.last_error.message}
     return {
         "job": one.job.name,
         "state": one.condition,
@@ -51,7 +51,7 @@ def _job_json(one: JobSnapshot, now: datetime) -> dict[str, Any]:
         "next_run": rfc3339(one.next_run),
         "files": one.files,
         "drifted": state.drift_count,
-        "reload_pending": state.reload_pending,
+        "reload_pending": state.pending_reload is not None,
         "paused": pause_reason(state, now),
         "error": error,
     }
@@ -155,9 +155,9 @@ def webhook_line(stats: WebhookStats, now: datetime) -> str:
 
 def pause_reason(state: JobState, now: datetime) -> str | None:
     """Return why the job is paused; None when it is not."""
-    if not state.paused(now):
-        return None
-    return "held after a rollback" if state.held else state.paused_reason
+    if state.held:
+        return state.describe_pause()
+    return None if state.pause is None or state.pause.is_over(now) else state.pause.reason
 
 
 def rfc3339(moment: datetime | None) -> str | None:

@@ -5,26 +5,90 @@ A damaged row reads as a state in which nothing is known.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, bindparam, delete, func, select, union
 
-from syncd.ports import JobState
+from syncd.ports import (
+    AcceptedCommit,
+    JobState,
+    LastError,
+    Pause,
+    PendingReload,
+    Rejection,
+    UndoInfo,
+)
 from syncd.store.checksum import checksum
 from syncd.store.schema import FILE, JOB
 from syncd.store.serialization import ENCODE, TEXTS, aware
 from syncd.store.sqlite import text_of, upsert
 
+
+class Part(NamedTuple):
+    """How a nested value of a state is stored.
+
+    `columns` maps each of the value's fields to its column. The value is there where each of the
+    `needed` columns is set.
+    """
+
+    type: type
+    columns: Mapping[str, str]
+    needed: tuple[str, ...]
+
+
+PARTS = {
+    "rejection": Part(
+        Rejection,
+        {
+            "commit": "rejected_commit",
+            "config_digest": "rejected_config_digest",
+            "reason": "rejected_reason",
+            "by_policy": "rejected_by_policy",
+        },
+        ("rejected_commit", "rejected_config_digest"),
+    ),
+    "accepted": Part(
+        AcceptedCommit,
+        {"commit": "accepted_commit", "history": "accepted_history"},
+        ("accepted_commit", "accepted_history"),
+    ),
+    "pending_reload": Part(
+        PendingReload,
+        {
+            "commit": "reload_commit",
+            "reloaded_commit": "reloaded_commit",
+            "since": "reload_since",
+            "attempts": "reload_attempts",
+            "tried_at": "reload_tried_at",
+        },
+        ("reload_pending",),
+    ),
+    "undo": Part(
+        UndoInfo,
+        {"blob": "undo_blob", "content_blobs": "undo_blobs", "begun": "undo_begun"},
+        ("undo_blob",),
+    ),
+    "pause": Part(Pause, {"reason": "paused_reason", "until": "paused_until"}, ("paused_reason",)),
+    "last_error": Part(
+        LastError, {"kind": "last_error_kind", "message": "last_error"}, ("last_error_kind",)
+    ),
+}
+# what the columns of a value that is not there have, where that is not NULL
+EMPTY = {"rejected_by_policy": False, "reload_attempts": 0, "undo_blobs": (), "undo_begun": False}
 COLUMN_OF = {"drift_count": "drifted_files"}
 FLAGS = {"rejected_by_policy", "reload_pending", "undo_begun", "held", "consistent"}
 TIMES = {"reload_tried_at", "reload_since", "paused_until", "last_change_at"}
 LISTS = {"undo_blobs", "directories_to_fix"}
 UNCHECKED = ("last_run_at", "last_success_at")
-FIELD_OF = {column: field for field, column in COLUMN_OF.items()}
 STATE = [column for column in JOB.columns if column.name not in ("name", "checksum", *UNCHECKED)]
-STATE_FIELDS = [FIELD_OF.get(column.name, column.name) for column in STATE]
+STATE_COLUMNS = [column.name for column in STATE]
+PLAIN_COLUMNS = {
+    field: COLUMN_OF.get(field, field)
+    for field in JobState.__struct_fields__
+    if field not in (*PARTS, *UNCHECKED)
+}
 WHOLE_STATE = [JOB.c.name, *STATE, JOB.c.checksum, *(JOB.c[name] for name in UNCHECKED)]
 ALL = text_of(select(*WHOLE_STATE))
 ONE = text_of(select(*WHOLE_STATE).where(JOB.c.name == bindparam("job")))
@@ -79,8 +143,9 @@ def mark_checked(connection: Connection, job: str, at: datetime) -> None:
 
 def state_row(job: str, state: JobState) -> dict[str, Any]:
     """Return the row of a job's state, by column."""
-    values = [_state_value(name, getattr(state, name)) for name in STATE_FIELDS]
-    row = dict(zip((column.name for column in STATE), values, strict=True))
+    flat = _flat(state)
+    values = [_column_value(column, flat[column]) for column in STATE_COLUMNS]
+    row = dict(zip(STATE_COLUMNS, values, strict=True))
     times = {name: _time_text(getattr(state, name)) for name in UNCHECKED}
     return {"name": job, **row, "checksum": checksum(job, *values), **times}
 
@@ -93,30 +158,53 @@ def state_from_row(row: Sequence[Any]) -> JobState:
     job, *values, stored_checksum, run_at, success_at = row
     try:
         if stored_checksum == checksum(job, *values):
-            found = {
-                name: _state_field(name, value)
-                for name, value in zip(STATE_FIELDS, values, strict=True)
+            flat = {
+                column: _field_value(column, value)
+                for column, value in zip(STATE_COLUMNS, values, strict=True)
             }
-            return JobState(**found, last_run_at=aware(run_at), last_success_at=aware(success_at))
+            fields = _fields(flat)
+            return JobState(**fields, last_run_at=aware(run_at), last_success_at=aware(success_at))
     except (ValueError, TypeError):
         pass
     return JobState(consistent=False)
 
 
-def _state_value(name: str, value: Any) -> Any:
-    if name in FLAGS:
+def _flat(state: JobState) -> dict[str, Any]:
+    """Return the values of a state by column."""
+    flat = {column: getattr(state, field) for field, column in PLAIN_COLUMNS.items()}
+    flat["reload_pending"] = state.pending_reload is not None
+    for field, part in PARTS.items():
+        value = getattr(state, field)
+        for name, column in part.columns.items():
+            flat[column] = EMPTY.get(column) if value is None else getattr(value, name)
+    return flat
+
+
+def _fields(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a state from its values by column."""
+    fields = {field: flat[column] for field, column in PLAIN_COLUMNS.items()}
+    for field, part in PARTS.items():
+        if all(flat[column] not in (None, False) for column in part.needed):
+            stored = {name: flat[column] for name, column in part.columns.items()}
+            known = {name: value for name, value in stored.items() if value is not None}
+            fields[field] = part.type(**known)
+    return fields
+
+
+def _column_value(column: str, value: Any) -> Any:
+    if column in FLAGS:
         return int(value)
-    if name in LISTS:
+    if column in LISTS:
         return ENCODE(value).decode()
-    return _time_text(value) if name in TIMES else value
+    return _time_text(value) if column in TIMES else value
 
 
-def _state_field(name: str, value: Any) -> Any:
-    if name in FLAGS:
+def _field_value(column: str, value: Any) -> Any:
+    if column in FLAGS:
         return bool(value)
-    if name in LISTS:
+    if column in LISTS:
         return TEXTS.decode(value)
-    return datetime.fromisoformat(value) if name in TIMES and value is not None else value
+    return datetime.fromisoformat(value) if column in TIMES and value is not None else value
 
 
 def _time_text(value: datetime | None) -> str | None:

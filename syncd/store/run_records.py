@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 from sqlalchemy import Connection
 
-from syncd.ports import Intent, JobState, RunRecord
+from syncd.ports import Intent, JobState, PendingReload, RunRecord
 from syncd.store import applied_sets, history, intents, ledger
 from syncd.store.job_states import read_state, write_state
 from syncd.store.read_ledgers import LedgerReader, rows_after
@@ -17,10 +17,10 @@ def begin_intent(connection: Connection, intent: Intent, state: JobState) -> Non
     """
     intents.write(connection, intent)
     known = _with_other_writes(connection, intent.job, state)
-    reload_pending = state.reload_pending or intent.reload_after
-    write_state(
-        connection, intent.job, replace(known, consistent=False, reload_pending=reload_pending)
-    )
+    pending = state.pending_reload
+    if pending is None and intent.reload_after:
+        pending = PendingReload()
+    write_state(connection, intent.job, replace(known, consistent=False, pending_reload=pending))
 
 
 def record_run(connection: Connection, job: str, record: RunRecord, reader: LedgerReader) -> None:
@@ -56,8 +56,7 @@ def _with_other_writes(connection: Connection, job: str, state: JobState) -> Job
     stored = read_state(connection, job) or JobState()
     return replace(
         state,
-        paused_until=stored.paused_until,
-        paused_reason=stored.paused_reason,
+        pause=stored.pause,
         held=stored.held,
         notified_as=stored.notified_as,
     )

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, delete, select, union
 
 from syncd.errors import StoreError
 from syncd.models import Change, LedgerRow, TreeEntry
-from syncd.ports import AppliedSet, Head, Intent, JobState, OwnedRow, RunRecord
+from syncd.ports import AcceptedCommit, AppliedSet, Head, Intent, JobState, OwnedRow, RunRecord
 from syncd.store import (
     applied_sets,
     heads,
@@ -154,17 +154,16 @@ class SqliteStore:
         if accepted is None:
             return state
         history_key, commit = accepted
-        return replace(state, accepted_history=history_key, accepted_commit=commit)
+        return replace(state, accepted=AcceptedCommit(commit, history_key))
 
     def save_accepted_commit(self, job: str, state: JobState, begin: bool) -> None:
         """Save the accepted commit also outside the database, so that it survives a lost database.
 
         Without `begin`, only where one was saved so before.
         """
-        if state.accepted_history is not None and state.accepted_commit is not None:
-            self._accepted.save(
-                self._stored(job), state.accepted_history, state.accepted_commit, begin
-            )
+        accepted = state.accepted
+        if accepted is not None:
+            self._accepted.save(self._stored(job), accepted.history, accepted.commit, begin)
 
     def applied_before(self, job: str, commit: str) -> bool:
         """Return whether the history has a run of the job that applied the commit."""
@@ -360,8 +359,9 @@ class SqliteStore:
             )
             for applied in self.sets(job):
                 used.update(entry.blob for entry in applied.files.values())
-            state = self.state(job)
-            used.update(state.undo_blobs, [state.undo_blob] if state.undo_blob else [])
+            undo = self.state(job).undo
+            if undo is not None:
+                used.update(undo.content_blobs, [undo.blob])
         return used
 
     # --- history ----------------------------------------------------------------------------------

@@ -215,7 +215,7 @@ def _of_jobs(jobs: Iterable[JobSnapshot]) -> Iterator[tuple[Metric, list[Sample]
     yield INTERVAL, [(job, seconds) for job, seconds in intervals if seconds is not None]
     yield FILES, [(job, one.files) for job, one in named]
     yield DRIFTED, [(job, one.state.drift_count) for job, one in named]
-    yield HOOK_OWED, [(job, one.state.reload_pending) for job, one in named]
+    yield HOOK_OWED, [(job, one.state.pending_reload is not None) for job, one in named]
     yield PAUSED, [(job, one.condition == "paused") for job, one in named]
 
 

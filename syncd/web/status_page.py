@@ -197,9 +197,9 @@ def _row(one: JobSnapshot, now: datetime) -> Row:
 
 def _remarks(one: JobSnapshot, now: datetime) -> tuple[str, ...]:
     job, state, found = one.job, one.state, []
-    if state.last_error_kind is not None:
-        found.append(_cut(state.last_error or state.last_error_kind, LONGEST_TEXT))
-    if state.reload_pending:
+    if state.last_error is not None:
+        found.append(_cut(state.last_error.message or state.last_error.kind, LONGEST_TEXT))
+    if state.pending_reload is not None:
         found.append(
             "on_change is pending"
             + (f": {shown_command(job.on_change)}" if job.on_change is not None else "")

@@ -5,15 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Struct
 from msgspec.structs import replace
 
 from syncd.errors import MirrorError
 from syncd.models import ActionKind, Change, Kind, LedgerRow, Ownership, RunStatus, Stat, WantedFile
-from syncd.ports import Head, JobState, OwnedRow, RunRecord
+from syncd.ports import (
+    AcceptedCommit,
+    Head,
+    JobState,
+    LastError,
+    OwnedRow,
+    Pause,
+    PendingReload,
+    Rejection,
+    RunRecord,
+    UndoInfo,
+)
 from syncd.store.applied_sets import SETS_KEPT
 from syncd.store.checksum import checksum
 from syncd.store.database import Database
@@ -58,7 +71,7 @@ def test_everything_recorded_is_given_back_as_it_was(opened: SqliteStore) -> Non
     assert opened.load_ledger(JOB) == LEDGER
     assert opened.folders(JOB) == frozenset(FOLDERS)
     assert opened.intent(JOB) == INTENT
-    assert opened.state(JOB) == replace(STATE, consistent=False, reload_pending=True)
+    assert opened.state(JOB) == replace(STATE, consistent=False)
     assert opened.head(SCOPE, "acme/infra", "main") == HEAD
     assert opened.head(SCOPE, "acme/infra", None) == Head(oid(55))
     assert opened.load_listing(oid(200)) == LISTING
@@ -125,20 +138,17 @@ def test_recording_ends_the_intent_and_changes_rows_in_one_step(opened: SqliteSt
 
 
 def test_an_intent_marks_the_job_unsettled_and_owes_its_reload(opened: SqliteStore) -> None:
-    opened.begin_intent(replace(INTENT, reload_after=True), JobState(reload_pending=False))
-    assert not opened.state(JOB).consistent and opened.state(JOB).reload_pending
+    opened.begin_intent(replace(INTENT, reload_after=True), JobState())
+    assert opened.state(JOB) == JobState(consistent=False, pending_reload=PendingReload())
 
 
 def test_whether_a_job_is_paused_is_not_the_runs_to_say(opened: SqliteStore) -> None:
-    opened.change_state(JOB, lambda state: replace(state, paused_reason="by hand", paused_until=AT))
+    pause = Pause("by hand", AT)
+    opened.change_state(JOB, lambda state: replace(state, pause=pause))
     opened.begin_intent(INTENT, JobState())
-    assert opened.state(JOB).paused_reason == "by hand"
+    assert opened.state(JOB).pause == pause
     opened.record(JOB, RunRecord(report(1), state=JobState()))
-    assert (
-        opened.state(JOB).paused_reason,
-        opened.state(JOB).paused_until,
-        opened.state(JOB).held,
-    ) == ("by hand", AT, False)
+    assert opened.state(JOB).pause == pause and not opened.state(JOB).held
     opened.record(JOB, RunRecord(report(1), state=JobState(held=True)))
     assert opened.state(JOB).held
 
@@ -498,17 +508,24 @@ def test_a_stat_whose_time_needs_more_than_64_bits_is_not_kept(time: int) -> Non
 by_type = {
     "bool": st.booleans(),
     "int": st.integers(0, 2**40),
+    "str": st.text(max_size=20),
     "str | None": texts,
     "datetime | None": times,
     "tuple[str, ...]": st.lists(texts.filter(bool), max_size=3).map(tuple),
 }
 
 
-@given(
-    st.fixed_dictionaries(
-        {name: by_type[kind] for name, kind in JobState.__annotations__.items()}
-    ).map(lambda values: JobState(**values))
-)
+def any_of(struct: type[Struct]) -> st.SearchStrategy[Any]:
+    """Any value of the struct."""
+    fields = {name: by_type[kind] for name, kind in struct.__annotations__.items()}
+    return st.builds(struct, **fields)
+
+
+parts = (AcceptedCommit, LastError, Pause, PendingReload, Rejection, UndoInfo)
+by_type |= {f"{part.__name__} | None": st.none() | any_of(part) for part in parts}
+
+
+@given(any_of(JobState))
 def test_any_state_survives_the_way_to_columns_and_back(state: JobState) -> None:
     row = state_row("web", state)
     order = ["name", *(column.name for column in STATE_COLUMNS), "checksum", *UNCHECKED]

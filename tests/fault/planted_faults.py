@@ -275,25 +275,25 @@ RUN_RESULT: Rows = {
         f"{WAY_BACK}::test_a_held_job_is_left_alone_until_it_is_resumed",
     ),
     "a failure does not count": (
-        "failures=state.failures + 1, last_error_kind=error.kind",
-        "failures=state.failures, last_error_kind=error.kind",
+        "return state.after_failure(error)",
+        "return replace(state.after_failure(error), failures=state.failures)",
         f"{RELOADS}::test_each_failed_run_is_counted_until_one_succeeds",
     ),
 }
 
 RECOVERY: Rows = {
     "a reload that was pending before is lost": (
-        "reload_pending=intent.reload_was_pending or (",
-        "reload_pending=(",
+        "if not (intent.reload_was_pending or (",
+        "if not ((",
         f"{RECOVERY_TESTS}::test_a_reload_that_was_pending_before_a_killed_run_is_pending_after_it",
     ),
     "a reload is pending though nothing took effect": (
-        "(intent.reload_after and bool(effect.actions))",
+        "(intent.reload_after and carried_out)",
         "intent.reload_after",
         f"{RECOVERY_TESTS}::test_a_run_killed_before_its_first_write_leaves_no_reload_pending",
     ),
     "no reload is pending after a killed run": (
-        "(intent.reload_after and bool(effect.actions))",
+        "(intent.reload_after and carried_out)",
         "False",
         f"{RECOVERY_TESTS}::test_a_run_killed_before_its_record_is_recorded_at_the_next_start",
     ),
@@ -303,8 +303,8 @@ RECOVERY: Rows = {
         f"{RECOVERY_TESTS}::test_half_a_set_is_recorded_as_far_as_it_came_and_is_not_reloaded",
     ),
     "a reload from before cannot run without GitHub": (
-        "return state.reload_commit if carried_out == 0 else None",
-        "return None",
+        "return pending if carried_out == 0 else replace(pending, commit=None)",
+        "return replace(pending, commit=None)",
         f"{RECOVERY_TESTS}::test_a_reload_that_was_pending_before_a_killed_run_is_pending_after_it",
     ),
     "a removal that took effect stays in the ledger": (
@@ -438,7 +438,7 @@ APPLY: Rows = {
 RELOAD: Rows = {
     "on_change runs for half a set": (
         "not hook_state.is_reload_due(job, state)",
-        "not state.reload_pending",
+        "state.pending_reload is None",
         f"{RECOVERY_TESTS}::test_half_a_set_is_recorded_as_far_as_it_came_and_is_not_reloaded",
     ),
     "a failed reload is not owed any more": (
@@ -468,7 +468,7 @@ RELOAD: Rows = {
     ),
     "a command that could not run undoes": (
         "            continue\n        try:\n            left_alone",
-        "            verdict = HookFailedError('x', rejected=True, commit=one.state.reload_commit)\n        try:\n            left_alone",
+        "            verdict = HookFailedError('x', rejected=True, commit=one.pending.commit)\n        try:\n            left_alone",
         f"{HOOKS}::test_a_command_that_could_not_be_run_at_all_undoes_nothing",
     ),
     "an undone commit counts as changed": (
@@ -482,7 +482,7 @@ RELOAD: Rows = {
         f"{HOOKS}::test_equal_commands_of_several_jobs_run_once_after_all_and_others_by_themselves",
     ),
     "on_change is told of the last run's changes alone": (
-        "states[one.name].reload_since or one.now",
+        "pending[one.name].since or one.now",
         "one.now",
         f"{HOOKS}::test_an_owed_reload_is_told_everything_since_the_last_that_succeeded",
     ),
@@ -548,8 +548,8 @@ UNDO: Rows = {
         f"{HOOKS}::test_an_undo_brings_back_what_stood_there_whoever_put_it_there",
     ),
     "the bytes are not pinned": (
-        "undo_blobs=tuple(sorted(undo.blobs))",
-        "undo_blobs=()",
+        "tuple(sorted(undo.blobs))",
+        "()",
         f"{HOOKS}::test_the_bytes_of_the_way_back_are_pinned_while_a_reload_is_owed",
     ),
     "a repair is undone too": (
@@ -563,8 +563,8 @@ UNDO: Rows = {
         f"{HOOKS}::test_a_failed_reload_puts_the_previous_set_back_runs_once_more_and_rejects_the_commit",
     ),
     "no reload is pending for the set that was put back": (
-        "state = replace(self.state, reload_pending=True)",
-        "state = replace(self.state, reload_pending=False)",
+        'pending_reload=replace(pending, commit=self.undo.commit or "")',
+        "pending_reload=None",
         f"{HOOKS}::test_a_reload_that_fails_with_the_previous_set_too_stays_owed",
     ),
     "left-alone paths are not named": (
@@ -578,8 +578,8 @@ UNDO: Rows = {
         f"{HOOKS}::test_a_failed_reload_puts_the_previous_set_back_runs_once_more_and_rejects_the_commit",
     ),
     "an interrupted undo is forgotten": (
-        "undo = read_undo(state, ctx.blobs) if state.undo_begun else None",
-        "undo = None",
+        "if state.undo is None or not state.undo.begun:\n        return state",
+        "if True:\n        return replace(state, undo=None)",
         "tests/fault/test_hook_faults.py::test_killed_anywhere_on_the_way_there_and_back_an_undo_ends_with_what_stood_before",
     ),
 }

@@ -91,7 +91,7 @@ def test_a_run_killed_before_its_record_is_recorded_at_the_next_start(scene: Hoo
     rows = ledger(scene)
     assert rows == as_recorded(scene, 1) | hidden(scene, rows)
     assert scene.ran() == ["B"], "the whole set is there, so its reload needs no GitHub"
-    assert not in_store(scene, lambda store: store.state(JOB)).reload_pending
+    assert in_store(scene, lambda store: store.state(JOB)).pending_reload is None
     assert in_store(scene, lambda store: store.intent(JOB)) is None
 
 
@@ -109,7 +109,8 @@ def test_a_run_killed_before_its_first_write_leaves_no_reload_pending(scene: Hoo
     kill_at(scene, DiskMirror, "apply")
     start_without_github(scene)
     assert ledger(scene) == as_recorded(scene, 0)
-    assert scene.ran() == [] and not in_store(scene, lambda store: store.state(JOB)).reload_pending
+    assert scene.ran() == []
+    assert in_store(scene, lambda store: store.state(JOB)).pending_reload is None
     assert scene.heal() == [] and scene.ran() == ["B"]
 
 
@@ -138,7 +139,8 @@ def test_half_a_set_is_recorded_as_far_as_it_came_and_is_not_reloaded(scene: Hoo
     came = {path: (after if path in done else before).get(path) for path in before.keys() | done}
     assert ledger(scene) == {path: row for path, row in came.items() if row is not None}
     state = in_store(scene, lambda store: store.state(JOB))
-    assert scene.ran() == [] and state.reload_pending and state.reload_commit is None
+    assert scene.ran() == []
+    assert state.pending_reload is not None and state.pending_reload.commit is None
     assert scene.heal() == [] and scene.ran() == ["B"]
 
 

@@ -18,7 +18,7 @@ from syncd.engine.unchanged import still_unchanged, unchanged_state
 from syncd.github.request_cache import SingleFlight
 from syncd.mirror.racy import KernelClock
 from syncd.models import RunStatus, Trigger
-from syncd.ports import Head
+from syncd.ports import Head, LastError, Pause
 from syncd.store.lock import job_lock
 from tests.support.simulated_daemon import SimulatedDaemon, simulated_daemon
 from tests.support.sync_env import signatures
@@ -76,18 +76,18 @@ def test_whatever_happened_still_says_unchanged_only_where_a_run_would(
         hand,
         lambda: days.github.repos["acme/r"].commit({"files/a": f"{rng.random()}\n"}),
         lambda: days.github.repos["acme/r"].commit({"other": f"{rng.random()}\n"}),
-        lambda: state(paused_reason="x"),
+        lambda: state(pause=Pause("x")),
         lambda: state(held=True),
-        lambda: state(failures=1, last_error_kind="store"),
+        lambda: state(failures=1, last_error=LastError("store")),
         lambda: state(consistent=False),
         lambda: app.store.forget("j"),
         swap_folder,
-        lambda: state(paused_reason="x", paused_until=days.clock.now() - timedelta(1)),
+        lambda: state(pause=Pause("x", days.clock.now() - timedelta(1))),
     ]
     for _ in range(HAPPENINGS):
         job = app.config.jobs["j"]
         for _ in range(3):  # come to rest
-            state(paused_reason=None, paused_until=None, held=False)
+            state(pause=None, held=False)
             if (dest / "sub").is_symlink():
                 (dest / "sub").unlink()
             run_job(job, app.run_context(job, SingleFlight()), deadline(job))

@@ -246,12 +246,12 @@ def test_a_pause_for_a_time_ends_by_itself(hub: SyncEnv) -> None:
 
     from msgspec.structs import replace
 
+    from syncd.ports import Pause
     from syncd.store.store import SqliteStore
 
     store = SqliteStore.open(hub.state)
-    store.change_state(
-        "nginx", lambda state: replace(state, paused_until=datetime.now(UTC) - timedelta(seconds=1))
-    )
+    ended = Pause("by hand", datetime.now(UTC) - timedelta(seconds=1))
+    store.change_state("nginx", lambda state: replace(state, pause=ended))
     store.close()
     assert hub.sync().job["status"] == "unchanged"
 

@@ -22,6 +22,7 @@ from syncd.mirror.disk_mirror import DiskMirror
 from syncd.mirror.symlink_publish import mirror_for
 from syncd.models import Job, Ownership, PathRule, RunReport, RunStatus, Trigger
 from syncd.policies import Drift, Limits, Prune, Publish
+from syncd.ports import Pause
 from syncd.store.blobs import BlobCache
 from syncd.store.store import SqliteStore
 from tests.fault.points import FAILED, in_child, kill_self_at_line
@@ -156,12 +157,12 @@ class Mirror(RuleBasedStateMachine):
 
     @rule(minutes=st.sampled_from((None, 5)))
     def pause(self, minutes: int | None) -> None:
-        self._change_state(paused_reason="by hand", paused_until=None)
+        self._change_state(pause=Pause("by hand"))
         self.left_alone = True
 
     @rule()
     def resume(self) -> None:
-        self._change_state(paused_reason=None, paused_until=None, held=False)
+        self._change_state(pause=None, held=False)
         self.left_alone = False
 
     @rule(line=st.integers(1, 4000))

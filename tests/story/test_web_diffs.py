@@ -20,7 +20,7 @@ from syncd.config.model import Web as WebConfig
 from syncd.config.model import Webhook
 from syncd.diff import MAX_STEPS, WorkBudget, changed_lines
 from syncd.identities import SecretRef
-from syncd.ports import JobState
+from syncd.ports import JobState, LastError
 from syncd.recent_runs import (
     CACHE_CHARS,
     CHARS_OF_ALL,
@@ -184,7 +184,7 @@ class Wide(FixedBoard):
         from msgspec.structs import replace
 
         plain = super().status_snapshot()
-        state = JobState(failures=1, last_error_kind="hook", last_error="<" * 20_000)
+        state = JobState(failures=1, last_error=LastError("hook", "<" * 20_000))
         return replace(
             plain,
             jobs=tuple(

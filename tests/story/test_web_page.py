@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from syncd.config.model import Web as WebConfig
 from syncd.models import PathRule
-from syncd.ports import JobState
+from syncd.ports import JobState, LastError, Pause
 from syncd.recent_runs import RecentChange, RecentRun
 from syncd.status import StatusSnapshot, WebhookStats
 from syncd.web.server import Web
@@ -71,8 +71,9 @@ class Wild(FixedBoard):
         )
         bad = JobState(
             failures=1,
-            last_error_kind="hook",
-            last_error=f"validate exited 1\n{LONG * 3}\n<img src=x onerror=alert(1)>",
+            last_error=LastError(
+                "hook", f"validate exited 1\n{LONG * 3}\n<img src=x onerror=alert(1)>"
+            ),
         )
         jobs = [replace(one, job=long_job, state=bad, condition="failing")]
         jobs += [
@@ -100,7 +101,7 @@ class Wild(FixedBoard):
                     one,
                     condition="paused",
                     state=replace(
-                        one.state, paused_reason="moving", last_run_at=now - timedelta(days=3)
+                        one.state, pause=Pause("moving"), last_run_at=now - timedelta(days=3)
                     ),
                 ),
             ),

@@ -7,14 +7,13 @@ import json
 import re
 import sqlite3
 from contextlib import closing
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from msgspec.json import encode
-from msgspec.structs import asdict
 
 from syncd.ports import JobState
+from syncd.store.job_states import state_row
 from syncd.store.migrate import stamp_of
 from syncd.store.store import FILE_NAME, SqliteStore
 
@@ -95,8 +94,4 @@ def _sealed(text: str, *before: str) -> tuple[str, str]:
 
 
 def _state_text(state: JobState) -> str:
-    values = {
-        name: value.isoformat() if isinstance(value, datetime) else value
-        for name, value in asdict(state).items()
-    }
-    return json.dumps(values, separators=(",", ":"), sort_keys=True)
+    return json.dumps(state_row("", state), separators=(",", ":"), sort_keys=True)

@@ -23,7 +23,7 @@ from syncd.models import (
     Trigger,
     WantedFile,
 )
-from syncd.ports import Head, Intent, JobState, RunRecord
+from syncd.ports import Head, Intent, JobState, LastError, PendingReload, Rejection, RunRecord
 from syncd.store.facts import LimitRow, Usage, WebhookFacts
 
 AT = datetime(2026, 11, 23, 12, 0, 0, 123456, tzinfo=UTC)
@@ -53,12 +53,8 @@ LEDGER = {path: replace(row, real=path) for path, row in ROWS.items()}
 STATE = JobState(
     applied_commit=oid(100),
     applied_config_digest="d" * 64,
-    rejected_commit=oid(101),
-    rejected_config_digest="e" * 64,
-    rejected_reason="nginx -t: bad",
-    reload_pending=True,
-    reload_commit=oid(100),
-    reload_attempts=3,
+    rejection=Rejection(oid(101), "e" * 64, "nginx -t: bad"),
+    pending_reload=PendingReload(oid(100), attempts=3),
     failures=2,
     consistent=False,
     drift_count=1,
@@ -66,8 +62,7 @@ STATE = JobState(
     last_run_at=AT,
     last_success_at=AT - timedelta(hours=1),
     last_change_at=AT - timedelta(days=1),
-    last_error_kind="mirror",
-    last_error="a disk",
+    last_error=LastError("mirror", "a disk"),
 )
 INTENT = Intent(
     "0123456789ab",

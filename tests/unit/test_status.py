@@ -14,7 +14,7 @@ from syncd.errors import LockedError, RemoteUnavailableError
 from syncd.github.rate_limit import RateLimitStatus, SavedRateLimit
 from syncd.identities import AppIdentity, Identity
 from syncd.models import Job, RunReport, RunStatus
-from syncd.ports import JobState
+from syncd.ports import JobState, LastError, Pause, PendingReload
 from syncd.status import (
     ProcessStats,
     RunCounts,
@@ -65,14 +65,14 @@ def stale(
         (WELL, "in_sync"),
         (replace(WELL, drift_count=1), "drift"),
         (replace(WELL, failures=1), "failing"),
-        (replace(WELL, last_error_kind="auth"), "failing"),
-        (replace(WELL, reload_pending=True), "failing"),
+        (replace(WELL, last_error=LastError("auth")), "failing"),
+        (replace(WELL, pending_reload=PendingReload()), "failing"),
         (replace(WELL, consistent=False), "failing"),
         (replace(WELL, failures=1, drift_count=1), "failing"),
-        (replace(WELL, failures=1, paused_reason="by hand"), "paused"),
+        (replace(WELL, failures=1, pause=Pause("by hand")), "paused"),
         (replace(WELL, held=True), "paused"),
         (
-            replace(WELL, paused_reason="by hand", paused_until=NOW - timedelta(seconds=1)),
+            replace(WELL, pause=Pause("by hand", NOW - timedelta(seconds=1))),
             "in_sync",
         ),
     ],
@@ -91,8 +91,7 @@ def test_a_job_is_stale_when_its_last_success_is_more_than_three_intervals_ago(
         WELL,
         last_success_at=NOW - timedelta(minutes=minutes),
         failures=1,
-        last_error_kind="auth",
-        last_error="a key is missing\nand more",
+        last_error=LastError("auth", "a key is missing\nand more"),
     )
     found = stale(store, job(every_seconds=300.0), state)
     assert (found is not None) is is_stale
@@ -124,7 +123,7 @@ def test_a_paused_job_is_never_stale(store: SqliteStore) -> None:
         stale(
             store,
             job(),
-            replace(WELL, last_success_at=NOW - timedelta(days=30), paused_reason="moving"),
+            replace(WELL, last_success_at=NOW - timedelta(days=30), pause=Pause("moving")),
         )
         is None
     )
@@ -146,7 +145,7 @@ def test_many_pending_reloads_are_looked_at_again_together(
 ) -> None:
     jobs = [job(f"job{number}") for number in range(20)]
     for one in jobs:
-        store.change_state(one.name, lambda _: replace(WELL, reload_pending=True))
+        store.change_state(one.name, lambda _: replace(WELL, pending_reload=PendingReload()))
     copy = SqliteStore.open_readonly(store.file.parent)
     looks = []
     monkeypatch.setattr(copy, "refresh", lambda: looks.append(1))
@@ -268,7 +267,7 @@ def test_each_installation_has_an_entry(
 
 
 def test_the_object_has_the_keys_of_the_contract_and_times_in_utc(store: SqliteStore) -> None:
-    store.change_state("nginx", lambda _: replace(WELL, last_error_kind="hook", last_error="no"))
+    store.change_state("nginx", lambda _: replace(WELL, last_error=LastError("hook", "no")))
     found = status_json(read_status(config_of(store, job()), store, NOW))
     assert (
         list(found)[:3] == ["schema", "jobs", "identities"] and found["schema"] == "syncd.status/1"

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from syncd.engine import hook_state
 from syncd.errors import HookFailedError
 from syncd.models import ActionKind, Change, Hook, Job, PathRule, RunReport, RunStatus, Trigger
-from syncd.ports import HookResult, JobState
+from syncd.ports import HookResult, JobState, LastError, PendingReload
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 COMMIT, OTHER = "a" * 40, "b" * 40
@@ -76,7 +76,7 @@ def test_a_verdict_is_remembered_and_what_could_not_be_judged_is_not(
         and error.hint
     )
     state = hook_state.record_rejection(JOB, JobState(), error)
-    again = hook_state.rejection(JOB, state, COMMIT)
+    again = hook_state.known_rejection(JOB, state, COMMIT)
     assert (again is not None) is remembered
     assert again is None or (again.message, again.hint) == (error.message, error.hint), (
         "the same words at each run: one row in the history"
@@ -119,24 +119,22 @@ def test_a_veto_stands_until_the_commit_or_what_judges_it_changes(
     change: dict[str, object], lifted: bool
 ) -> None:
     state = hook_state.record_rejection(JOB, JobState(), vetoed(HookResult(status=1)))
-    assert hook_state.rejection(JOB, state, OTHER) is None
-    assert (hook_state.rejection(replace(JOB, **change), state, COMMIT) is None) is lifted  # type: ignore[arg-type]
-    assert hook_state.rejection(JOB, hook_state.clear_rejection(state), COMMIT) is None
+    assert hook_state.known_rejection(JOB, state, OTHER) is None
+    assert (hook_state.known_rejection(replace(JOB, **change), state, COMMIT) is None) is lifted  # type: ignore[arg-type]
+    assert hook_state.known_rejection(JOB, JobState(), COMMIT) is None
 
 
 def test_a_debt_begins_with_a_change_keeps_its_beginning_and_ends_when_paid() -> None:
     later = NOW + timedelta(hours=1)
     owed = hook_state.require_reload(JOB, JobState(), NOW)
-    assert (
-        owed.reload_pending and owed.reload_since == NOW and not hook_state.is_reload_due(JOB, owed)
-    ), "the set does not stand yet"
-    again = hook_state.require_reload(JOB, replace(owed, reload_attempts=3), later)
-    assert again.reload_since == NOW and hook_state.is_reload_due(
-        JOB, replace(again, reload_commit=COMMIT)
-    )
-    paid = hook_state.reload_done(
-        replace(again, failures=2, last_error="x", last_error_kind="hook"), REPORT, later
-    )
+    assert owed.pending_reload == PendingReload(since=NOW)
+    assert not hook_state.is_reload_due(JOB, owed), "the set is not in place yet"
+    tried = PendingReload(since=NOW, attempts=3)
+    again = hook_state.require_reload(JOB, JobState(pending_reload=tried), later)
+    assert again.pending_reload == tried
+    assert hook_state.is_reload_due(JOB, hook_state.with_reload_commit(again, COMMIT))
+    failing = replace(again, failures=2, last_error=LastError("hook", "x"))
+    paid = hook_state.reload_done(failing, REPORT, later)
     assert paid == replace(JobState(), last_success_at=later)
     assert hook_state.require_reload(replace(JOB, on_change=None), again, later) == JobState(), (
         "no command, no debt"
@@ -145,22 +143,12 @@ def test_a_debt_begins_with_a_change_keeps_its_beginning_and_ends_when_paid() ->
 
 def test_paying_does_not_make_a_failed_run_a_success() -> None:
     state = JobState(
-        reload_pending=True,
-        reload_commit=COMMIT,
+        pending_reload=PendingReload(COMMIT),
         failures=1,
-        last_error="gone",
-        last_error_kind="unavailable",
+        last_error=LastError("unavailable", "gone"),
     )
     after = hook_state.reload_done(state, replace(REPORT, status=RunStatus.FAILED), NOW)
-    assert not after.reload_pending and (
-        after.failures,
-        after.last_error,
-        after.last_success_at,
-    ) == (
-        1,
-        "gone",
-        None,
-    )
+    assert after == JobState(failures=1, last_error=LastError("unavailable", "gone"))
 
 
 def test_a_schedule_waits_longer_after_each_failure_and_a_hand_a_push_or_a_new_change_never() -> (
@@ -168,9 +156,8 @@ def test_a_schedule_waits_longer_after_each_failure_and_a_hand_a_push_or_a_new_c
 ):
     waits = []
     for attempts in range(1, 12):
-        state = JobState(
-            reload_pending=True, reload_commit=COMMIT, reload_attempts=attempts, reload_tried_at=NOW
-        )
+        tried = PendingReload(COMMIT, attempts=attempts, tried_at=NOW)
+        state = JobState(pending_reload=tried)
         until = hook_state.retry_at(state, Trigger.SCHEDULE, False, NOW)
         assert (
             until is not None and hook_state.retry_at(state, Trigger.SCHEDULE, False, until) is None
@@ -181,12 +168,8 @@ def test_a_schedule_waits_longer_after_each_failure_and_a_hand_a_push_or_a_new_c
             assert hook_state.retry_at(state, trigger, False, NOW) is None
     assert waits[0] == timedelta(minutes=1) and waits[-1] == timedelta(hours=1)
     assert all(first <= second for first, second in pairwise(waits))
-    assert (
-        hook_state.retry_at(
-            JobState(reload_pending=True, reload_commit=COMMIT), Trigger.SCHEDULE, False, NOW
-        )
-        is None
-    ), "never tried"
+    never_tried = JobState(pending_reload=PendingReload(COMMIT))
+    assert hook_state.retry_at(never_tried, Trigger.SCHEDULE, False, NOW) is None
 
 
 def test_jobs_share_a_command_only_with_its_user() -> None:

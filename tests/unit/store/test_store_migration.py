@@ -145,7 +145,7 @@ def test_a_released_store_is_migrated_with_everything_that_it_knew(
         and store.folders(JOB) == frozenset(FOLDERS)
         and store.intent(JOB) == INTENT
     )
-    assert store.state(JOB) == replace(STATE, consistent=False, reload_pending=True)
+    assert store.state(JOB) == replace(STATE, consistent=False)
     assert [one.commit for one in store.sets(JOB)] == [oid(100), oid(99)] and store.load_listing(
         oid(200)
     ) == LISTING

@@ -194,11 +194,9 @@ def look_at_everything(store: SqliteStore, where: str) -> None:
     assert store.folders(JOB) <= frozenset(FOLDERS), where
     assert store.intent(JOB) in (INTENT, None), where
     state = store.state(JOB)
-    assert (
-        state == replace(STATE, consistent=False, reload_pending=True)
-        or not state.consistent
-        or state.files == 0
-    ), where
+    assert state == replace(STATE, consistent=False) or not state.consistent or state.files == 0, (
+        where
+    )
     for one in store.sets(JOB):
         assert one.commit in (oid(99), oid(100)) and one.files.keys() == LEDGER.keys() - {
             "/srv/dropped"

@@ -12,7 +12,7 @@ import pytest
 
 from syncd.github.rate_limit import RateLimitStatus, SavedRateLimit
 from syncd.models import Job
-from syncd.ports import JobState
+from syncd.ports import JobState, PendingReload
 from syncd.status import RUN_OUTCOMES, JobSnapshot, ProcessStats, StatusSnapshot, WebhookStats
 from syncd.store.notification_queue import DeliveryStats
 from syncd.web.metrics import METRICS, exposition
@@ -43,7 +43,10 @@ CONTRACT = [
 def readings(name: str = "nginx") -> StatusSnapshot:
     job = Job(name, "ops", "acme/infra", "main", ())
     state = JobState(
-        last_run_at=AT, last_success_at=AT - timedelta(hours=1), drift_count=2, reload_pending=True
+        last_run_at=AT,
+        last_success_at=AT - timedelta(hours=1),
+        drift_count=2,
+        pending_reload=PendingReload(),
     )
     process = ProcessStats(
         AT,

@@ -1,0 +1,145 @@
+"""A job's state: what the store keeps of it between runs.
+
+What belongs together is one value, which is None where there is nothing of it.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from syncd.errors import SyncdError
+
+
+class Rejection(Struct, frozen=True):
+    """The last commit that a hook or `require` refused.
+
+    It holds while the commit and the configuration of the hooks stay the same. `by_policy`: it was
+    refused by `require`, and not by a hook.
+    """
+
+    commit: str
+    config_digest: str
+    reason: str = ""
+    by_policy: bool = False
+
+
+class AcceptedCommit(Struct, frozen=True):
+    """The last accepted head of a history (a repository and a ref): the next head has to follow
+    it.
+    """
+
+    commit: str
+    history: str
+
+
+class PendingReload(Struct, frozen=True):
+    """A reload that has to run: `on_change` has not succeeded since the files were changed.
+
+    `commit` is the commit that the reload is for; None while its set is not complete, so that
+    nothing is reloaded yet. `reloaded_commit` is the commit that the last successful reload was
+    for; `since` is the start of the first run whose changes need the reload.
+    """
+
+    commit: str | None = None
+    reloaded_commit: str | None = None
+    since: datetime | None = None
+    attempts: int = 0
+    tried_at: datetime | None = None
+
+
+class UndoInfo(Struct, frozen=True):
+    """What an undo of the changes needs whose reload is pending.
+
+    `blob` is the cached description of what was there before; `content_blobs` are the contents that
+    the undo writes. `begun`: an undo was begun and has not been finished.
+    """
+
+    blob: str
+    content_blobs: tuple[str, ...] = ()
+    begun: bool = False
+
+
+class Pause(Struct, frozen=True):
+    """An operator's pause. It lasts until `until`, or until `syncd resume` where that is None."""
+
+    reason: str
+    until: datetime | None = None
+
+    def is_over(self, now: datetime) -> bool:
+        """Return whether its time has passed."""
+        return self.until is not None and now >= self.until
+
+    def describe(self) -> str:
+        """Return in words until when the job is paused, and why."""
+        if self.until is None:
+            return f"paused: {self.reason}"
+        return f"paused until {self.until:%Y-%m-%dT%H:%M:%SZ}: {self.reason}"
+
+
+class LastError(Struct, frozen=True):
+    """The error of the last run; `kind` is the word that reports and metrics have for it."""
+
+    kind: str
+    message: str = ""
+
+
+class JobState(Struct, frozen=True):
+    """What the store knows of a job. `applied_*` is the last accepted set."""
+
+    applied_commit: str | None = None
+    applied_config_digest: str | None = None
+    # digest of that set; None for unknown: it is listed again
+    applied_files_digest: str | None = None
+    files: int = 0  # how many destinations the applied set has
+    rejection: Rejection | None = None
+    accepted: AcceptedCommit | None = None
+    pending_reload: PendingReload | None = None
+    undo: UndoInfo | None = None
+    pause: Pause | None = None
+    held: bool = False  # a rollback holds the job until `syncd resume`
+    failures: int = 0
+    last_error: LastError | None = None
+    consistent: bool = True  # the last run finished: the recorded files are all that there is
+    drift_count: int = 0
+    # directories of syncd's that do not yet have the mode and owner that the set asks
+    directories_to_fix: tuple[str, ...] = ()
+    last_run_at: datetime | None = None
+    last_success_at: datetime | None = None
+    last_change_at: datetime | None = None
+    # the last state that a notification was sent for: `failed`, `drift`, or None for well
+    notified_as: str | None = None
+
+    def paused(self, now: datetime) -> bool:
+        """Return whether the job is left alone: held after a rollback, or paused and not yet
+        over.
+        """
+        return self.held or (self.pause is not None and not self.pause.is_over(now))
+
+    def describe_pause(self) -> str:
+        """Return in words why the job is left alone; empty when nothing keeps it from running."""
+        if self.held:
+            return "held after a rollback"
+        return "" if self.pause is None else self.pause.describe()
+
+    def after_failure(self, error: SyncdError) -> JobState:
+        """Return the state after one more failure."""
+        last_error = LastError(error.kind, error.message)
+        return replace(self, failures=self.failures + 1, last_error=last_error)
+
+    def after_success(self, at: datetime) -> JobState:
+        """Return the state after a success: no failure counts any more."""
+        return replace(self, last_success_at=at, failures=0, last_error=None)
+
+
+__all__ = [
+    "AcceptedCommit",
+    "JobState",
+    "LastError",
+    "Pause",
+    "PendingReload",
+    "Rejection",
+    "UndoInfo",
+]
