@@ -83,6 +83,15 @@ def resolve_wanted(run: RunInputs, ledger: Ledger, known: Head | None) -> Wanted
         remote = with_current_ids(run.options.rollback_set.files, run.ctx.resolve_owner)
         return WantedSet(run.options.rollback_set.commit, remote, ledger.recorded())
     head = _resolve_head(run, known)
+    try:
+        return _wanted_at(run, head, ledger)
+    finally:
+        # Not before: the store is reading the ledger, and the listing would wait for that.
+        _save_head(run, known, head)
+
+
+def _wanted_at(run: RunInputs, head: Head, ledger: Ledger) -> WantedSet:
+    """Return the files that the job wants at this head."""
     refusal = _earlier_refusal(run, head.commit)
     if refusal is not None:
         return _last_accepted(run, head, ledger, refusal)
@@ -92,7 +101,7 @@ def resolve_wanted(run: RunInputs, ledger: Ledger, known: Head | None) -> Wanted
 
 
 def _resolve_head(run: RunInputs, known: Head | None) -> Head:
-    """Ask for the head of the ref and store it.
+    """Ask for the head of the ref.
 
     A push of another ref of that name makes the known one doubtful.
     """
@@ -100,11 +109,14 @@ def _resolve_head(run: RunInputs, known: Head | None) -> Head:
         known is not None and known.form is not None and bool(run.options.pushed - {known.form})
     )
     asked = replace(known, checked_at=None) if known is not None and doubtful else known
-    head = run.ctx.source.resolve(run.job.repo, run.ref, asked, run.deadline)
+    return run.ctx.source.resolve(run.job.repo, run.ref, asked, run.deadline)
+
+
+def _save_head(run: RunInputs, known: Head | None, head: Head) -> None:
+    """Store the head, also of a commit that can't be listed: the next run asks with its ETag."""
     found = replace(head, unchanged=False)
     if found != known:
         run.ctx.store.save_head(run.ctx.scope, run.job.repo, run.ref, found)
-    return head
 
 
 def _earlier_refusal(run: RunInputs, commit: str) -> Refusal | None:
