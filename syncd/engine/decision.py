@@ -13,6 +13,7 @@ from msgspec import Struct
 from syncd.colliding_names import CollidingNames
 from syncd.engine.claims import claim, recognise
 from syncd.engine.context import RunInputs
+from syncd.engine.delete_limits import delete_limit_error
 from syncd.engine.desired import expected_size
 from syncd.engine.directories import OwnedDirectories, directory_targets, unlocking_actions
 from syncd.engine.job_ledger import JobLedger
@@ -22,7 +23,7 @@ from syncd.engine.prefetch import Prefetch
 from syncd.engine.protection import exclude_protected
 from syncd.engine.special_files import refuse_special_files
 from syncd.engine.upstream import Refusal, WantedSet, known_head, resolve_wanted
-from syncd.errors import MirrorError
+from syncd.errors import LimitError, MirrorError
 from syncd.models import Action, ActionKind, Job, LedgerRow, LocalFile, Plan, WantedFile
 from syncd.ports import NO_INODES, Inodes, Target
 
@@ -31,10 +32,11 @@ class Decision(Struct, frozen=True):
     """A commit, the files that it asks for, and the plan that follows.
 
     With a `refusal` the head is a commit that was rejected, and this is about the last accepted set
-    instead. `folders` are the directories that syncd made for the job. `kept` are the files of the
-    set that no action touches, where the plan removes others. `unverified` are names that the disk
-    may take for one, which only a trial shows. With `needs_second_pass` the plan only unlocks
-    directories, and what is in them has to be decided after that.
+    instead. With a `limit` the plan may be shown, but not applied. `folders` are the directories
+    that syncd made for the job. `kept` are the files of the set that no action touches, where the
+    plan removes others. `unverified` are names that the disk may take for one, which only a trial
+    shows. With `needs_second_pass` the plan only unlocks directories, and what is in them has to be
+    decided after that.
     """
 
     commit: str
@@ -47,6 +49,7 @@ class Decision(Struct, frozen=True):
     folders: frozenset[str] = frozenset()
     unverified: tuple[CollidingNames, ...] = ()
     needs_second_pass: bool = False
+    limit: LimitError | None = None
 
     @property
     def disk_actions(self) -> tuple[Action, ...]:
@@ -74,8 +77,10 @@ def decide(run: RunInputs) -> Decision:
     plan = (
         Plan(unlocking, len(wanted.remote)) if unlocking else _full_plan(run, wanted.remote, found)
     )
-    refuse_special_files(plan)
-    run.ctx.mirror.check_replaceable_directories(plan.actions, found.ledger.folders)
+    limit = wanted.limit or (None if unlocking else _limit_of(run, plan, wanted.remote, found))
+    if limit is None:
+        refuse_special_files(plan)
+        run.ctx.mirror.check_replaceable_directories(plan.actions, found.ledger.folders)
     return Decision(
         wanted.commit,
         wanted.remote,
@@ -87,6 +92,7 @@ def decide(run: RunInputs) -> Decision:
         folders=found.ledger.folders,
         unverified=() if unlocking else unverified,
         needs_second_pass=bool(unlocking),
+        limit=limit,
     )
 
 
@@ -138,10 +144,17 @@ def _full_plan(run: RunInputs, remote: Mapping[str, WantedFile], found: _Snapsho
     """Plan everything. Raises MirrorError for a destination that could not be looked at."""
     recorded = found.ledger.recorded
     _refuse_unreadable(run.job, recorded.keys() - remote.keys(), found.local)
+    return make_plan(run.job, remote, recorded, found.local, found.directories)
+
+
+def _limit_of(
+    run: RunInputs, plan: Plan, remote: Mapping[str, WantedFile], found: _Snapshots
+) -> LimitError | None:
+    recorded = found.ledger.recorded
     allow_delete = run.options.allow_delete
     if run.is_rollback:
         allow_delete = len(recorded)  # the whole set was applied before: there is no doubt
-    return make_plan(run.job, remote, recorded, found.local, allow_delete, found.directories)
+    return delete_limit_error(run.job, plan, remote, recorded, allow_delete)
 
 
 def _existing(remote: Mapping[str, WantedFile], local: Mapping[str, LocalFile | None]) -> Inodes:

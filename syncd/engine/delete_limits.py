@@ -1,4 +1,4 @@
-"""Refuse a plan that removes more than the limits allow: a wrong ref looks exactly like this.
+"""Judge whether a plan removes more than the limits allow: a wrong ref looks exactly like this.
 
 Pure: no I/O.
 """
@@ -14,17 +14,17 @@ from syncd.models import ActionKind, Job, LedgerRow, Ownership, Plan, WantedFile
 MIN_DELETE_ALLOWANCE = 10
 
 
-def check_delete_limits(
+def delete_limit_error(
     job: Job,
     plan: Plan,
     remote: Mapping[str, WantedFile],
     recorded: Mapping[str, LedgerRow],
     allow_delete: int | None,
-) -> None:
-    """Raise LimitError when the plan removes more than `limits` or the caller allow."""
+) -> LimitError | None:
+    """Return the error of a plan that removes more than `limits` or the caller allow; None else."""
     removals = len(plan.of(ActionKind.REMOVE))
     if not remote and not job.limits.empty and allow_delete is None:
-        raise LimitError(
+        return LimitError(
             f"the job's paths hold no file at this commit ({removals} would be removed); "
             "nothing was changed",
             id="limit/empty-set",
@@ -34,13 +34,14 @@ def check_delete_limits(
     tracked = sum(row.ownership is not Ownership.FOREIGN for row in recorded.values())
     allowed, rule = _allowed_removals(job, tracked, allow_delete)
     if removals > allowed:
-        raise LimitError(
+        return LimitError(
             f"{removals} of {tracked} files would be removed, more than {rule} allows; "
             "nothing was changed",
             id="limit/too-many-removals",
             hint=f"look at: syncd plan {job.name}; "
             f"if that is right: syncd sync {job.name} --allow-delete {removals}",
         )
+    return None
 
 
 def _allowed_removals(job: Job, tracked: int, allow_delete: int | None) -> tuple[int, str]:

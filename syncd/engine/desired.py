@@ -39,9 +39,9 @@ def set_digest(entries: Mapping[str, WantedFile]) -> str:
 def desired(job: Job, listing: Listing, resolve_owner: ResolveOwner) -> Snapshot:
     """Return destination -> what has to be there, for every path that the job lists, in path order.
 
-    Names that only some disks take for one are all in it (colliding_names.py judges them). Raises
-    MirrorError for what a policy refuses or for two repository paths that want one file, and
-    LimitError past `limits.files` and `limits.size`.
+    Names that only some disks take for one are all in it (colliding_names.py judges them), and it
+    may be past the job's limits (`set_limit_error`). Raises MirrorError for what a policy refuses
+    or for two repository paths that want one file.
     """
     wanted: dict[str, WantedFile] = {}
     for rule in job.paths:
@@ -55,7 +55,6 @@ def desired(job: Job, listing: Listing, resolve_owner: ResolveOwner) -> Snapshot
                     hint="exclude one of them, or give it another to:",
                 )
     _refuse_files_above_files(wanted)
-    check_limits(job, wanted)
     return {path: wanted[path] for path in sorted(wanted)}
 
 
@@ -196,10 +195,10 @@ def max_listed(job: Job) -> int | None:
     return 10_000 + 10 * job.limits.files
 
 
-def check_limits(job: Job, wanted: Mapping[str, WantedFile]) -> None:
-    """Raise LimitError past `limits.files` and `limits.size`."""
+def set_limit_error(job: Job, wanted: Mapping[str, WantedFile]) -> LimitError | None:
+    """Return the error of a set past `limits.files` or `limits.size`; None within them."""
     if len(wanted) > job.limits.files:
-        raise LimitError(
+        return LimitError(
             f"the job lists {len(wanted)} files, more than limits.files: {job.limits.files}; "
             "nothing was changed",
             id="limit/too-many-files",
@@ -207,12 +206,13 @@ def check_limits(job: Job, wanted: Mapping[str, WantedFile]) -> None:
         )
     total = sum(entry.size or 0 for entry in wanted.values())
     if total > job.limits.size_bytes:
-        raise LimitError(
+        return LimitError(
             f"the job lists {total} bytes, more than limits.size: {job.limits.size_bytes}; "
             "nothing was changed",
             id="limit/too-many-bytes",
             hint=f"if that is right, set limits: {{size: {total}}} or more",
         )
+    return None
 
 
 def check_link(job: Job, path: str, target: str, wanted: Mapping[str, WantedFile]) -> None:

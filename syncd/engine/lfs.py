@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from msgspec.structs import replace
 
 from syncd.engine.commit_contents import CommitContents
-from syncd.engine.desired import LFS_POINTER_PREFIX, MAX_LFS_POINTER_BYTES, check_limits
+from syncd.engine.desired import LFS_POINTER_PREFIX, MAX_LFS_POINTER_BYTES, set_limit_error
 from syncd.errors import MirrorError
 from syncd.models import Kind, LedgerRow, WantedFile
 from syncd.ports import Pointer
@@ -82,7 +82,9 @@ def _check_content_limits(
         path: replace(entry, size=sizes.get(entry.blob, entry.size))
         for path, entry in remote.items()
     }
-    check_limits(contents.job, sized)
+    error = set_limit_error(contents.job, sized)
+    if error is not None:
+        raise error
 
 
 def _fetched(contents: CommitContents, pointers: Mapping[str, Pointer]) -> dict[str, Content]:

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
 
-from syncd.engine.delete_limits import check_delete_limits
 from syncd.engine.directories import NO_DIRECTORIES, OwnedDirectories, directory_actions
 from syncd.models import (
     Action,
@@ -30,15 +29,13 @@ def make_plan(
     remote: Mapping[str, WantedFile],
     recorded: Mapping[str, LedgerRow],
     local: Mapping[str, LocalFile | None],
-    allow_delete: int | None = None,
     directories: OwnedDirectories = NO_DIRECTORIES,
 ) -> Plan:
     """Choose, for every path that is or was syncd's, the one action that makes local equal remote.
 
     Pure: same arguments, same plan, in path order. A path that only the disk has was never syncd's
     and does not appear; of directories, only those appear that syncd made and that are not as the
-    set asks. Raises LimitError when more would be removed than the limits allow: a wrong ref looks
-    exactly like this. Six parameters: they are the whole input, and tests vary each of them alone.
+    set asks. Whether the job's limits allow so many removals is judged in delete_limits.py.
     """
     own_directories = _directories_of(
         path for path, row in recorded.items() if row.ownership is not Ownership.FOREIGN
@@ -51,9 +48,7 @@ def make_plan(
         if action is not None:
             actions.append(action)
     actions += directory_actions(job, directories, local)
-    plan = Plan(tuple(sorted(actions, key=lambda action: action.path)), files=len(remote))
-    check_delete_limits(job, plan, remote, recorded, allow_delete)
-    return plan
+    return Plan(tuple(sorted(actions, key=lambda action: action.path)), files=len(remote))
 
 
 def _directories_of(paths: Iterable[str]) -> set[str]:

@@ -49,7 +49,8 @@ def plan_job(
 ) -> tuple[RunReport, Decision | None]:
     """Return what `run_job` would do now, as its report would say it.
 
-    Writes nothing but caches, and takes no lock.
+    Writes nothing but caches, and takes no lock. The plan is also returned when a run would refuse
+    it, for a limit or a rejected commit, and of a job that is paused or held.
     """
     began = time.perf_counter()
     run = RunInputs(job, ctx, deadline, options, ctx.store.state(job.name))
@@ -58,12 +59,14 @@ def plan_job(
 
 
 def _planned(run: RunInputs, report: RunReport) -> tuple[RunReport, Decision | None]:
-    if run.state.paused(run.ctx.clock.now()):
-        return run_result.skipped(report, run.state), None
+    on_hold = run.state.paused(run.ctx.clock.now())
+    if on_hold:
+        report = run_result.skipped(report, run.state)
     try:
         decision = decide(run)
-        # stages no file, but refuses the links now that a run would refuse
-        stage(_contents(run, decision), Plan(()), decision.remote)
+        if decision.limit is None:
+            # stages no file, but refuses the links now that a run would refuse
+            stage(_contents(run, decision), Plan(()), decision.remote)
     except SyncdError as error:
         return run_result.with_error(report, error), None
     report = replace(
@@ -74,8 +77,11 @@ def _planned(run: RunInputs, report: RunReport) -> tuple[RunReport, Decision | N
         files=decision.plan.files,
         drift_count=decision.plan.drift_count,
     )
-    if decision.refusal is not None:
-        report = run_result.with_error(report, decision.refusal)
+    refused = decision.limit or decision.refusal
+    if refused is not None:
+        report = run_result.with_error(report, refused)
+    if on_hold:
+        report = replace(report, status=RunStatus.SKIPPED)
     return report, decision
 
 
@@ -142,10 +148,17 @@ class Run(RunInputs):
         """Decide with everything in view: directories of syncd's that were locked are unlocked
         first.
         """
-        decision = decide(self)
+        decision = self._decide_once()
         while decision.needs_second_pass:
             self._unlock_directories(decision)
-            decision = decide(self)
+            decision = self._decide_once()
+        return decision
+
+    def _decide_once(self) -> Decision:
+        """Decide. Raises LimitError when the decision may only be shown."""
+        decision = decide(self)
+        if decision.limit is not None:
+            raise decision.limit
         return decision
 
     def _unlock_directories(self, decision: Decision) -> None:

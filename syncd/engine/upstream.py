@@ -17,11 +17,11 @@ from syncd.engine import hook_state
 from syncd.engine.commit_contents import CommitContents
 from syncd.engine.commit_policy import check_required
 from syncd.engine.context import Options, RunContext, RunInputs
-from syncd.engine.desired import desired, max_listed, set_digest
+from syncd.engine.desired import desired, max_listed, set_digest, set_limit_error
 from syncd.engine.directories import applied_set
 from syncd.engine.lfs import with_contents
 from syncd.engine.owners import has_unnamed_owner, with_current_ids
-from syncd.errors import HookFailedError, UntrustedError
+from syncd.errors import HookFailedError, LimitError, UntrustedError
 from syncd.models import Job, LedgerRow, Ownership, WantedFile
 from syncd.policies import Lfs
 from syncd.ports import Head, Store
@@ -32,13 +32,15 @@ Refusal = HookFailedError | UntrustedError
 class WantedSet(Struct, frozen=True):
     """A commit, the files that it asks for, and the ledger rows that they are compared with.
 
-    With a `refusal` the head is a commit that was rejected, and this is the last accepted set.
+    With a `refusal` the head is a commit that was rejected, and this is the last accepted set. With
+    a `limit` the set is past one of the job's limits, and may only be shown.
     """
 
     commit: str
     remote: Mapping[str, WantedFile]
     recorded: Mapping[str, LedgerRow]
     refusal: Refusal | None = None
+    limit: LimitError | None = None
 
 
 class Ledger(Protocol):
@@ -62,9 +64,14 @@ class StoredLedger:
 def wanted_set(job: Job, ctx: RunContext, deadline: Deadline) -> Mapping[str, WantedFile]:
     """Return the files that the job wants now: its repository's, or after a rejection the last
     accepted ones.
+
+    Raises LimitError when they are past the job's limits.
     """
     run = RunInputs(job, ctx, deadline, Options(), ctx.store.state(job.name))
-    return resolve_wanted(run, StoredLedger(ctx.store, job.name), known_head(run)).remote
+    found = resolve_wanted(run, StoredLedger(ctx.store, job.name), known_head(run))
+    if found.limit is not None:
+        raise found.limit
+    return found.remote
 
 
 def known_head(run: RunInputs) -> Head | None:
@@ -96,8 +103,10 @@ def _wanted_at(run: RunInputs, head: Head, ledger: Ledger) -> WantedSet:
     if refusal is not None:
         return _last_accepted(run, head, ledger, refusal)
     check_required(run, head.commit)
-    remote = _from_ledger(run, head, ledger) or _from_listing(run, head, ledger)
-    return WantedSet(head.commit, remote, ledger.recorded())
+    applied = _from_ledger(run, head, ledger)
+    if applied:
+        return WantedSet(head.commit, applied, ledger.recorded())
+    return _from_listing(run, head, ledger)
 
 
 def _resolve_head(run: RunInputs, known: Head | None) -> Head:
@@ -162,18 +171,25 @@ def _from_ledger(run: RunInputs, head: Head, ledger: Ledger) -> dict[str, Wanted
     return with_current_ids(entries, run.ctx.resolve_owner)
 
 
-def _from_listing(run: RunInputs, head: Head, ledger: Ledger) -> dict[str, WantedFile]:
-    """List the commit and return what the job's rules and policies make of it."""
+def _from_listing(run: RunInputs, head: Head, ledger: Ledger) -> WantedSet:
+    """List the commit and return what the job's rules and policies make of it.
+
+    The contents of LFS pointers are not fetched past a limit.
+    """
     job, ctx = run.job, run.ctx
     listing = ctx.source.listing(
         job.repo, head.commit, job.paths, ctx.store, run.deadline, max_listed(job)
     )
-    remote = dict(desired(job, listing, ctx.resolve_owner))
-    if job.lfs is not Lfs.FETCH:
-        return remote
-    contents = CommitContents(job, head.commit, ctx.source, ctx.blobs, run.deadline)
-    same_rules = run.state.applied_config_digest == job.digest
-    return with_contents(contents, remote, ledger.recorded(), same_rules)
+    remote = desired(job, listing, ctx.resolve_owner)
+    limit = set_limit_error(job, remote)
+    if limit is None and job.lfs is Lfs.FETCH:
+        contents = CommitContents(job, head.commit, ctx.source, ctx.blobs, run.deadline)
+        same_rules = run.state.applied_config_digest == job.digest
+        try:
+            remote = with_contents(contents, remote, ledger.recorded(), same_rules)
+        except LimitError as error:
+            limit = error
+    return WantedSet(head.commit, remote, ledger.recorded(), limit=limit)
 
 
 __all__ = ["Ledger", "StoredLedger", "WantedSet", "known_head", "resolve_wanted", "wanted_set"]

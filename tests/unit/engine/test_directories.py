@@ -69,7 +69,7 @@ def test_a_folders_mode_is_answered_as_a_files_mode_is(
         {FILE: LocalFile(Kind.FILE, ONE, 0o644, 0, 0, STAT), FOLDER: folder(have)},
         OwnedDirectories.of({FILE: entry(want)}, recorded, {FOLDER}, JobState()),
     )
-    plan = make_plan(job(drift), {FILE: entry(want)}, recorded, local, None, folders)
+    plan = make_plan(job(drift), {FILE: entry(want)}, recorded, local, folders)
     assert [(step.kind, step.is_drift) for step in plan.actions if step.path == FOLDER] == expected
 
 
@@ -84,7 +84,6 @@ def test_what_a_run_left_half_done_is_finished_and_is_nobodys_drift(drift: Drift
         remote,
         recorded,
         {FILE: LocalFile(Kind.FILE, ONE, 0o644, 0, 0, STAT), FOLDER: folder(0o700)},
-        None,
         folders,
     ).actions
     assert (step.kind, step.is_drift, step.is_directory) == (ActionKind.MODE, False, True)
