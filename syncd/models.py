@@ -400,6 +400,13 @@ class Trigger(StrEnum):
         return self in (Trigger.PUSH, Trigger.OPERATOR, Trigger.ROLLBACK)
 
 
+class CommitSummary(Struct, frozen=True):
+    """Who made a commit, and the first line of its message. Both are text from outside."""
+
+    subject: str
+    author: str
+
+
 class RunReport(Struct, frozen=True):
     """What one run did; log line, metrics, JSON and history are derived from it."""
 
@@ -423,3 +430,4 @@ class RunReport(Struct, frozen=True):
     reload_pending: bool = False
     notes: tuple[str, ...] = ()
     took_over_from: tuple[str, ...] = ()
+    commit_summary: CommitSummary | None = None  # of a commit that is not applied yet

@@ -44,6 +44,14 @@ def one_line(text: str) -> str:
     return visible(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
+def shortened(text: str, max_characters: int) -> str:
+    """Return the text in one line of at most so many characters, with an ellipsis where it is
+    cut.
+    """
+    shown = one_line(text)
+    return shown if len(shown) <= max_characters else f"{shown[: max_characters - 1]}…"
+
+
 def in_quotes(text: str) -> str:
     """Return a name in quotes for a message: escaped where unprintable, and cut to a readable
     length.
@@ -112,6 +120,7 @@ __all__ = [
     "json_text",
     "on_terminal",
     "one_line",
+    "shortened",
     "styled",
     "visible",
 ]

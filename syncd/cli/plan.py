@@ -10,12 +10,14 @@ from msgspec import Struct
 
 from syncd.cli.common import Settings, chosen_jobs, emit, exit_code, say
 from syncd.cli.diffs import HIDDEN, diff_lines, note
+from syncd.cli.plan_removals import split_removals
 from syncd.cli.run_output import (
     MARK,
     as_json,
     change_line,
     commits_of,
     cost_of,
+    count_of,
     error_lines,
     sign_of,
 )
@@ -31,10 +33,11 @@ from syncd.errors import SyncdError
 from syncd.models import Action, ActionKind, Job, Kind, RunReport, RunStatus
 from syncd.output import echo
 from syncd.ports import JobState
-from syncd.text import styled
+from syncd.text import one_line, shortened, styled
 from syncd.wiring import AppContext
 
 EXIT_CHANGES = 10
+MAX_SUBJECT, MAX_AUTHOR = 60, 30  # characters
 WORDS = {
     "+": "to add",
     "~": "to change",
@@ -51,6 +54,7 @@ class PlanOptions(Struct, frozen=True):
     diff: bool
     show_secrets: bool
     exit_code: bool
+    allow_delete: int | None
     as_object: bool
 
 
@@ -74,6 +78,12 @@ class PlannedJob(Struct, frozen=True):
 )
 @click.option("--exit-code", is_flag=True, help="Exit 10 when there are changes.")
 @click.option(
+    "--allow-delete",
+    type=click.IntRange(0),
+    metavar="N",
+    help="Plan as `sync --allow-delete N` would.",
+)
+@click.option(
     "--json", "as_object", is_flag=True, help="Print one JSON object (schema syncd.plan/1)."
 )
 @click.pass_obj
@@ -83,13 +93,18 @@ def command(
     diff: bool,
     show_secrets: bool,
     exit_code: bool,
+    allow_delete: int | None,
     as_object: bool,
 ) -> int:
-    """Show what `syncd sync` would do now. Nothing is written and no lock is taken."""
+    """Show what `syncd sync` would do now. Nothing is written and no lock is taken.
+
+    The plan is shown also when a sync would refuse it (a limit, a rejected commit), and of jobs on
+    hold. Many removals are counted by folder; -v lists each.
+    """
     # the lines come from the cache, which members of state_group may not read
     config = settings.load_read_only(members=not diff)
     chosen = chosen_jobs(config, jobs)
-    options = PlanOptions(diff, show_secrets, exit_code, as_object)
+    options = PlanOptions(diff, show_secrets, exit_code, allow_delete, as_object)
     app = AppContext.open(config, settings.environ, read_only=True)
     try:
         with stop_on_signals(app), app.blobs.shared_lock():
@@ -103,7 +118,7 @@ def _plan_all(
 ) -> int:
     """Plan all jobs at once, print the plans, and return the exit code."""
     with ThreadPoolExecutor(max_workers=max(1, min(app.config.workers, len(jobs)))) as pool:
-        planned = list(pool.map(lambda job: _plan(app, job), jobs))
+        planned = list(pool.map(lambda job: _plan(app, job, options), jobs))
     reports = [one.report for one in planned]
     code = _code(reports, options.exit_code)
     if options.as_object:
@@ -115,9 +130,10 @@ def _plan_all(
     return code
 
 
-def _plan(app: AppContext, job: Job) -> PlannedJob:
+def _plan(app: AppContext, job: Job, asked: PlanOptions) -> PlannedJob:
+    options = Options(allow_delete=asked.allow_delete)
     try:
-        return PlannedJob(job, *plan_job(job, app.run_context(job), app.deadline(job)))
+        return PlannedJob(job, *plan_job(job, app.run_context(job), app.deadline(job), options))
     except SyncdError as error:
         return PlannedJob(job, failed(job, Options(), error), None)
 
@@ -132,32 +148,53 @@ def _show(settings: Settings, app: AppContext, planned: PlannedJob, options: Pla
     """Print the plan of one job: its heading, error, changes and hooks."""
     report, decision = planned.report, planned.decision
     emit(settings, _heading(report))
+    for note_line in report.notes:
+        emit(settings, f"    {note_line}")
     if report.error is not None:
         lines = [f"    {report.error.message}", *error_lines(report, settings.verbose > 0)]
         echo("\n".join(lines), err=settings.quiet)
-        if decision is None:
-            return
-    if decision is not None and options.diff:
-        _fetch_content(app, planned.job, decision)
-    actions = {action.path: action for action in decision.plan.actions} if decision else {}
-    for change in report.changes:
-        action = actions.get(change.path)
-        shows_detail = action is not None and not options.diff
-        emit(settings, change_line(change, _detail(action) if shows_detail and action else None))
-        if options.diff and action is not None:
-            for line in _diff(app, planned.job, action, options.show_secrets):
-                emit(settings, line)
+    if decision is None:
+        return
+    _show_changes(settings, app, planned, decision, options)
     hooks = _hooks(planned.job, report, app.store.state(planned.job.name))
     if hooks:
         emit(settings, styled(f"  {hooks}", dim=True))
 
 
+def _show_changes(
+    settings: Settings,
+    app: AppContext,
+    planned: PlannedJob,
+    decision: Decision,
+    options: PlanOptions,
+) -> None:
+    """Print each change, with its lines for --diff. Many removals are counted by folder."""
+    shows_lines = options.diff and decision.limit is None
+    if shows_lines:
+        _fetch_content(app, planned.job, decision)
+    actions = {action.path: action for action in decision.plan.actions}
+    listed, folders = split_removals(planned.job, planned.report.changes, settings.verbose > 0)
+    for change in listed:
+        action = actions[change.path]
+        emit(settings, change_line(change, None if options.diff else _detail(action)))
+        for line in _diff(app, planned.job, action, options.show_secrets) if shows_lines else ():
+            emit(settings, line)
+    for folder, count in folders:
+        sign = styled("  - ", fg="red")
+        emit(settings, f"{sign}{one_line(folder)}  {styled(count_of(count, 'file'), dim=True)}")
+
+
 def _heading(report: RunReport) -> str:
-    """Return the line that names the job, its source and its commits."""
+    """Return the line that names the job, its source, its commits and who made the last one."""
     mark, colour = MARK[report.status]
     unchanged = "  in sync" if report.status is RunStatus.UNCHANGED else ""
     source = f"{report.repo}@{report.ref or 'HEAD'}"
-    return f"{styled(mark, fg=colour)} {report.job}  {source}  {commits_of(report)}{unchanged}"
+    heading = f"{styled(mark, fg=colour)} {report.job}  {source}  {commits_of(report)}{unchanged}"
+    summary = report.commit_summary
+    if summary is None:
+        return heading
+    author = shortened(summary.author, MAX_AUTHOR) or "unknown author"
+    return f"{heading}  {author}: {shortened(summary.subject, MAX_SUBJECT)}"
 
 
 def _fetch_content(app: AppContext, job: Job, decision: Decision) -> None:
@@ -227,7 +264,8 @@ def _content_on_disk(app: AppContext, job: Job, action: Action) -> bytes | None:
 
 
 def _show_totals(settings: Settings, reports: list[RunReport], app: AppContext) -> None:
-    signs = [sign_of(change) for report in reports for change in report.changes]
+    done = [report for report in reports if report.status is not RunStatus.SKIPPED]
+    signs = [sign_of(change) for report in done for change in report.changes]
     parts = [f"{signs.count(sign)} {words}" for sign, words in WORDS.items() if sign in signs]
     totals = app.request_metrics.totals()
     left = [one.view.remaining for one in app.observed_limits() if one.view.remaining is not None]
@@ -237,4 +275,4 @@ def _show_totals(settings: Settings, reports: list[RunReport], app: AppContext) 
         + (f", {min(left):,} left." if left else "."),
     )
     if any(report.error for report in reports):
-        say(settings, "Some jobs could not be planned; see above.")
+        say(settings, "syncd sync would refuse or fail some jobs; see above.")

@@ -44,7 +44,12 @@ def as_json(
 
 def _job(report: RunReport) -> dict[str, Any]:
     error = report.error
-    took_over = {"took_over_from": list(report.took_over_from)} if report.took_over_from else {}
+    more: dict[str, Any] = {}
+    if report.took_over_from:
+        more["took_over_from"] = list(report.took_over_from)
+    if report.commit_summary is not None:
+        summary = report.commit_summary
+        more["commit_summary"] = {"subject": summary.subject, "author": summary.author}
     return {
         "job": report.job,
         "status": report.status.value,
@@ -65,7 +70,7 @@ def _job(report: RunReport) -> dict[str, Any]:
                 "hint": error.hint,
             }
         ),
-        **took_over,
+        **more,
     }
 
 

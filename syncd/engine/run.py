@@ -8,6 +8,7 @@ after it.
 
 from __future__ import annotations
 
+import logging
 import secrets
 import time
 
@@ -26,10 +27,11 @@ from syncd.engine.name_collisions import try_names
 from syncd.engine.recovery import recover
 from syncd.engine.staging import staged_files
 from syncd.engine.undo import resume_undo, save_undo
-from syncd.errors import MirrorError, SyncdError
-from syncd.models import Job, Plan, RunReport, RunStatus
+from syncd.errors import MirrorError, RemoteError, SyncdError
+from syncd.models import CommitSummary, Job, Plan, RunReport, RunStatus
 from syncd.ports import ApplyOutcome, HookResult, Intent, RunRecord
 
+LOG = logging.getLogger(__name__)
 MAX_ATTEMPTS = 3  # how often a run plans again when files are edited while it works
 
 
@@ -82,7 +84,21 @@ def _planned(run: RunInputs, report: RunReport) -> tuple[RunReport, Decision | N
         report = run_result.with_error(report, refused)
     if on_hold:
         report = replace(report, status=RunStatus.SKIPPED)
-    return report, decision
+    return replace(report, commit_summary=_commit_summary(run, decision)), decision
+
+
+def _commit_summary(run: RunInputs, decision: Decision) -> CommitSummary | None:
+    """Return who made the commit and its subject, for one that is not applied yet.
+
+    None when GitHub does not say: the plan is the same without it.
+    """
+    if decision.commit == run.state.applied_commit:
+        return None
+    try:
+        return run.ctx.source.commit_summary(run.job.repo, decision.commit, run.deadline)
+    except RemoteError as error:
+        LOG.debug("%s: %s", run.job.name, error.message)
+        return None
 
 
 def _contents(run: RunInputs, decision: Decision) -> CommitContents:

@@ -61,7 +61,8 @@ class KnownHeadSource(Source):
     def _refuse(self, *_: object, **__: object) -> object:
         raise SyncdError("GitHub would be asked")
 
-    listing = fetch = verification = is_descendant = fetch_lfs = _refuse  # type: ignore[assignment]
+    listing = fetch = verification = _refuse  # type: ignore[assignment]
+    commit_summary = is_descendant = fetch_lfs = _refuse  # type: ignore[assignment]
 
 
 def unchanged_state(job: Job, ctx: RunContext, deadline: Deadline) -> UnchangedState | None:
@@ -83,7 +84,7 @@ def unchanged_state(job: Job, ctx: RunContext, deadline: Deadline) -> UnchangedS
     except (SyncdError, OSError):
         return None  # the next run meets the same error, and reports it
     same_rows = decision.recorded == ledger and decision.remote.keys() == ledger.keys()
-    if decision.plan.actions or not same_rows:
+    if decision.plan.actions or decision.limit is not None or not same_rows:
         return None
     return UnchangedState(job, ctx.scope, state, head, seen)
 

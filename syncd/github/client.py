@@ -21,7 +21,7 @@ from syncd.github.protocol import Transport
 from syncd.github.refs import resolve
 from syncd.github.request_cache import NotFoundCache, RequestCaches, SingleFlight
 from syncd.github.scope import RepositoryScope
-from syncd.models import Listing, PathRule
+from syncd.models import CommitSummary, Listing, PathRule
 from syncd.ports import BlobRequest, Blobs, Head, ListingCache, Pointer
 
 
@@ -112,6 +112,14 @@ class GitHubSource:
     def verification(self, repo: str, commit: str, deadline: Deadline) -> tuple[bool, str]:
         """Return whether GitHub marks the commit verified, and its reason."""
         return commits.verification(self._scope(repo, deadline), commit)
+
+    def commit_summary(self, repo: str, commit: str, deadline: Deadline) -> CommitSummary:
+        """Return the author and the first line of the message of a commit."""
+        return self._caches.shared.get_or_fetch(
+            ("commit", repo.lower(), commit),
+            lambda: commits.commit_summary(self._scope(repo, deadline), commit),
+            deadline,
+        )
 
     def is_descendant(self, repo: str, before: str, commit: str, deadline: Deadline) -> bool:
         """Return whether `commit` is `before` or follows it."""

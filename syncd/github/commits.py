@@ -1,12 +1,17 @@
-"""Whether GitHub verified a commit's signature, and whether it follows another commit."""
+"""What GitHub says of a commit: its author and message, whether its signature is verified, and
+whether it follows another commit.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 from syncd.errors import BadResponseError, NotFoundError
 from syncd.github.json_body import parse_json
 from syncd.github.protocol import server_text
 from syncd.github.request import send_and_read
 from syncd.github.scope import RepositoryScope
+from syncd.models import CommitSummary
 
 IS_DESCENDANT = {"ahead": True, "identical": True, "behind": False, "diverged": False}
 MAX_REASON_LENGTH = 60
@@ -18,18 +23,34 @@ def verification(scope: RepositoryScope, commit: str) -> tuple[bool, str]:
     Source: REST docs, "Get a commit object".
     """
     subject = f"the signature of {commit[:7]} of {scope.repo}"
-    request = scope.get_request(f"/git/commits/{commit}", "commit", subject)
-    body = send_and_read(scope.transport, request, scope.deadline).body
-    found = parse_json(body, request.subject, "commit")
-    is_same = isinstance(found, dict) and found.get("sha") == commit
-    answer = found.get("verification") if is_same else None
+    answer = _commit_object(scope, commit, subject).get("verification")
     if not isinstance(answer, dict) or not isinstance(answer.get("verified"), bool):
         raise BadResponseError(
-            f"asked for {request.subject}: the answer does not say whether it is verified",
+            f"asked for {subject}: the answer does not say whether it is verified",
             id="bad_response/no-verification",
             hint="require: {verified: true} needs a GitHub that verifies commits",
         )
     return answer["verified"], server_text(answer.get("reason"))[:MAX_REASON_LENGTH]
+
+
+def commit_summary(scope: RepositoryScope, commit: str) -> CommitSummary:
+    """Return the author and the first line of the message of a commit, each at most a line long.
+
+    Source: REST docs, "Get a commit object"; `author.name` is what git recorded.
+    """
+    found = _commit_object(scope, commit, f"commit {commit[:7]} of {scope.repo}")
+    author, message = found.get("author"), found.get("message")
+    subject = message.lstrip().split("\n", 1)[0] if isinstance(message, str) else ""
+    name = author.get("name") if isinstance(author, dict) else None
+    return CommitSummary(server_text(subject), server_text(name))
+
+
+def _commit_object(scope: RepositoryScope, commit: str, subject: str) -> dict[str, Any]:
+    """Return GitHub's answer to "Get a commit object"; empty when it is about another commit."""
+    request = scope.get_request(f"/git/commits/{commit}", "commit", subject)
+    body = send_and_read(scope.transport, request, scope.deadline).body
+    found = parse_json(body, request.subject, "commit")
+    return found if isinstance(found, dict) and found.get("sha") == commit else {}
 
 
 def is_descendant(scope: RepositoryScope, before: str, commit: str) -> bool:

@@ -9,7 +9,7 @@ from typing import BinaryIO, Protocol
 from msgspec import Struct
 
 from syncd.deadline import Deadline
-from syncd.models import Listing, PathRule, TreeEntry
+from syncd.models import CommitSummary, Listing, PathRule, TreeEntry
 
 
 class Head(Struct, frozen=True):
@@ -176,6 +176,12 @@ class Source(Protocol):
 
     def verification(self, repo: str, commit: str, deadline: Deadline) -> tuple[bool, str]:
         """Return whether GitHub marks the commit as verified, and its reason."""
+
+    def commit_summary(self, repo: str, commit: str, deadline: Deadline) -> CommitSummary:
+        """Return the author and the first line of the message of a commit.
+
+        One request; callers of one commit share it.
+        """
 
     def is_descendant(self, repo: str, before: str, commit: str, deadline: Deadline) -> bool:
         """Return whether `commit` is `before` or follows it."""

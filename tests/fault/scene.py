@@ -23,7 +23,16 @@ from syncd.engine.run import run_job
 from syncd.errors import SyncdError
 from syncd.git_objects import EXECUTABLE, FILE, LINK, blob_id
 from syncd.mirror.disk_mirror import DiskMirror
-from syncd.models import Job, Listing, Ownership, PathRule, RunReport, RunStatus, TreeEntry
+from syncd.models import (
+    CommitSummary,
+    Job,
+    Listing,
+    Ownership,
+    PathRule,
+    RunReport,
+    RunStatus,
+    TreeEntry,
+)
 from syncd.policies import Limits
 from syncd.ports import BlobRequest, Blobs, BlobWriter, Head, ListingCache, Mirror, Pointer
 from syncd.store.blobs import BlobCache
@@ -142,6 +151,9 @@ class MemorySource:
 
     def verification(self, repo: str, commit: str, deadline: Deadline) -> tuple[bool, str]:
         return False, "unsigned"
+
+    def commit_summary(self, repo: str, commit: str, deadline: Deadline) -> CommitSummary:
+        return CommitSummary("a change", "Ada")
 
     def is_descendant(self, repo: str, before: str, commit: str, deadline: Deadline) -> bool:
         return int(before, 16) <= int(commit, 16)
