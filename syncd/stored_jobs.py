@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from syncd.config.model import Config
-from syncd.engine import hook_state
+from syncd.engine import rejection
 from syncd.engine.coverage import coverage_of, renamed_jobs
 from syncd.errors import MirrorError
 from syncd.mirror.spelling import is_same_file, other_spellings, resolve
@@ -41,7 +41,7 @@ def follow_renames(jobs: Mapping[str, Job], store: SqliteStore) -> None:
     """
 
     def under_new_name(job: str, old: str, state: JobState) -> JobState:
-        return hook_state.under_new_name(jobs[job], old, state)
+        return rejection.under_new_name(jobs[job], old, state)
 
     store.follow_renames(find_renames(jobs, store), under_new_name)
 

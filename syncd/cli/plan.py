@@ -27,7 +27,7 @@ from syncd.engine.apply import stage
 from syncd.engine.commit_contents import CommitContents
 from syncd.engine.context import Options
 from syncd.engine.decision import Decision
-from syncd.engine.hook_state import shown_command
+from syncd.engine.hook_result import shown_command
 from syncd.engine.run import plan_job
 from syncd.errors import SyncdError
 from syncd.models import Action, ActionKind, Job, Kind, RunReport, RunStatus

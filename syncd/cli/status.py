@@ -10,7 +10,7 @@ from syncd.cli.common import Settings, chosen_jobs, emit, say
 from syncd.cli.identities import expiring_tokens
 from syncd.cli.table import table
 from syncd.config.model import Config
-from syncd.engine.hook_state import shown_command
+from syncd.engine.hook_result import shown_command
 from syncd.output import echo
 from syncd.status import (
     CONDITIONS,

@@ -17,7 +17,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from syncd.deadline import Deadline
-from syncd.engine import hook_state
+from syncd.engine import hook_call, hook_result, reload_state
 from syncd.engine.context import Options, RunContext
 from syncd.engine.run import run_job
 from syncd.engine.undo import undo_change
@@ -46,7 +46,7 @@ class ReloadGroup(Generic[Held]):
     def __init__(self, jobs: Sequence[Job]) -> None:
         self._lock = Lock()
         self._order = {job.name: place for place, job in enumerate(jobs)}
-        self._missing = Counter(hook_state.shared_key(job) for job in jobs)
+        self._missing = Counter(reload_state.shared_key(job) for job in jobs)
         self._arrived: dict[object, list[tuple[JobRun, Held]]] = {}
 
     def arrive(self, member: JobRun, held: Held) -> list[tuple[JobRun, Held]]:
@@ -55,7 +55,7 @@ class ReloadGroup(Generic[Held]):
         That is the job alone when it has no `on_change`, and no job while others are missing. With
         the last of them it is all, in the order of the jobs.
         """
-        key = hook_state.shared_key(member.job)
+        key = reload_state.shared_key(member.job)
         if key is None:
             return [(member, held)]
         with self._lock:
@@ -137,13 +137,13 @@ def _report_without_reload(member: JobRun) -> RunReport | None:
     state = ctx.store.state(job.name)
     if job.on_change is None:
         return replace(report, reload_pending=False)
-    if not hook_state.is_reload_due(job, state) or ctx.store.intent(job.name) is not None:
+    if not reload_state.is_reload_due(job, state) or ctx.store.intent(job.name) is not None:
         return replace(report, reload_pending=state.pending_reload is not None)
     is_changed = report.status is RunStatus.CHANGED
-    until = hook_state.retry_at(state, report.trigger, is_changed, ctx.clock.now())
+    until = reload_state.retry_at(state, report.trigger, is_changed, ctx.clock.now())
     if until is None:
         return None
-    error = hook_state.reload_pending_error(job.on_change, state, until)
+    error = reload_state.reload_pending_error(job.on_change, state, until)
     return _with_reload_error(report, error)
 
 
@@ -157,7 +157,7 @@ def _reload(due: Sequence[DueReload], deadline: Deadline, began: float) -> dict[
         undone = _undo_after_failure(due, hook, end)
         if any(one.trouble is None for one in undone.values()):
             end = _run_command(hook, due, deadline)
-        error = hook_state.reload_error(hook, end)
+        error = hook_result.reload_error(hook, end)
     except SyncdError as stopped:
         return {one.name: _with_reload_error(one.report, stopped) for one in due}
     seconds = time.perf_counter() - began
@@ -187,7 +187,7 @@ def _run_command(hook: Hook, due: Sequence[DueReload], deadline: Deadline) -> Ho
     hooks = due[0].ctx.hooks
     if hooks is None:
         return HookResult(problem="there is nothing to run hooks with")
-    call = hook_state.build_call(hook, [one.job for one in due], reports, changes)
+    call = hook_call.build_call(hook, [one.job for one in due], reports, changes)
     return hooks.run(call, deadline)
 
 
@@ -206,7 +206,7 @@ def _undo_after_failure(
         return {}
     undone = {}
     for one in due:
-        verdict = hook_state.undo_verdict(hook, end, one.pending.commit or "")
+        verdict = hook_result.undo_verdict(hook, end, one.pending.commit or "")
         if verdict is None:
             continue
         try:
@@ -229,15 +229,15 @@ def _record_undo(
     if undone.trouble is None:
         status = RunStatus.REFUSED
         state = one.ctx.store.change_state(
-            one.name, lambda state: hook_state.after_undo(state, verdict, second_error, now)
+            one.name, lambda state: reload_state.after_undo(state, verdict, second_error, now)
         )
         if second_error is not None:
-            notes.append(f"after that too, {hook_state.first_line(second_error.message)}")
+            notes.append(f"after that too, {hook_result.first_line(second_error.message)}")
     else:
         status, error = RunStatus.FAILED, _unfinished_undo_error(verdict, undone.trouble)
         verdict = error
         state = one.ctx.store.change_state(
-            one.name, lambda state: hook_state.reload_failed_again(state, error, True, now)
+            one.name, lambda state: reload_state.reload_failed_again(state, error, True, now)
         )
     return replace(
         one.report,
@@ -254,7 +254,7 @@ def _record_undo(
 
 def _unfinished_undo_error(verdict: HookFailedError, trouble: SyncdError) -> HookFailedError:
     return HookFailedError(
-        f"{hook_state.first_line(verdict.message)}; but not all of it could be: {trouble.message}",
+        f"{hook_result.first_line(verdict.message)}; but not all of it could be: {trouble.message}",
         output=verdict.output,
         status=verdict.status,
         id="hook/undo-unfinished",
@@ -268,8 +268,8 @@ def _record_reload(one: DueReload, hook: Hook, error: HookFailedError | None) ->
         return _record_failure(one, error)
     store, report, now = one.ctx.store, one.report, one.now
     attempts = one.pending.attempts
-    store.change_state(one.name, lambda state: hook_state.reload_done(state, report, now))
-    note = f"the pending on_change was run: {hook_state.shown_command(hook)}"
+    store.change_state(one.name, lambda state: reload_state.reload_done(state, report, now))
+    note = f"the pending on_change was run: {hook_result.shown_command(hook)}"
     if report.status is RunStatus.CHANGED and attempts == 0:
         note = "reloaded"
     return replace(report, reload_pending=False, notes=(*report.notes, note))
@@ -281,7 +281,7 @@ def _record_failure(one: DueReload, error: HookFailedError) -> RunReport:
     is_only_error = one.report.error is None
     state = store.change_state(
         one.name,
-        lambda state: hook_state.reload_failed_again(state, error, is_only_error, now),
+        lambda state: reload_state.reload_failed_again(state, error, is_only_error, now),
     )
     if is_only_error:
         store.record(one.name, RunRecord(replace(failed, changes=()), state=state))
@@ -292,5 +292,5 @@ def _with_reload_error(report: RunReport, error: SyncdError) -> RunReport:
     """Return the report with the reload's error: as its own, or as a note beside the one it has."""
     if report.error is None:
         return replace(report, reload_pending=True, status=RunStatus.FAILED, error=error)
-    note = hook_state.first_line(error.message)
+    note = hook_result.first_line(error.message)
     return replace(report, reload_pending=True, notes=(*report.notes, note))

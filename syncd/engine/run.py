@@ -15,7 +15,7 @@ import time
 from msgspec.structs import replace
 
 from syncd.deadline import Deadline
-from syncd.engine import hook_state, run_result
+from syncd.engine import hook_call, hook_result, reload_state, run_result
 from syncd.engine.apply import ApplyResult, apply_result, planned_changes, stage
 from syncd.engine.commit_contents import CommitContents
 from syncd.engine.commit_policy import accept
@@ -207,7 +207,7 @@ class Run(RunInputs):
         began = self.ctx.clock.monotonic()
         end = self._run_validate(decision)
         self.deadline.extend(self.ctx.clock.monotonic() - began)
-        error = hook_state.validate_error(self.job, self.state, decision.commit, end, hook)
+        error = hook_result.validate_error(self.job, self.state, decision.commit, end, hook)
         if error is not None:
             raise error
         self.report = replace(self.report, notes=(*self.report.notes, "validated"))
@@ -218,7 +218,7 @@ class Run(RunInputs):
             return HookResult(problem="there is nothing to run hooks with")
         report = replace(self.report, commit=decision.commit)
         changes = {job.name: planned_changes(decision.plan)}
-        call = hook_state.build_call(job.validate, [job], [report], changes)
+        call = hook_call.build_call(job.validate, [job], [report], changes)
         files = staged_files(decision, ctx.blobs, ctx.mirror, job.limits.size_bytes)
         return ctx.hooks.validate(call, files, self.deadline)
 
@@ -269,7 +269,7 @@ class Run(RunInputs):
             self.ctx.clock.now(),
             self.state.pending_reload is not None,
         )
-        state = hook_state.with_intended_reload(self.job, self.state, self.report.started_at)
+        state = reload_state.with_intended_reload(self.job, self.state, self.report.started_at)
         to_fix = directories_to_fix(actions, created)
         self.ctx.store.begin_intent(intent, replace(state, directories_to_fix=to_fix))
         return intent

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from msgspec.structs import replace
 
-from syncd.engine import hook_state
+from syncd.engine import rejection, reload_state
 from syncd.engine.apply import ApplyResult
 from syncd.engine.context import RunInputs
 from syncd.engine.decision import Decision
@@ -67,7 +67,7 @@ def with_error(report: RunReport, error: SyncdError) -> RunReport:
 
     The commit is named when it is the commit that was rejected.
     """
-    rejected = hook_state.rejected_commit(error)
+    rejected = rejection.rejected_commit(error)
     on_purpose = rejected is not None or isinstance(error, LimitError)
     status = RunStatus.REFUSED if on_purpose else RunStatus.FAILED
     return replace(report, status=status, error=error, commit=rejected or report.commit)
@@ -129,10 +129,10 @@ def _state_after(
     """Return the job's state as far as it is the same after a success and after a failure."""
     state, job = run.state, run.job
     if _is_changed(report) or job.on_change is None or decision.ledger.reload_pending:
-        state = hook_state.require_reload(job, state, report.started_at)
+        state = reload_state.require_reload(job, state, report.started_at)
     commit = decision.commit if result.error is None else None
     return replace(
-        hook_state.with_reload_commit(state, commit),
+        reload_state.with_reload_commit(state, commit),
         drift_count=report.drift_count,
         held=run.state.held or run.is_rollback,
         directories_to_fix=_still_to_fix(decision, result),
@@ -178,9 +178,9 @@ def progress_record(
     """
     state = run.state
     if result.changes:
-        state = hook_state.require_reload(run.job, state, report.started_at)
+        state = reload_state.require_reload(run.job, state, report.started_at)
     state = replace(
-        hook_state.with_reload_commit(state, None),
+        reload_state.with_reload_commit(state, None),
         consistent=False,
         directories_to_fix=_still_to_fix(decision, result),
     )
@@ -227,7 +227,7 @@ def failed_record(run: RunInputs, report: RunReport, error: SyncdError) -> RunRe
         drift_count=run.state.drift_count,
         reload_pending=run.state.pending_reload is not None,
     )
-    state = hook_state.record_rejection(run.job, run.state, error)
+    state = rejection.record_rejection(run.job, run.state, error)
     return RunRecord(report, state=with_failure(state, error))
 
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from msgspec import Struct
 from msgspec.structs import replace
 
-from syncd.engine import hook_state
+from syncd.engine import rejection
 from syncd.engine.apply import with_copied_stat
 from syncd.engine.context import RunContext
 from syncd.engine.decision import Decision
@@ -138,7 +138,7 @@ def undo_change(
     undo = read_undo(state, ctx.blobs)
     if undo is None or not job.undo_on_failure:
         return None
-    rejected = hook_state.record_rejection(job, state, error)
+    rejected = rejection.record_rejection(job, state, error)
     return _UndoRun(job, ctx, undo, rejected, replace(report, error=error)).execute()
 
 

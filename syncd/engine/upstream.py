@@ -13,7 +13,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from syncd.deadline import Deadline
-from syncd.engine import hook_state
+from syncd.engine import rejection
 from syncd.engine.commit_contents import CommitContents
 from syncd.engine.commit_policy import check_required
 from syncd.engine.context import Options, RunContext, RunInputs
@@ -133,7 +133,7 @@ def _earlier_refusal(run: RunInputs, commit: str) -> Refusal | None:
 
     A commit that the operator names is judged again by `require`.
     """
-    refusal = hook_state.known_rejection(run.job, run.state, commit)
+    refusal = rejection.known_rejection(run.job, run.state, commit)
     if isinstance(refusal, UntrustedError) and run.options.ref is not None:
         return None
     return refusal

@@ -3,7 +3,7 @@
 A command gets a fixed environment, and none of our descriptors, secrets or terminal. It is bounded
 in time and output, and ended with everything that it started; its output is redacted. Two hooks of
 one job never run at once on this state folder. What a hook's result means is decided elsewhere
-(`engine/hook_state.py`).
+(`engine/hook_result.py`).
 """
 
 from __future__ import annotations

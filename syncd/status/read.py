@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from syncd.config.model import Config
 from syncd.cron import parse_cron
-from syncd.engine.hook_state import first_line
+from syncd.engine.hook_result import first_line
 from syncd.errors import MirrorError
 from syncd.github.rate_limit import RateLimitStatus, SavedRateLimit
 from syncd.identities import AppIdentity, Identity

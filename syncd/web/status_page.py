@@ -12,7 +12,7 @@ from datetime import datetime
 from msgspec import Struct
 from msgspec.structs import replace
 
-from syncd.engine.hook_state import shown_command
+from syncd.engine.hook_result import shown_command
 from syncd.recent_runs import RecentChange, RecentRun
 from syncd.status import (
     CONDITIONS,

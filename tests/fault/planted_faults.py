@@ -338,7 +338,7 @@ RECOVERY: Rows = {
         f"{RECOVERY_TESTS}::test_folders_that_a_killed_run_made_go_when_the_repository_goes_back",
     ),
     "the reload is not told what the killed run changed": (
-        "        tuple(as_change(action) for action in effect.actions),\n",
+        "        tuple(carried_out(action) for action in effect.actions),\n",
         "        (),\n",
         f"{RECOVERY_TESTS}::test_the_reload_after_a_killed_run_is_told_what_that_run_changed",
     ),
@@ -437,7 +437,7 @@ APPLY: Rows = {
 
 RELOAD: Rows = {
     "on_change runs for half a set": (
-        "not hook_state.is_reload_due(job, state)",
+        "not reload_state.is_reload_due(job, state)",
         "state.pending_reload is None",
         f"{RECOVERY_TESTS}::test_half_a_set_is_recorded_as_far_as_it_came_and_is_not_reloaded",
     ),
@@ -447,7 +447,7 @@ RELOAD: Rows = {
         f"{HOOKS}::test_a_failed_reload_is_owed_until_it_succeeds",
     ),
     "a reload that succeeded stays owed": (
-        "lambda state: hook_state.reload_done(state, report, now)",
+        "lambda state: reload_state.reload_done(state, report, now)",
         "lambda state: state",
         f"{HOOKS}::test_a_failed_reload_is_owed_until_it_succeeds",
     ),
@@ -558,7 +558,7 @@ UNDO: Rows = {
         f"{RELOADS}::test_a_failed_reload_after_a_repair_undoes_nothing",
     ),
     "the commit is not rejected": (
-        "rejected = hook_state.record_rejection(job, state, error)",
+        "rejected = rejection.record_rejection(job, state, error)",
         "rejected = state",
         f"{HOOKS}::test_a_failed_reload_puts_the_previous_set_back_runs_once_more_and_rejects_the_commit",
     ),

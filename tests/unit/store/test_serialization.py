@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from syncd.engine import undo_plan
-from syncd.engine.hook_state import hook_config_digest
+from syncd.engine.rejection import hook_config_digest
 from syncd.engine.undo_plan import Before, Undo
 from syncd.models import (
     Hook,

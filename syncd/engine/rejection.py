@@ -1,0 +1,102 @@
+"""Which commit is not tried again, and why.
+
+`validate`, a failed reload or `require` may reject a commit. The rejection is remembered until the
+commit or the job's configuration changes. Pure: no I/O.
+"""
+
+from __future__ import annotations
+
+import json
+from hashlib import sha256
+
+from msgspec.structs import asdict, replace
+
+from syncd.errors import HookFailedError, SyncdError, UntrustedError
+from syncd.models import Job
+from syncd.ports import JobState, Rejection
+
+REJECTED_HINT = (
+    "it is not tried again; push a commit that passes, or change the job's configuration"
+)
+
+
+def hook_config_digest(job: Job) -> str:
+    """Return a digest of the configuration by which hooks judge a commit.
+
+    It changes when, and only when, a hook might judge the same commit differently.
+    """
+    hooks = {
+        name: asdict(hook) if hook else None
+        for name, hook in (("validate", job.validate), ("on_change", job.on_change))
+    }
+    return sha256(
+        json.dumps(
+            [job.digest, hooks, job.undo_on_failure, job.hook_user, job.hook_timeout_seconds],
+            sort_keys=True,
+        ).encode()
+    ).hexdigest()
+
+
+def under_new_name(job: Job, old: str, state: JobState) -> JobState:
+    """Return the state of the job `old`, which is `job` under another name and otherwise as it
+    was.
+    """
+    former = replace(job, name=old)
+    if state.applied_config_digest == former.digest:
+        state = replace(state, applied_config_digest=job.digest)
+    rejection = state.rejection
+    if rejection is not None and rejection.config_digest == hook_config_digest(former):
+        rejection = replace(rejection, config_digest=hook_config_digest(job))
+    return replace(state, rejection=rejection)
+
+
+def known_rejection(
+    job: Job, state: JobState, commit: str
+) -> HookFailedError | UntrustedError | None:
+    """Return why the commit was rejected before; None when it is to be tried."""
+    known = state.rejection
+    if known is None or known.commit != commit or known.config_digest != hook_config_digest(job):
+        return None
+    if known.by_policy:
+        return UntrustedError(
+            known.reason or f"commit {commit[:7]} was refused",
+            commit=commit,
+            id="limit/commit-refused",
+            hint=untrusted_hint(job, commit),
+        )
+    return HookFailedError(
+        known.reason or f"commit {commit[:7]} was rejected",
+        rejected=True,
+        commit=commit,
+        id="hook/commit-rejected",
+        hint=REJECTED_HINT,
+    )
+
+
+def untrusted_hint(job: Job, commit: str) -> str:
+    """Return what the operator can do about a commit that `require` keeps out."""
+    accept = (
+        f"; to accept a rewritten history: syncd sync {job.name} --ref {commit}"
+        if job.require.fast_forward
+        else ""
+    )
+    return f"it is not tried again; push a commit that require: lets in, or change it{accept}"
+
+
+def rejected_commit(error: SyncdError) -> str | None:
+    """Return the commit that the error is a verdict on; None for any other error."""
+    if isinstance(error, UntrustedError):
+        return error.commit
+    if isinstance(error, HookFailedError) and error.rejected:
+        return error.commit
+    return None
+
+
+def record_rejection(job: Job, state: JobState, error: SyncdError) -> JobState:
+    """Return the state with the rejection, where the error is one."""
+    commit = rejected_commit(error)
+    if commit is None:
+        return state
+    by_policy = isinstance(error, UntrustedError)
+    rejection = Rejection(commit, hook_config_digest(job), error.message, by_policy)
+    return replace(state, rejection=rejection)
