@@ -10,8 +10,8 @@ import signal
 import sys
 import time
 
-# new objects: a command makes many values and few cycles, and looking for cycles after 50,000 of them
-# costs 3 % to 6 % of a run over 5,000 files, Python's default a tenth
+# new objects: a command makes many values and few cycles, and looking for cycles after 50,000 of
+# them costs 3 % to 6 % of a run over 5,000 files, Python's default a tenth
 GC_THRESHOLD = 500_000
 SWITCH_INTERVAL_SECONDS = (
     0.0005  # Python's 0.005 delays each step of an exchange beside a thread that computes
