@@ -20,12 +20,12 @@ from syncd.store.blobs import BlobCache
 from syncd.store.history import PastChange, PastRun
 from syncd.store.store import SqliteStore
 
-RUNS = 10
-FILES_OF_A_RUN = 50
-LINES_OF_ALL = 2000
-CHARS_OF_ALL = 256 << 10
-STEPS_OF_ALL = 5_000_000  # less than a second
-CACHE_CHARS = 2 << 20
+MAX_RUNS = 10
+MAX_FILES_PER_RUN = 50
+MAX_LINES = 2000
+MAX_CHARS = 256 << 10
+MAX_DIFF_STEPS = 5_000_000  # less than a second
+MAX_CACHE_CHARS = 2 << 20
 
 
 class RecentChange(Struct, frozen=True):
@@ -54,7 +54,7 @@ class RecentRun(Struct, frozen=True):
     more: int = 0
 
 
-class Diffs:
+class DiffCache:
     """Cache of diffs by the ids of the two versions. Safe to use from many threads."""
 
     def __init__(self) -> None:
@@ -64,34 +64,34 @@ class Diffs:
         )
         self._chars = 0
 
-    def made(self, before: str | None, after: str | None) -> tuple[str, ...] | str | None:
+    def get(self, before: str | None, after: str | None) -> tuple[str, ...] | str | None:
         """Return the cached lines, or why there are none; None when the diff is not cached."""
         with self._guard:
             if (before, after) in self._made:
                 self._made.move_to_end((before, after))
             return self._made.get((before, after))
 
-    def keep(self, before: str | None, after: str | None, lines: tuple[str, ...] | str) -> None:
+    def put(self, before: str | None, after: str | None, lines: tuple[str, ...] | str) -> None:
         """Add a diff to the cache."""
         with self._guard:
             if (before, after) in self._made:
                 self._chars -= _size(self._made.pop((before, after)))
             self._made[before, after] = lines
             self._chars += _size(lines)
-            while self._chars > CACHE_CHARS:
+            while self._chars > MAX_CACHE_CHARS:
                 self._chars -= _size(self._made.popitem(last=False)[1])
 
 
 class PageDiffs:
     """Diffs of one page, within its bounds of work, lines and characters."""
 
-    def __init__(self, diffs: Diffs, blobs: BlobCache) -> None:
-        self._diffs, self._blobs, self._work = diffs, blobs, WorkBudget(STEPS_OF_ALL)
-        self._lines, self._chars = LINES_OF_ALL, CHARS_OF_ALL
+    def __init__(self, diffs: DiffCache, blobs: BlobCache) -> None:
+        self._diffs, self._blobs, self._work = diffs, blobs, WorkBudget(MAX_DIFF_STEPS)
+        self._lines, self._chars = MAX_LINES, MAX_CHARS
 
     def of(self, change: PastChange) -> tuple[str, ...] | str:
         """Return the lines that differ, or a text that says why there are none."""
-        lines = self._diffs.made(change.before, change.after)
+        lines = self._diffs.get(change.before, change.after)
         if lines is None:
             lines = self._compared(change)
         if isinstance(lines, str):
@@ -116,7 +116,7 @@ class PageDiffs:
             return "not compared yet: this page had too much to compare; reload it"
         lines = found if isinstance(found, str) else tuple(found)
         if old is not None and new is not None:
-            self._diffs.keep(change.before, change.after, lines)
+            self._diffs.put(change.before, change.after, lines)
         return lines
 
 
@@ -125,17 +125,17 @@ def _size(lines: tuple[str, ...] | str) -> int:
     return 200 + (len(lines) if isinstance(lines, str) else sum(60 + len(line) for line in lines))
 
 
-def recent(
-    store: SqliteStore, blobs: BlobCache, show_diffs: bool, diffs: Diffs | None = None
+def read_recent_runs(
+    store: SqliteStore, blobs: BlobCache, show_diffs: bool, diffs: DiffCache | None = None
 ) -> tuple[RecentRun, ...]:
     """Return the last runs that changed something or failed, the newest first. Raises
     StoreError.
     """
-    runs = store.history(limit=RUNS)
+    runs = store.history(limit=MAX_RUNS)
     ledger = (
         {name: store.load_ledger(name) for name in {run.job for run in runs}} if show_diffs else {}
     )
-    return _runs(runs, ledger, PageDiffs(diffs or Diffs(), blobs) if show_diffs else None)
+    return _runs(runs, ledger, PageDiffs(diffs or DiffCache(), blobs) if show_diffs else None)
 
 
 def _runs(
@@ -145,12 +145,12 @@ def _runs(
     for run in runs:
         changes = [
             _change(change, ledger.get(run.job, {}), page)
-            for change in run.changes[:FILES_OF_A_RUN]
+            for change in run.changes[:MAX_FILES_PER_RUN]
         ]
         found.append(
             RecentRun(
                 run.job,
-                time_of(run.started_at),
+                parse_time(run.started_at),
                 run.status,
                 run.commit,
                 run.previous,
@@ -182,7 +182,7 @@ def _change(
     return RecentChange(change.action, change.path, lines)
 
 
-def time_of(text: str) -> datetime | None:
+def parse_time(text: str) -> datetime | None:
     """Return a run's time as the store has it; None for a text that is no time."""
     try:
         return datetime.fromisoformat(text)

@@ -22,7 +22,7 @@ from syncd.hooks.command_lookup import missing_commands
 from syncd.identities import LoginIdentity
 from syncd.mirror.destination_checks import destination_warnings
 from syncd.models import Trigger
-from syncd.recent_runs import time_of
+from syncd.recent_runs import parse_time
 from syncd.safe_open import check_path_is_trusted
 from syncd.status import ago, load_webhook_stats, webhook_line
 from syncd.store.access import refuse_reader
@@ -317,7 +317,7 @@ def _missed(app: AppContext, since: datetime) -> str | None:
     runs = [
         (run, at)
         for run in app.store.history(limit=MAX_PAST_RUNS)
-        if (at := time_of(run.started_at)) is not None and at.tzinfo is not None
+        if (at := parse_time(run.started_at)) is not None and at.tzinfo is not None
     ]
     failed = {run.job for run, at in runs if run.error is not None and at >= since - PUSH_TOLERANCE}
     for run, at in runs:

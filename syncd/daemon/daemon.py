@@ -34,7 +34,7 @@ from syncd.daemon.worker import WorkerRunner
 from syncd.errors import ConfigError, SyncdError
 from syncd.github.webhook import Push, jobs_for_push
 from syncd.models import Trigger
-from syncd.recent_runs import Diffs, RecentRun, recent
+from syncd.recent_runs import DiffCache, RecentRun, read_recent_runs
 from syncd.ref_names import is_short
 from syncd.status import ProcessStats, StatusSnapshot, load_webhook_stats, read_status
 from syncd.wiring import AppContext
@@ -91,7 +91,7 @@ class Daemon:
         self.sd_notify = SdNotify(environ)
         self.queue = Queue(self.clock)
         self.run_log = RunLog(self.clock)
-        self._diffs = Diffs()
+        self._diffs = DiffCache()
         self._stop = threading.Event()
         self._wake = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -288,7 +288,7 @@ class Daemon:
 
     def recent_runs(self, show_diffs: bool) -> tuple[RecentRun, ...]:
         """Return what the last runs changed. Raises StoreError."""
-        return recent(self.app.store, self.app.blobs, show_diffs, self._diffs)
+        return read_recent_runs(self.app.store, self.app.blobs, show_diffs, self._diffs)
 
     def next_run(self, job: str) -> datetime | None:
         """Return when the job runs next: its first scheduled run after its back-off; None

@@ -26,9 +26,9 @@ from syncd.redaction import Secret, redact, redact_json
 from syncd.status import status_json
 from syncd.text import visible
 from syncd.web import status_page
-from syncd.web.clients import client_of
+from syncd.web.clients import client_name
 from syncd.web.failed_attempts import FailureLimits
-from syncd.web.log_filter import Quiet
+from syncd.web.log_filter import LogLimit
 from syncd.web.metrics import CONTENT_TYPE, exposition
 from syncd.web.ports import StatusSource
 from syncd.web.views import TooBusyError, TooLargeError, Views
@@ -36,7 +36,7 @@ from syncd.web.webhook import WebhookEndpoint
 
 log = logging.getLogger(__name__)
 
-LARGEST_PAGE = 2 << 20  # characters; a thousand jobs take half of it
+MAX_PAGE_CHARACTERS = 2 << 20  # characters; a thousand jobs take half of it
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -67,7 +67,7 @@ class AccessControl:
             only_local_names,
             failures,
         )
-        self._quiet = Quiet()
+        self._quiet = LogLimit()
 
     def refusal(self) -> Response | None:
         """Return the answer to a request that is refused; None for one that is allowed."""
@@ -87,10 +87,10 @@ class AccessControl:
         )
         if given is None:  # what a browser does first
             return _unauthorized()
-        client = client_of(request.remote_addr, request.headers.get("X-Forwarded-For", ""))
+        client = client_name(request.remote_addr, request.headers.get("X-Forwarded-For", ""))
         seconds = self._failures.take(client)
         if seconds:
-            if self._quiet.may_say(client):
+            if self._quiet.may_log(client):
                 log.warning(
                     "wrong passwords come from %s: its next tries are refused without a look",
                     client,
@@ -171,12 +171,13 @@ def _add_views(app: Flask, source: StatusSource, views: Views, show_diffs: bool)
 
 
 def _page(view: status_page.View) -> str:
-    """Return the page, with as much of it as `LARGEST_PAGE` holds: redacting takes time that grows
-    with it.
+    """Return the page, with as much of it as `MAX_PAGE_CHARACTERS` allows.
+
+    The time that redacting takes grows with the page.
     """
     text = render_template("status.html", view=view, version=__version__)
-    while len(text) > LARGEST_PAGE and view.rows:
-        view = status_page.shorter(view)
+    while len(text) > MAX_PAGE_CHARACTERS and view.rows:
+        view = status_page.shortened(view)
         text = render_template("status.html", view=view, version=__version__)
     return text
 
@@ -203,7 +204,7 @@ def _index(source: StatusSource, show_diffs: bool) -> Response:
 
 
 def _delivered(hook: WebhookEndpoint) -> Response:
-    client = client_of(request.remote_addr, request.headers.get("X-Forwarded-For", ""))
+    client = client_name(request.remote_addr, request.headers.get("X-Forwarded-For", ""))
     status, text, seconds = hook.answer(client, request.headers.get, request.environ["wsgi.input"])
     return _too_many(seconds) if seconds else _text(status, text)
 
@@ -222,7 +223,7 @@ def _unauthorized() -> Response:
 
 def _handle_errors(app: Flask) -> None:
     """Answer every exception without naming anything of this machine, and log what is a bug."""
-    quiet = Quiet()
+    quiet = LogLimit()
 
     @app.errorhandler(HTTPException)
     def refused(error: HTTPException) -> Response:
@@ -230,7 +231,7 @@ def _handle_errors(app: Flask) -> None:
 
     @app.errorhandler(SyncdError)
     def failed(error: SyncdError) -> Response:
-        if quiet.may_say(error.message):
+        if quiet.may_log(error.message):
             log.warning(
                 "can't answer %s: %s%s",
                 request.path,
@@ -251,7 +252,7 @@ def _handle_errors(app: Flask) -> None:
 
     @app.errorhandler(Exception)
     def bug(error: Exception) -> Response:
-        if quiet.may_say(f"{type(error).__name__} of {request.url_rule}"):
+        if quiet.may_log(f"{type(error).__name__} of {request.url_rule}"):
             log.error("a bug in syncd: can't answer %s", request.path, exc_info=error)
         return _text(500, "a bug in syncd; its log has the traceback")
 

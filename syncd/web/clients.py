@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
-CONNECTIONS_EACH = 20  # of one client that reaches the listener itself
+MAX_CONNECTIONS_PER_CLIENT = 20  # of one client that reaches the listener itself
 LOCAL = "this machine"
 
 Address = IPv4Address | IPv6Address
 
 
-def client_of(peer: str | None, forwarded: str = "") -> str:
+def client_name(peer: str | None, forwarded: str = "") -> str:
     """Return the client's name. `peer` is the address of the connection; empty for a unix
     socket.
     """
@@ -49,4 +49,4 @@ def _named(address: Address) -> str:
     return str(ip_network((address, 64), strict=False))
 
 
-__all__ = ["CONNECTIONS_EACH", "LOCAL", "client_of", "is_local"]
+__all__ = ["LOCAL", "MAX_CONNECTIONS_PER_CLIENT", "client_name", "is_local"]

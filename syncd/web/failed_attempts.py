@@ -15,14 +15,23 @@ from collections.abc import Callable
 from threading import Lock
 from typing import Any
 
-EACH_AT_ONCE, EACH_SECONDS = 10, 6.0  # of one client: so many, then one every so many seconds
-NEW_AT_ONCE, NEW_SECONDS = 60, 0.2  # first tries of all clients that have not failed lately
-ALL_AT_ONCE, ALL_SECONDS = 40, 0.5  # further tries of all clients that have
-REMEMBERED = 1024  # clients that failed
-KNOWN = 256  # clients that were right
+CLIENT_BURST, CLIENT_REFILL_SECONDS = (
+    10,
+    6.0,
+)  # of one client: so many, then one every so many seconds
+NEW_CLIENTS_BURST, NEW_CLIENTS_REFILL_SECONDS = (
+    60,
+    0.2,
+)  # first tries of all clients that have not failed lately
+FAILED_CLIENTS_BURST, FAILED_CLIENTS_REFILL_SECONDS = (
+    40,
+    0.5,
+)  # further tries of all clients that have
+MAX_FAILED_CLIENTS = 1024  # clients that failed
+MAX_KNOWN_CLIENTS = 256  # clients that were right
 
 
-class Bucket:
+class TokenBucket:
     """A token bucket: `at_once` tries, and another one every `seconds`."""
 
     def __init__(self, at_once: int, seconds: float, now: float) -> None:
@@ -53,16 +62,16 @@ class FailureLimits:
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic, self._guard = monotonic, Lock()
         now = monotonic()
-        self._new = Bucket(NEW_AT_ONCE, NEW_SECONDS, now)
-        self._all = Bucket(ALL_AT_ONCE, ALL_SECONDS, now)
-        self._each: OrderedDict[str, Bucket] = OrderedDict()
+        self._new = TokenBucket(NEW_CLIENTS_BURST, NEW_CLIENTS_REFILL_SECONDS, now)
+        self._all = TokenBucket(FAILED_CLIENTS_BURST, FAILED_CLIENTS_REFILL_SECONDS, now)
+        self._each: OrderedDict[str, TokenBucket] = OrderedDict()
         self._known: OrderedDict[str, None] = OrderedDict()
 
     def take(self, client: str) -> int:
         """Count a try and return 0, or return the seconds until the client may try again."""
         with self._guard:
             now = self._monotonic()
-            mine = self._each.get(client) or Bucket(EACH_AT_ONCE, EACH_SECONDS, now)
+            mine = self._each.get(client) or TokenBucket(CLIENT_BURST, CLIENT_REFILL_SECONDS, now)
             overall = self._all if client in self._each else self._new
             buckets = [mine] if client in self._known else [mine, overall]
             wait = max(one.wait_seconds(now) for one in buckets)
@@ -70,7 +79,7 @@ class FailureLimits:
                 return max(1, math.ceil(wait))
             for one in buckets:
                 one.add(-1)
-            _remember(self._each, client, mine, REMEMBERED)
+            _remember(self._each, client, mine, MAX_FAILED_CLIENTS)
             return 0
 
     def refuses(self, client: str) -> bool:
@@ -87,7 +96,7 @@ class FailureLimits:
                 mine.add(1)
                 if mine.is_full:
                     del self._each[client]
-            _remember(self._known, client, None, KNOWN)
+            _remember(self._known, client, None, MAX_KNOWN_CLIENTS)
 
 
 def _remember(table: OrderedDict[str, Any], client: str, value: Any, most: int) -> None:

@@ -78,7 +78,7 @@ DRIFTED = Metric(
     "another mode or owner, as the last run found them.",
     JOB,
 )
-HOOK_OWED = Metric(
+RELOAD_PENDING = Metric(
     "syncd_job_reload_pending",
     "gauge",
     "1 while on_change has not succeeded since the last change.",
@@ -127,7 +127,7 @@ RELOAD = Metric(
     "gauge",
     "1 when the configuration was last read without a mistake.",
 )
-TOLD = Metric(
+NOTIFICATIONS = Metric(
     "syncd_notifications_total",
     "counter",
     "Attempts to send a message to an endpoint of notify, by what came of them; "
@@ -162,7 +162,7 @@ METRICS = (
     INTERVAL,
     FILES,
     DRIFTED,
-    HOOK_OWED,
+    RELOAD_PENDING,
     PAUSED,
     REQUESTS,
     REMAINING,
@@ -170,7 +170,7 @@ METRICS = (
     EXPIRY,
     SKEW,
     RELOAD,
-    TOLD,
+    NOTIFICATIONS,
     WAITING,
     DELIVERIES,
     DELIVERED,
@@ -215,7 +215,7 @@ def _of_jobs(jobs: Iterable[JobSnapshot]) -> Iterator[tuple[Metric, list[Sample]
     yield INTERVAL, [(job, seconds) for job, seconds in intervals if seconds is not None]
     yield FILES, [(job, one.files) for job, one in named]
     yield DRIFTED, [(job, one.state.drift_count) for job, one in named]
-    yield HOOK_OWED, [(job, one.state.pending_reload is not None) for job, one in named]
+    yield RELOAD_PENDING, [(job, one.state.pending_reload is not None) for job, one in named]
     yield PAUSED, [(job, one.condition == "paused") for job, one in named]
 
 
@@ -228,7 +228,7 @@ def _of_process(readings: StatusSnapshot) -> Iterator[tuple[Metric, list[Sample]
     yield LIMIT, [(labels, view.limit) for labels, view in known if view.limit is not None]
     outcomes = ("sent", "failed", "dropped")
     told = [(one, outcome) for one in readings.deliveries for outcome in outcomes]
-    yield TOLD, [((one.endpoint, outcome), getattr(one, outcome)) for one, outcome in told]
+    yield NOTIFICATIONS, [((one.endpoint, outcome), getattr(one, outcome)) for one, outcome in told]
     yield WAITING, [((one.endpoint,), one.waiting) for one in readings.deliveries]
     if readings.webhook is not None:
         counts = readings.webhook.counts

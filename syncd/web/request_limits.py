@@ -6,7 +6,7 @@ where its length is declared; all bodies together stay under a bound too. A conn
 one request and ends with its answer. One whose request is not whole some seconds after it was
 accepted is closed, however it drips, and so is one whose answer is not read, or read by drips; both
 sooner where many are waited for, so that who means well gets a place. waitress keeps a body that is
-larger than INCOMING_BYTES in a temporary file.
+larger than REQUEST_BUFFER_BYTES in a temporary file.
 
 waitress' own `channel_timeout` is no deadline: it counts from the last byte, does not look at a
 connection that a thread is busy with, and closes one that is not read only when it can be written
@@ -29,24 +29,26 @@ from waitress.parser import HTTPRequestParser
 from waitress.utilities import Error
 
 from syncd.github.webhook import MAX_BODY_BYTES
-from syncd.web.clients import CONNECTIONS_EACH, LOCAL, client_of
+from syncd.web.clients import LOCAL, MAX_CONNECTIONS_PER_CLIENT, client_name
 from syncd.web.webhook import WebhookEndpoint
 
-WHOLE_SECONDS = 10.0  # GitHub gives a delivery up after so long
-UNREAD_SECONDS = 10.0  # without a byte of the answer taken
-ANSWER_SECONDS = 60.0  # for the whole answer
-CONNECTIONS = 100
-CROWD = 60  # connections that are waited for, some of which could be waited for in vain
-CROWDED_SECONDS = 1.0
-QUIET_SECONDS = 60.0
-LARGE_BYTES = 1 << 20
-AT_ONCE_BYTES = (
+REQUEST_TIMEOUT_SECONDS = 10.0  # GitHub gives a delivery up after so long
+CLIENT_READ_TIMEOUT_SECONDS = 10.0  # without a byte of the answer taken
+RESPONSE_TIMEOUT_SECONDS = 60.0  # for the whole answer
+MAX_CONNECTIONS = 100
+CROWDED_CONNECTIONS = (
+    60  # connections that are waited for, some of which could be waited for in vain
+)
+CROWDED_TIMEOUT_SECONDS = 1.0
+LOG_INTERVAL_SECONDS = 60.0
+LARGE_BODY_BYTES = 1 << 20
+MAX_CONCURRENT_BODY_BYTES = (
     4 * MAX_BODY_BYTES
 )  # of large bodies under way; who comes then is told to come again
-INCOMING_BYTES = 128 << 10  # of one request in memory
+REQUEST_BUFFER_BYTES = 128 << 10  # of one request in memory
 # of one answer in the kernel, which keeps it for a client that is slow (Linux takes twice as many)
-SENDING_BYTES = 128 << 10
-RESET = struct.pack(
+SEND_BUFFER_BYTES = 128 << 10
+RESET_ON_CLOSE = struct.pack(
     "ii", 1, 0
 )  # SO_LINGER: the kernel keeps nothing for a client that does not read
 
@@ -102,12 +104,12 @@ class _Parser(HTTPRequestParser):  # type: ignore[misc]
             )
 
     def _judge(self, hook: WebhookEndpoint) -> None:
-        client = client_of(self._peer, self.headers.get("X_FORWARDED_FOR", ""))
+        client = client_name(self._peer, self.headers.get("X_FORWARDED_FOR", ""))
         if hook.refuses(client, self.content_length):
             self.error = _TooMany("too many wrong signatures; try again later")
-        elif LARGE_BYTES < self.content_length <= MAX_BODY_BYTES:
+        elif LARGE_BODY_BYTES < self.content_length <= MAX_BODY_BYTES:
             under_way = sum(map(_held, list(self._channels.values())))  # this one counted
-            if under_way > AT_ONCE_BYTES:
+            if under_way > MAX_CONCURRENT_BODY_BYTES:
                 self.error = _Busy("other large deliveries are being taken in; deliver it again")
         self.completed = self.completed or self.error is not None
 
@@ -128,7 +130,7 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
         channels: Any,
         hook: WebhookEndpoint | None,
     ) -> None:
-        self.client = client_of(addr[0])
+        self.client = client_name(addr[0])
         self.since = self.progressed = time.monotonic()
         self.answered_since: float | None = None
         self.parser_class = lambda adj: _Parser(adj, addr[0], hook, channels)
@@ -160,13 +162,13 @@ def opener(hook: WebhookEndpoint | None, channels: Mapping[int, Any]) -> Opener:
     """
 
     def open_channel(server: Any, sock: socket.socket, addr: Any, adj: Any, map: Any) -> None:
-        client = client_of(addr[0])
+        client = client_name(addr[0])
         mine = sum(one.client == client for one in connections(channels))
-        if client != LOCAL and mine >= CONNECTIONS_EACH:
+        if client != LOCAL and mine >= MAX_CONNECTIONS_PER_CLIENT:
             _reset(sock)
             sock.close()
         else:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SENDING_BYTES)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
             _Channel(server, sock, addr, adj, map, hook)
 
     return open_channel
@@ -197,13 +199,16 @@ def close_overdue(channels: Mapping[int, Any]) -> bool:
         for one in connections(channels)
         if one.answered_since is not None and one.total_outbufs_len
     ]
-    crowded = len(waiting) + len(unread) > CROWD
+    crowded = len(waiting) + len(unread) > CROWDED_CONNECTIONS
     for one in waiting:
-        if now - one.since > (CROWDED_SECONDS if crowded else WHOLE_SECONDS):
+        if now - one.since > (CROWDED_TIMEOUT_SECONDS if crowded else REQUEST_TIMEOUT_SECONDS):
             one.handle_close()
     for one in unread:
-        idle_seconds = CROWDED_SECONDS if crowded else UNREAD_SECONDS
-        if now - one.progressed > idle_seconds or now - one.answered_since > ANSWER_SECONDS:
+        idle_seconds = CROWDED_TIMEOUT_SECONDS if crowded else CLIENT_READ_TIMEOUT_SECONDS
+        if (
+            now - one.progressed > idle_seconds
+            or now - one.answered_since > RESPONSE_TIMEOUT_SECONDS
+        ):
             _reset(one.socket)
             one.handle_close()
     return crowded
@@ -212,7 +217,7 @@ def close_overdue(channels: Mapping[int, Any]) -> bool:
 def _reset(sock: socket.socket) -> None:
     """Let a close discard what the client has not read."""
     with suppress(OSError):  # it is gone
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
 
 
 class RateLimitedLogFilter(logging.Filter):
@@ -227,7 +232,7 @@ class RateLimitedLogFilter(logging.Filter):
         now, text = time.monotonic(), str(record.msg)
         if not text.startswith("total open connections"):
             return True
-        if now - self._said.get(text, -QUIET_SECONDS) < QUIET_SECONDS:
+        if now - self._said.get(text, -LOG_INTERVAL_SECONDS) < LOG_INTERVAL_SECONDS:
             return False
         self._said[text] = now
         return True
@@ -242,13 +247,13 @@ def _held(channel: Any) -> int:
     return sum(
         one.content_length
         for one in requests
-        if one.content_length > LARGE_BYTES and one.error is None
+        if one.content_length > LARGE_BODY_BYTES and one.error is None
     )
 
 
 __all__ = [
-    "CONNECTIONS",
-    "INCOMING_BYTES",
+    "MAX_CONNECTIONS",
+    "REQUEST_BUFFER_BYTES",
     "RateLimitedLogFilter",
     "close_overdue",
     "connections",

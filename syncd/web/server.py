@@ -25,8 +25,8 @@ from syncd.web.app import AccessControl, make_app
 from syncd.web.failed_attempts import FailureLimits
 from syncd.web.ports import StatusSource
 from syncd.web.request_limits import (
-    CONNECTIONS,
-    INCOMING_BYTES,
+    MAX_CONNECTIONS,
+    REQUEST_BUFFER_BYTES,
     RateLimitedLogFilter,
     close_overdue,
     connections,
@@ -34,7 +34,7 @@ from syncd.web.request_limits import (
     unread_bytes,
 )
 from syncd.web.sockets import open_sockets
-from syncd.web.views import LARGEST_BYTES, Views
+from syncd.web.views import MAX_PAGE_BYTES, Views
 from syncd.web.webhook import WebhookEndpoint
 
 log = logging.getLogger(__name__)
@@ -43,15 +43,15 @@ logging.getLogger("waitress.queue").setLevel(
 )  # it would say of each request that it has to wait
 logging.getLogger("waitress").addFilter(RateLimitedLogFilter())
 
-THREADS = 8  # more than all views together may take (views.AT_ONCE)
-IDLE_SECONDS = 30
-LOOP_SECONDS = 1.0
-CROWDED_LOOP_SECONDS = 0.1
-LARGEST_HEAD = 16 << 10
-LARGEST_BODY = 64 << 10  # nothing here takes a body, save the webhook
-STOP_SECONDS = 5.0
-PAUSE_SECONDS = 1.0  # after a mistake of ours in the loop, which may come again at once
-FROZEN_SECONDS = 60.0
+THREADS = 8  # more than all views together may take (views.MAX_CONCURRENT)
+IDLE_TIMEOUT_SECONDS = 30
+POLL_INTERVAL_SECONDS = 1.0
+CROWDED_POLL_INTERVAL_SECONDS = 0.1
+MAX_HEADER_BYTES = 16 << 10
+MAX_REQUEST_BODY_BYTES = 64 << 10  # nothing here takes a body, save the webhook
+STOP_TIMEOUT_SECONDS = 5.0
+ERROR_PAUSE_SECONDS = 1.0  # after a mistake of ours in the loop, which may come again at once
+STALL_SECONDS = 60.0
 
 
 class Web:
@@ -121,13 +121,13 @@ class Web:
             map=self._map,
             sockets=self._sockets.sockets,
             threads=THREADS,
-            connection_limit=CONNECTIONS,
-            channel_timeout=IDLE_SECONDS,
-            cleanup_interval=IDLE_SECONDS // 3,
-            max_request_header_size=LARGEST_HEAD,
-            max_request_body_size=LARGEST_BODY,
-            inbuf_overflow=INCOMING_BYTES,
-            outbuf_overflow=2 * LARGEST_BYTES,
+            connection_limit=MAX_CONNECTIONS,
+            channel_timeout=IDLE_TIMEOUT_SECONDS,
+            cleanup_interval=IDLE_TIMEOUT_SECONDS // 3,
+            max_request_header_size=MAX_HEADER_BYTES,
+            max_request_body_size=MAX_REQUEST_BODY_BYTES,
+            inbuf_overflow=REQUEST_BUFFER_BYTES,
+            outbuf_overflow=2 * MAX_PAGE_BYTES,
             clear_untrusted_proxy_headers=False,
             ident=None,
             log_socket_errors=False,
@@ -156,11 +156,11 @@ class Web:
 
         The name of a unix socket goes first: a daemon that is stopped may not wait for the rest.
         """
-        self._sockets.take_down()
+        self._sockets.unlink()
         self._stop.set()
         self.wake()
-        self._thread.join(STOP_SECONDS)
-        self._dispatcher.shutdown(timeout=STOP_SECONDS)
+        self._thread.join(STOP_TIMEOUT_SECONDS)
+        self._dispatcher.shutdown(timeout=STOP_TIMEOUT_SECONDS)
         if (
             not self._thread.is_alive() and not self._dispatcher.threads
         ):  # else a later wake-up would write to a descriptor that is another file by then
@@ -194,7 +194,7 @@ class Web:
                 self._probe = _Probe(now)
                 self._dispatcher.add_task(self._probe)
             waited, still = now - self._probe.asked_at, now - self._turned_at
-            if max(waited, still) <= FROZEN_SECONDS:
+            if max(waited, still) <= STALL_SECONDS:
                 return None
             return f"the listener has answered no request for {max(waited, still):.0f} s"
 
@@ -204,7 +204,7 @@ class Web:
             self._turned_at = self._monotonic()
             try:
                 wasyncore.loop(
-                    timeout=CROWDED_LOOP_SECONDS if crowded else LOOP_SECONDS,
+                    timeout=CROWDED_POLL_INTERVAL_SECONDS if crowded else POLL_INTERVAL_SECONDS,
                     use_poll=True,
                     map=self._map,
                     count=1,
@@ -215,7 +215,7 @@ class Web:
                     "a bug in syncd, met by the listener; please report it with these lines"
                 )
                 self._drop_all()
-                self._stop.wait(PAUSE_SECONDS)
+                self._stop.wait(ERROR_PAUSE_SECONDS)
 
     def _drop_all(self) -> None:
         """Close every connection: one of them may be why the loop can't go on."""

@@ -21,7 +21,7 @@ from syncd.safe_open import open_folder
 
 FIRST_DESCRIPTOR = 3
 SOCKET_MODE = 0o660
-EXPOSED = (
+NETWORK_LISTENER_HINT = (
     "others than this machine can reach it, so it needs web.password (and a proxy "
     "with TLS in front: others can read a password in the clear)"
 )
@@ -55,11 +55,11 @@ class ListenSockets:
 
     def close(self) -> None:
         """Close the sockets, and remove a unix socket that syncd made."""
-        self.take_down()
+        self.unlink()
         for one in self.sockets:
             one.close()
 
-    def take_down(self) -> None:
+    def unlink(self) -> None:
         """Remove the name of a unix socket that syncd made, so that no new client can connect."""
         if self._made is not None and _identity(self._made) == self._identity:
             with suppress(OSError, UnsafePathError), _folder_of(self._made) as (folder, name):
@@ -80,7 +80,7 @@ def open_sockets(listen: str, environ: Mapping[str, str], guarded: bool) -> List
     if not guarded and not opened.local_only:
         names = opened.names
         opened.close()
-        raise ConfigError(f"web.listen: {listen} is {', '.join(names)}: {EXPOSED}")
+        raise ConfigError(f"web.listen: {listen} is {', '.join(names)}: {NETWORK_LISTENER_HINT}")
     return opened
 
 

@@ -34,7 +34,7 @@ WORDS = {
     "never": "not yet run",
     "in_sync": "in sync",
 }
-SAID = {
+STATE_PHRASES = {
     "failing": ("is failing", "are failing"),
     "drift": ("has drifted", "have drifted"),
     "paused": ("is paused", "are paused"),
@@ -42,8 +42,8 @@ SAID = {
 }
 
 
-LONGEST_NAME = 500
-LONGEST_TEXT = 4000
+MAX_NAME_CHARACTERS = 500
+MAX_TEXT_CHARACTERS = 4000
 
 
 class When(Struct, frozen=True):
@@ -140,7 +140,7 @@ def view(readings: StatusSnapshot, recent: Sequence[RecentRun]) -> View:
     )
 
 
-def shorter(whole: View) -> View:
+def shortened(whole: View) -> View:
     """Return the page without the last runs, or without the better half of the jobs."""
     if whole.runs:
         return replace(whole, runs=())
@@ -163,7 +163,7 @@ def summary(counted: Counter[str]) -> str:
         return {1: "The job is in sync", 2: "Both jobs are in sync"}.get(
             total, f"All {total} jobs are in sync"
         )
-    said = [f"{counted[word]} {SAID[word][counted[word] > 1]}" for word in odd]
+    said = [f"{counted[word]} {STATE_PHRASES[word][counted[word] > 1]}" for word in odd]
     said[0] = said[0].replace(" ", f" of {total} {jobs} ", 1)
     return ", ".join(said)
 
@@ -171,7 +171,7 @@ def summary(counted: Counter[str]) -> str:
 def _row(one: JobSnapshot, now: datetime) -> Row:
     job, state = one.job, one.state
     mirrors = tuple(
-        _cut(rule.to + ("/" if rule.directory else ""), LONGEST_NAME) for rule in job.paths
+        _cut(rule.to + ("/" if rule.directory else ""), MAX_NAME_CHARACTERS) for rule in job.paths
     )
     following = (
         When("running now", None)
@@ -198,7 +198,7 @@ def _row(one: JobSnapshot, now: datetime) -> Row:
 def _remarks(one: JobSnapshot, now: datetime) -> tuple[str, ...]:
     job, state, found = one.job, one.state, []
     if state.last_error is not None:
-        found.append(_cut(state.last_error.message or state.last_error.kind, LONGEST_TEXT))
+        found.append(_cut(state.last_error.message or state.last_error.kind, MAX_TEXT_CHARACTERS))
     if state.pending_reload is not None:
         found.append(
             "on_change is pending"
@@ -229,8 +229,10 @@ def _run(one: RecentRun, now: datetime) -> Run:
     moved = f"{previous} → {commit}" if previous and commit and previous != commit else commit
     files = len(one.changes) + one.more
     counted = ("1 file" if files == 1 else f"{files} files") if files else one.status
-    error = None if one.error is None else _cut(one.error, LONGEST_TEXT)
-    changes = tuple(replace(change, path=_cut(change.path, LONGEST_NAME)) for change in one.changes)
+    error = None if one.error is None else _cut(one.error, MAX_TEXT_CHARACTERS)
+    changes = tuple(
+        replace(change, path=_cut(change.path, MAX_NAME_CHARACTERS)) for change in one.changes
+    )
     return Run(
         one.job,
         one.status not in ("failed", "refused"),

@@ -15,14 +15,14 @@ from threading import BoundedSemaphore, Lock
 from flask import Response
 from msgspec import Struct
 
-AT_ONCE = 5  # of all views together
-EACH_AT_ONCE = 2  # of one view: who makes it, and who waits for it
-LARGEST_BYTES = 4 << 20  # of one answer
-UNREAD_BYTES = (
+MAX_CONCURRENT = 5  # of all views together
+MAX_CONCURRENT_PER_VIEW = 2  # of one view: who makes it, and who waits for it
+MAX_PAGE_BYTES = 4 << 20  # of one answer
+MAX_UNREAD_BYTES = (
     16 << 20
 )  # of answers that clients have not taken yet: no further views until they have
-SHARE = 4
-KEPT_SECONDS = 5.0
+CACHE_TIME_FACTOR = 4
+MAX_CACHE_SECONDS = 5.0
 
 
 class TooBusyError(Exception):
@@ -47,7 +47,7 @@ class _View:
     """One kind of view: its places, and what was made last."""
 
     def __init__(self) -> None:
-        self.places = BoundedSemaphore(EACH_AT_ONCE)
+        self.places = BoundedSemaphore(MAX_CONCURRENT_PER_VIEW)
         self.making = Lock()
         self.kept: _Kept | None = None
 
@@ -61,7 +61,7 @@ class Views:
         self, unread: Callable[[], int], monotonic: Callable[[], float] = time.monotonic
     ) -> None:
         self._unread, self._monotonic = unread, monotonic
-        self._places = BoundedSemaphore(AT_ONCE)
+        self._places = BoundedSemaphore(MAX_CONCURRENT)
         self._guard = Lock()
         self._views: dict[str, _View] = {}
 
@@ -70,7 +70,7 @@ class Views:
 
         Raises TooBusyError, TooLargeError and what `make` raises.
         """
-        if self._unread() > UNREAD_BYTES:
+        if self._unread() > MAX_UNREAD_BYTES:
             raise TooBusyError
         with self._guard:
             view = self._views.setdefault(name, _View())
@@ -93,10 +93,10 @@ class Views:
         began = time.thread_time()
         made = make()
         body = made.get_data()
-        if len(body) > LARGEST_BYTES:
+        if len(body) > MAX_PAGE_BYTES:
             raise TooLargeError
         took = time.thread_time() - began
-        until = self._monotonic() + min(KEPT_SECONDS, SHARE * took)
+        until = self._monotonic() + min(MAX_CACHE_SECONDS, CACHE_TIME_FACTOR * took)
         view.kept = _Kept(made.status_code, body, made.content_type or "", until)
         return view.kept
 
@@ -112,4 +112,4 @@ def _taken(places: BoundedSemaphore) -> Iterator[None]:
         places.release()
 
 
-__all__ = ["AT_ONCE", "LARGEST_BYTES", "TooBusyError", "TooLargeError", "Views"]
+__all__ = ["MAX_CONCURRENT", "MAX_PAGE_BYTES", "TooBusyError", "TooLargeError", "Views"]

@@ -23,13 +23,13 @@ from syncd.web.ports import PushReceiver
 
 log = logging.getLogger(__name__)
 
-CHUNK = 64 << 10
-GITHUBS_AGENT = (
+CHUNK_BYTES = 64 << 10
+GITHUB_USER_AGENT = (
     "GitHub-Hookshot/"  # docs "Webhook events and payloads": the User-Agent of every delivery
 )
 SMALL_BYTES = 64 << 10  # to see that the signature is wrong costs no more than to refuse it
-LONGEST_ID = 64  # GitHub's have 36 characters
-QUIET_SECONDS = 60.0  # between two lines of one kind in the log
+MAX_DELIVERY_ID_CHARACTERS = 64  # GitHub's have 36 characters
+LOG_INTERVAL_SECONDS = 60.0  # between two lines of one kind in the log
 
 
 class WebhookEndpoint:
@@ -103,7 +103,9 @@ class WebhookEndpoint:
         """
         what = f"push of {in_quotes(push.ref)[1:-1]} in {push.repo}"
         asked = self._receiver.push_received(
-            push, None if delivery is None else f"{delivery[:LONGEST_ID]} {signature}", what
+            push,
+            None if delivery is None else f"{delivery[:MAX_DELIVERY_ID_CHARACTERS]} {signature}",
+            what,
         )
         if asked is None:
             return 202, "this delivery came before; nothing was started"
@@ -130,7 +132,7 @@ class WebhookEndpoint:
 
         Scanners of the whole network are refused too, and are no news.
         """
-        theirs = (agent or "").startswith(GITHUBS_AGENT)
+        theirs = (agent or "").startswith(GITHUB_USER_AGENT)
         self._receiver.rejected(refusal.text if theirs else None)
         self._say(refusal.text, logging.WARNING if theirs else logging.DEBUG)
         return refusal.status, f"refused: {refusal.text}"
@@ -141,7 +143,7 @@ class WebhookEndpoint:
         now = self._monotonic()
         with self._guard:
             last, untold = self._said.get(why, (None, 0))
-            if last is not None and now - last < QUIET_SECONDS:
+            if last is not None and now - last < LOG_INTERVAL_SECONDS:
                 self._said[why] = (last, untold + 1)
                 return
             self._said[why] = (now, 0)
@@ -156,7 +158,7 @@ class WebhookEndpoint:
 def _chunks(body: BinaryIO) -> Iterator[bytes]:
     """Yield the body in pieces, so that it is judged before it is in memory as a whole."""
     body.seek(0)
-    while chunk := body.read(CHUNK):
+    while chunk := body.read(CHUNK_BYTES):
         yield chunk
 
 

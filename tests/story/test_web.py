@@ -25,7 +25,7 @@ from syncd.identities import SecretRef
 from syncd.status import ProcessStats
 from syncd.web import views
 from syncd.web.ports import StatusSource
-from syncd.web.server import LARGEST_BODY, Web
+from syncd.web.server import MAX_REQUEST_BODY_BYTES, Web
 from tests.support.metrics import samples
 from tests.support.secret_scan import overheard
 from tests.support.status_board import FixedBoard, StoreBoard, board_of
@@ -104,7 +104,7 @@ def listening(
 @pytest.fixture(autouse=True)
 def shared_by_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each request sees what was changed just before it."""
-    monkeypatch.setattr(views, "KEPT_SECONDS", 0.0)
+    monkeypatch.setattr(views, "MAX_CACHE_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -568,7 +568,7 @@ def test_stalled_uploads_and_half_requests_keep_nobody_else_waiting(plain: Fixed
         (b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 70_000 + b"\r\n\r\n", 431),
         (
             b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
-            % (LARGEST_BODY + 1),
+            % (MAX_REQUEST_BODY_BYTES + 1),
             413,
         ),
         (b"GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: x\r\n\r\n", 400),

@@ -86,7 +86,7 @@ class Talkative(FixedBoard):
 def test_answers_that_are_not_read_are_closed_and_silence_nobody(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(request_limits, "UNREAD_SECONDS", 0.3, raising=False)
+    monkeypatch.setattr(request_limits, "CLIENT_READ_TIMEOUT_SECONDS", 0.3, raising=False)
     with listening(Talkative()) as web:
         greedy = [connected(web, 4096) for _ in range(4)]
         for one in greedy:
@@ -102,7 +102,7 @@ def test_answers_that_are_not_read_are_closed_and_silence_nobody(
 
 
 def test_an_answer_that_is_read_by_drips_is_closed_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(request_limits, "ANSWER_SECONDS", 0.5, raising=False)
+    monkeypatch.setattr(request_limits, "RESPONSE_TIMEOUT_SECONDS", 0.5, raising=False)
     with listening(Talkative()) as web, connected(web, 4096) as one:
         one.sendall(b"GET / HTTP/1.1\r\n" + LOCAL_HEAD + b"\r\n")
         found = 0
@@ -133,7 +133,7 @@ def test_one_connection_asks_one_question(
 def test_blank_lines_do_not_keep_a_connection_open(
     plain: FixedBoard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(request_limits, "WHOLE_SECONDS", 0.3)
+    monkeypatch.setattr(request_limits, "REQUEST_TIMEOUT_SECONDS", 0.3)
     with listening(plain) as web, connected(web) as one, suppress(OSError):
         for _ in range(200):  # ten seconds, if nothing ends it
             one.sendall(b"\r\n\r\n")
@@ -144,7 +144,7 @@ def test_blank_lines_do_not_keep_a_connection_open(
 def test_a_connection_that_brings_nothing_ends(
     plain: FixedBoard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(request_limits, "WHOLE_SECONDS", 0.3)
+    monkeypatch.setattr(request_limits, "REQUEST_TIMEOUT_SECONDS", 0.3)
     with listening(plain) as web, connected(web) as one:
         assert all_of(one) == b""
 
@@ -155,12 +155,12 @@ def test_one_address_has_a_share_of_the_connections_and_others_are_answered(
     monkeypatch.setattr(clients, "is_local", lambda _address: False)
     with listening(plain) as web:
         crowd = []
-        for _ in range(3 * clients.CONNECTIONS_EACH):
+        for _ in range(3 * clients.MAX_CONNECTIONS_PER_CLIENT):
             with suppress(ConnectionResetError):
                 crowd.append(connected(web, source="127.0.0.2"))
         assert ask(web, "/healthz").status == 200
         open_now = Counter(one.client for one in web.connections())
-        assert open_now["127.0.0.2"] == clients.CONNECTIONS_EACH
+        assert open_now["127.0.0.2"] == clients.MAX_CONNECTIONS_PER_CLIENT
         for one in crowd:
             one.close()
 
@@ -293,7 +293,7 @@ def test_a_view_that_costs_much_is_shared_by_those_who_ask_soon_after() -> None:
     try:
         first = ask(web, "/api/v1/status")
         assert (first.status, ask(web, "/api/v1/status").text, board.asked) == (200, first.text, 1)
-        now[0] += views.KEPT_SECONDS
+        now[0] += views.MAX_CACHE_SECONDS
         assert (ask(web, "/api/v1/status").status, board.asked) == (200, 2)
     finally:
         web.close()
@@ -302,7 +302,7 @@ def test_a_view_that_costs_much_is_shared_by_those_who_ask_soon_after() -> None:
 def test_a_page_that_is_too_large_is_not_sent(
     plain: FixedBoard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(views, "LARGEST_BYTES", 100)
+    monkeypatch.setattr(views, "MAX_PAGE_BYTES", 100)
     with listening(plain) as web:
         found = ask(web, "/")
         assert (found.status, found.text) == (

@@ -22,10 +22,10 @@ from syncd.diff import MAX_STEPS, WorkBudget, changed_lines
 from syncd.identities import SecretRef
 from syncd.ports import JobState, LastError
 from syncd.recent_runs import (
-    CACHE_CHARS,
-    CHARS_OF_ALL,
-    STEPS_OF_ALL,
-    Diffs,
+    MAX_CACHE_CHARS,
+    MAX_CHARS,
+    MAX_DIFF_STEPS,
+    DiffCache,
     RecentChange,
     RecentRun,
 )
@@ -135,7 +135,7 @@ def test_a_page_of_hostile_diffs_ends_soon_and_the_next_one_knows_them(
         return changed_lines(old, new, work)
 
     monkeypatch.setattr(recent_module, "changed_lines", counted)
-    monkeypatch.setattr(views_module, "KEPT_SECONDS", 0.0)
+    monkeypatch.setattr(views_module, "MAX_CACHE_SECONDS", 0.0)
     web = listen(hub)
     try:
         began = time.process_time()
@@ -145,7 +145,7 @@ def test_a_page_of_hostile_diffs_ends_soon_and_the_next_one_knows_them(
             1 <= made <= 6
             and "not compared yet: this page had too much to compare; reload it" in page
         )
-        assert STEPS_OF_ALL // MAX_STEPS == 5
+        assert MAX_DIFF_STEPS // MAX_STEPS == 5
         views = 1
         while "not compared yet" in page:
             page, views = get(web), views + 1
@@ -157,17 +157,17 @@ def test_a_page_of_hostile_diffs_ends_soon_and_the_next_one_knows_them(
 
 
 def test_remembered_diffs_are_bounded() -> None:
-    diffs = Diffs()
+    diffs = DiffCache()
     for number in range(3000):
-        diffs.keep(None, f"{number:040d}", ("+" + "x" * 1000,) * 4)
-    assert diffs.made(None, f"{0:040d}") is None and diffs.made(None, f"{2999:040d}") is not None
+        diffs.put(None, f"{number:040d}", ("+" + "x" * 1000,) * 4)
+    assert diffs.get(None, f"{0:040d}") is None and diffs.get(None, f"{2999:040d}") is not None
     assert (
         sum(
             200 + 4 * 1061
             for number in range(3000)
-            if diffs.made(None, f"{number:040d}") is not None
+            if diffs.get(None, f"{number:040d}") is not None
         )
-        <= CACHE_CHARS
+        <= MAX_CACHE_CHARS
     )
 
 
@@ -176,7 +176,7 @@ class Wide(FixedBoard):
 
     def recent_runs(self, show_diffs: bool) -> list[RecentRun]:
         change = RecentChange(
-            "write", "/srv/" + "n" * 4000, ("+" + "&" * 400,) * (CHARS_OF_ALL // 500)
+            "write", "/srv/" + "n" * 4000, ("+" + "&" * 400,) * (MAX_CHARS // 500)
         )
         return [RecentRun("job", None, "failed", None, None, "-eyJ" * 50_000, (change,) * 4)]
 
@@ -217,5 +217,7 @@ def test_a_page_is_bounded_in_bytes_and_says_what_it_leaves_out(
         connection.close()
     finally:
         web.close()
-    assert len(page) < app_module.LARGEST_PAGE and max(sizes) <= app_module.LARGEST_PAGE
+    assert (
+        len(page) < app_module.MAX_PAGE_CHARACTERS and max(sizes) <= app_module.MAX_PAGE_CHARACTERS
+    )
     assert "300 of 300 jobs are failing" in page and "more jobs; see: syncd status" in page

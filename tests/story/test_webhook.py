@@ -23,7 +23,7 @@ from syncd.errors import ConfigError
 from syncd.github.webhook import MAX_BODY_BYTES, Push, Rejection
 from syncd.identities import SecretRef
 from syncd.web import request_limits
-from syncd.web.server import LARGEST_BODY, Web
+from syncd.web.server import MAX_REQUEST_BODY_BYTES, Web
 from tests.fuzz.harness import mutated
 from tests.story.test_web import ask
 from tests.support.push import SECRET, as_form, deliver, headers_of, push_event, signature
@@ -335,7 +335,7 @@ def test_a_push_as_large_as_github_makes_them_is_taken_and_a_larger_one_refused_
         assert post(web, None, body=body, secret="another")[0] == 401
         head = b"POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
         assert sent(web, head % (b"/github", MAX_BODY_BYTES + 1)).split()[1] == b"413"
-        assert sent(web, head % (b"/", LARGEST_BODY + 1)).split()[1] == b"413", (
+        assert sent(web, head % (b"/", MAX_REQUEST_BODY_BYTES + 1)).split()[1] == b"413", (
             "anywhere else a body stays small"
         )
         assert (
@@ -349,7 +349,11 @@ def test_a_push_as_large_as_github_makes_them_is_taken_and_a_larger_one_refused_
         ), "nor is it asked for"
         chunked = b"POST /github HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
         assert (
-            sent(web, chunked, b"%x\r\n%s\r\n" % (LARGEST_BODY, b"x" * LARGEST_BODY)).split()[1]
+            sent(
+                web,
+                chunked,
+                b"%x\r\n%s\r\n" % (MAX_REQUEST_BODY_BYTES, b"x" * MAX_REQUEST_BODY_BYTES),
+            ).split()[1]
             == b"413"
         ), "so does one whose length nobody told"
 
@@ -363,12 +367,12 @@ def test_many_large_bodies_at_once_are_not_taken_in_and_small_ones_pass_them_by(
     with listening(board) as web:
         waiting = [
             socket.create_connection(("127.0.0.1", port_of(web)), timeout=60)
-            for _ in range(request_limits.AT_ONCE_BYTES // MAX_BODY_BYTES)
+            for _ in range(request_limits.MAX_CONCURRENT_BODY_BYTES // MAX_BODY_BYTES)
         ]
         try:
             for one in waiting:
                 one.sendall(head + b"x")
-            until_held(web, request_limits.AT_ONCE_BYTES)
+            until_held(web, request_limits.MAX_CONCURRENT_BODY_BYTES)
             assert (
                 sent(web, head.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")).split()[1]
                 == b"503"
@@ -418,7 +422,9 @@ def test_a_delivery_that_drips_in_is_ended_and_keeps_nobody_waiting(
         thread = threading.Thread(target=drip)
         thread.start()
         assert post(web, EVENT)[0] == 202
-        monkeypatch.setattr(request_limits, "WHOLE_SECONDS", 0.3)  # for what is there already
+        monkeypatch.setattr(
+            request_limits, "REQUEST_TIMEOUT_SECONDS", 0.3
+        )  # for what is there already
         for one in dripping:
             with suppress(ConnectionResetError):
                 assert one.recv(100) == b""
@@ -426,7 +432,7 @@ def test_a_delivery_that_drips_in_is_ended_and_keeps_nobody_waiting(
         thread.join()
         for one in dripping:
             one.close()
-        monkeypatch.setattr(request_limits, "WHOLE_SECONDS", 10.0)
+        monkeypatch.setattr(request_limits, "REQUEST_TIMEOUT_SECONDS", 10.0)
         assert post(web, {**EVENT, "after": "all"})[0] == 202
 
 
@@ -478,8 +484,8 @@ def test_hundreds_of_connections_that_bring_nothing_give_way_to_a_delivery_that_
     board: FixedBoard, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """More than the listener takes, and none of them overdue by itself."""
-    monkeypatch.setattr(request_limits, "WHOLE_SECONDS", 1e9)
-    monkeypatch.setattr(request_limits, "CROWDED_SECONDS", 0.5)
+    monkeypatch.setattr(request_limits, "REQUEST_TIMEOUT_SECONDS", 1e9)
+    monkeypatch.setattr(request_limits, "CROWDED_TIMEOUT_SECONDS", 0.5)
     begun = (
         b"",
         b"POST /github HTTP/1.1\r\nX: ",
@@ -488,7 +494,7 @@ def test_hundreds_of_connections_that_bring_nothing_give_way_to_a_delivery_that_
     with listening(board) as web:
         crowd = [
             socket.create_connection(("127.0.0.1", port_of(web)), timeout=60)
-            for _ in range(2 * request_limits.CONNECTIONS)
+            for _ in range(2 * request_limits.MAX_CONNECTIONS)
         ]
         for number, one in enumerate(crowd):
             one.sendall(begun[number % 3])

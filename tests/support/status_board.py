@@ -13,7 +13,7 @@ from syncd.github.rate_limit import RateLimitStatus, SavedRateLimit
 from syncd.github.webhook import Push
 from syncd.models import Job, PathRule
 from syncd.ports import JobState
-from syncd.recent_runs import Diffs, RecentRun, recent
+from syncd.recent_runs import DiffCache, RecentRun, read_recent_runs
 from syncd.status import JobSnapshot, ProcessStats, StatusSnapshot, read_status
 from syncd.store.blobs import BlobCache
 from syncd.store.store import SqliteStore
@@ -55,7 +55,7 @@ class StoreBoard:
     fails: Exception | None = None
     stuck: str | None = None
     push_trigger: PushLog = field(default_factory=PushLog)
-    diffs: Diffs = field(default_factory=Diffs)
+    diffs: DiffCache = field(default_factory=DiffCache)
 
     def stall_reason(self) -> str | None:
         return self.stuck
@@ -63,7 +63,9 @@ class StoreBoard:
     def recent_runs(self, show_diffs: bool) -> Sequence[RecentRun]:
         store = SqliteStore.open_readonly(self.config.state)
         try:
-            return recent(store, BlobCache(self.config.state / "blobs"), show_diffs, self.diffs)
+            return read_recent_runs(
+                store, BlobCache(self.config.state / "blobs"), show_diffs, self.diffs
+            )
         finally:
             store.close()
 

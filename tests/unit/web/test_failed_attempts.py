@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from syncd.web import failed_attempts
-from syncd.web.clients import LOCAL, client_of
+from syncd.web.clients import LOCAL, client_name
 from syncd.web.failed_attempts import FailureLimits
 
 
@@ -64,14 +64,14 @@ def test_all_wrong_tries_together_are_a_few_a_second_from_however_many_addresses
 
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(failed_attempts, "NEW_AT_ONCE", 10**6)
+    monkeypatch.setattr(failed_attempts, "NEW_CLIENTS_BURST", 10**6)
     trial = Trial()
-    for number in range(3 * failed_attempts.REMEMBERED):
+    for number in range(3 * failed_attempts.MAX_FAILED_CLIENTS):
         trial.wrong(f"wrong {number}")
         trial.right(f"right {number}")
     assert (
-        len(trial.limits._each) <= failed_attempts.REMEMBERED
-        and len(trial.limits._known) == failed_attempts.KNOWN
+        len(trial.limits._each) <= failed_attempts.MAX_FAILED_CLIENTS
+        and len(trial.limits._known) == failed_attempts.MAX_KNOWN_CLIENTS
     )
 
 
@@ -97,4 +97,4 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_client_is_its_address_or_the_one_that_a_web_server_of_this_machine_says(
     peer: str | None, forwarded: str, client: str
 ) -> None:
-    assert client_of(peer, forwarded) == client
+    assert client_name(peer, forwarded) == client

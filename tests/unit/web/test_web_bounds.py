@@ -62,46 +62,56 @@ def test_every_key_of_web_has_a_row_of_bounds() -> None:
 
 
 def test_the_numbers_of_the_table_are_those_of_the_code() -> None:
-    assert (request_limits.CONNECTIONS, clients.CONNECTIONS_EACH, request_limits.CROWD) == (
+    assert (
+        request_limits.MAX_CONNECTIONS,
+        clients.MAX_CONNECTIONS_PER_CLIENT,
+        request_limits.CROWDED_CONNECTIONS,
+    ) == (
         100,
         20,
         60,
     )
     assert (
-        request_limits.WHOLE_SECONDS,
-        request_limits.UNREAD_SECONDS,
-        request_limits.ANSWER_SECONDS,
-        request_limits.CROWDED_SECONDS,
+        request_limits.REQUEST_TIMEOUT_SECONDS,
+        request_limits.CLIENT_READ_TIMEOUT_SECONDS,
+        request_limits.RESPONSE_TIMEOUT_SECONDS,
+        request_limits.CROWDED_TIMEOUT_SECONDS,
     ) == (10, 10, 60, 1)
     assert (
-        2 * request_limits.SENDING_BYTES,
-        request_limits.INCOMING_BYTES,
-        server.LARGEST_HEAD,
-        server.LARGEST_BODY,
+        2 * request_limits.SEND_BUFFER_BYTES,
+        request_limits.REQUEST_BUFFER_BYTES,
+        server.MAX_HEADER_BYTES,
+        server.MAX_REQUEST_BODY_BYTES,
     ) == (256 << 10, 128 << 10, 16 << 10, 64 << 10)
-    assert (server.THREADS, views.AT_ONCE, views.EACH_AT_ONCE, views.SHARE, views.KEPT_SECONDS) == (
+    assert (
+        server.THREADS,
+        views.MAX_CONCURRENT,
+        views.MAX_CONCURRENT_PER_VIEW,
+        views.CACHE_TIME_FACTOR,
+        views.MAX_CACHE_SECONDS,
+    ) == (
         8,
         5,
         2,
         4,
         5,
     )
-    assert (views.LARGEST_BYTES, views.UNREAD_BYTES, server.FROZEN_SECONDS) == (
+    assert (views.MAX_PAGE_BYTES, views.MAX_UNREAD_BYTES, server.STALL_SECONDS) == (
         4 << 20,
         16 << 20,
         60,
     )
     assert (
-        failed_attempts.EACH_AT_ONCE,
-        failed_attempts.EACH_SECONDS,
-        failed_attempts.NEW_AT_ONCE,
-        failed_attempts.NEW_SECONDS,
+        failed_attempts.CLIENT_BURST,
+        failed_attempts.CLIENT_REFILL_SECONDS,
+        failed_attempts.NEW_CLIENTS_BURST,
+        failed_attempts.NEW_CLIENTS_REFILL_SECONDS,
     ) == (10, 6, 60, 0.2)
     assert (
-        failed_attempts.ALL_AT_ONCE,
-        failed_attempts.ALL_SECONDS,
-        failed_attempts.REMEMBERED,
-        failed_attempts.KNOWN,
+        failed_attempts.FAILED_CLIENTS_BURST,
+        failed_attempts.FAILED_CLIENTS_REFILL_SECONDS,
+        failed_attempts.MAX_FAILED_CLIENTS,
+        failed_attempts.MAX_KNOWN_CLIENTS,
     ) == (40, 0.5, 1024, 256)
 
 
