@@ -267,18 +267,18 @@ class Daemon:
 
         Raises StoreError.
         """
-        app, board = self.app, self.job_status
+        app, jobs = self.app, self.job_status
         return ProcessStats(
-            board.started_at,
-            board.counts.runs(),
-            board.counts.seconds(),
+            jobs.started_at,
+            jobs.counts.runs(),
+            jobs.counts.seconds(),
             app.request_metrics.by_code(),
             app.observed_limits(),
             app.token_expiries(),
             {name: self.next_run(name) for name in app.config.jobs},
             frozenset(self.runner.active_jobs()),
             app.request_metrics.skew_seconds,
-            board.reload_ok,
+            jobs.reload_ok,
             self.push_trigger.stats(),
         )
 

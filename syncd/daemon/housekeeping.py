@@ -62,21 +62,21 @@ class Housekeeper:
 
     def _apply_store_changes(self) -> None:
         """End the waits of jobs that another command has resumed or synced."""
-        store, queue, board = self._parts.app.store, self._parts.queue, self._parts.job_status
+        store, queue, jobs = self._parts.app.store, self._parts.queue, self._parts.job_status
         counter = store.counter()
         if counter == self._store_counter:
             return
         self._store_counter, now = counter, self._parts.clock.now()
-        for name, status in board.statuses().items():
+        for name, status in jobs.statuses().items():
             backed_off = queue.backoff_of(name) is not None
             if not status.paused and not backed_off:
                 continue
             state = store.state(name)
             if status.paused and not state.paused(now):
-                board.set(name, state, now)
+                jobs.set(name, state, now)
                 queue.enqueue(name, Trigger.START)
             elif backed_off and not state.failures and state.last_error is None:
-                board.set(name, state, now)
+                jobs.set(name, state, now)
                 queue.clear_backoff([name])
 
     def _save_backoffs(self) -> None:

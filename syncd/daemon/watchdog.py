@@ -75,9 +75,9 @@ class Watchdog:
         return status_line(self._parts.job_status, self._parts.runner.active_jobs())
 
 
-def status_line(board: JobStatusBoard, running: list[str]) -> str:
+def status_line(jobs: JobStatusBoard, running: list[str]) -> str:
     """Return one line: how many jobs there are, which are failing, drifted, paused or running."""
-    statuses = board.statuses()
+    statuses = jobs.statuses()
     failing = sorted(name for name, one in statuses.items() if one.error is not None)
     drifted = sum(bool(one.drifted) for one in statuses.values())
     paused = sum(one.paused for one in statuses.values())
@@ -87,7 +87,7 @@ def status_line(board: JobStatusBoard, running: list[str]) -> str:
         f"{drifted} drifted" if drifted else "",
         f"{paused} paused" if paused else "",
         f"at work on {_names(running)}" if running else "",
-        "" if board.reload_ok else "the last reload was refused",
+        "" if jobs.reload_ok else "the last reload was refused",
     ]
     return ", ".join(filter(None, parts))
 

@@ -1,4 +1,4 @@
-"""`lfs: fetch`: mirror the content that a Git LFS pointer stands for, instead of the pointer.
+"""`lfs: fetch`: mirror the content that a Git LFS pointer names, instead of the pointer.
 
 Only its bytes tell whether a small file is a pointer, so new ones are fetched first. What the
 ledger knows is not asked for again.
@@ -21,7 +21,7 @@ from syncd.ports import Pointer
 OID = re.compile(rb"^oid sha256:([0-9a-f]{64})$", re.MULTILINE)
 SIZE = re.compile(rb"^size (0|[1-9][0-9]{0,15})$", re.MULTILINE)
 
-Content = tuple[str, int | None]  # the blob id and the size of what a pointer stands for
+Content = tuple[str, int | None]  # the blob id and the size of the content that a pointer names
 
 
 def pointer_of(content: bytes, path: str) -> Pointer | None:
@@ -88,7 +88,7 @@ def _check_content_limits(
 
 
 def _fetched(contents: CommitContents, pointers: Mapping[str, Pointer]) -> dict[str, Content]:
-    """Fetch what the pointers stand for; return the pointer's blob id -> its content."""
+    """Fetch the contents that the pointers name; return the pointer's blob id -> its content."""
     if not pointers:
         return {}
     blobs = contents.fetch_lfs(pointers.values())
