@@ -1,8 +1,9 @@
-"""What the set asks of folders, and what is done about one that is otherwise: over the whole small domain, by the rules for a file's mode."""
+"""What the set asks of directories, and what the plan does about one that is otherwise."""
 
 from __future__ import annotations
 
-from itertools import permutations, product
+import re
+from itertools import permutations
 
 import pytest
 
@@ -25,7 +26,6 @@ from syncd.ports import JobState
 ONE = "1" * 40
 FOLDER, FILE = "/srv/x/folder", "/srv/x/folder/file"
 STAT = Stat(1, 2, 3, 4, 5)
-MODES = (0o755, 0o750, 0o700)
 
 
 def job(drift: Drift, publish: Publish = Publish.FILES) -> Job:
@@ -49,28 +49,79 @@ def folder(mode: int, problem: str | None = None) -> LocalFile:
     return LocalFile(Kind.DIRECTORY, None, mode, 0, 0, STAT, problem)
 
 
-@pytest.mark.parametrize(
-    ("drift", "before", "want", "have"), list(product(Drift, (None, *MODES), MODES, MODES))
-)
-def test_a_folders_mode_is_answered_as_a_files_mode_is(
-    drift: Drift, before: int | None, want: int, have: int
-) -> None:
-    file = make_plan(
-        job(drift),
-        {FILE: WantedFile(ONE, want)},
-        {FILE: LedgerRow(WantedFile(ONE, before), STAT)} if before else {},
-        {FILE: LocalFile(Kind.FILE, ONE, have, 0, 0, STAT)},
-    )
-    expected = [
-        (step.kind, step.is_drift) for step in file.actions if step.kind is not ActionKind.ADOPT
+# What the plan does about a directory, by the mode that the ledger has, that the set asks for and
+# that is on disk. `-`: nothing. A change by syncd or upstream is no drift.
+MODE_TABLE = """
+ledger  wanted  on disk  restore     report      keep
+none    755     755      -           -           -
+none    755     750      mode        keep drift  keep
+none    755     700      mode        keep drift  keep
+none    750     755      mode        keep drift  keep
+none    750     750      -           -           -
+none    750     700      mode        keep drift  keep
+none    700     755      mode        keep drift  keep
+none    700     750      mode        keep drift  keep
+none    700     700      -           -           -
+755     755     755      -           -           -
+755     755     750      mode drift  keep drift  keep
+755     755     700      mode drift  keep drift  keep
+755     750     755      mode        mode        mode
+755     750     750      -           -           -
+755     750     700      mode        mode        keep
+755     700     755      mode        mode        mode
+755     700     750      mode        mode        keep
+755     700     700      -           -           -
+750     755     755      -           -           -
+750     755     750      mode        mode        mode
+750     755     700      mode        mode        keep
+750     750     755      mode drift  keep drift  keep
+750     750     750      -           -           -
+750     750     700      mode drift  keep drift  keep
+750     700     755      mode        mode        keep
+750     700     750      mode        mode        mode
+750     700     700      -           -           -
+700     755     755      -           -           -
+700     755     750      mode        mode        keep
+700     755     700      mode        mode        mode
+700     750     755      mode        mode        keep
+700     750     750      -           -           -
+700     750     700      mode        mode        mode
+700     700     755      mode drift  keep drift  keep
+700     700     750      mode drift  keep drift  keep
+700     700     700      -           -           -
+"""
+
+
+def mode_rows() -> list[tuple[str, str, str, Drift, str]]:
+    """Return (ledger, wanted, on disk, drift policy, expected) for each cell of the table."""
+    head, *lines = (re.split(r"  +", line) for line in MODE_TABLE.strip().splitlines())
+    return [
+        (line[0], line[1], line[2], Drift(policy), expected)
+        for line in lines
+        for policy, expected in zip(head[3:], line[3:], strict=True)
     ]
-    recorded = {FILE: LedgerRow(entry(before), STAT)} if before else {}
-    local, folders = (
-        {FILE: LocalFile(Kind.FILE, ONE, 0o644, 0, 0, STAT), FOLDER: folder(have)},
-        OwnedDirectories.of({FILE: entry(want)}, recorded, {FOLDER}, JobState()),
-    )
-    plan = make_plan(job(drift), {FILE: entry(want)}, recorded, local, folders)
-    assert [(step.kind, step.is_drift) for step in plan.actions if step.path == FOLDER] == expected
+
+
+def test_the_table_of_modes_has_every_case_once() -> None:
+    cases = [row[:4] for row in mode_rows()]
+    assert len(cases) == len(set(cases)) == 4 * 3 * 3 * len(Drift)
+
+
+@pytest.mark.parametrize(("before", "want", "have", "drift", "expected"), mode_rows())
+def test_the_plan_for_a_directorys_mode_is_as_the_table_says(
+    before: str, want: str, have: str, drift: Drift, expected: str
+) -> None:
+    remote = {FILE: entry(int(want, 8))}
+    recorded = {FILE: LedgerRow(entry(int(before, 8)), STAT)} if before != "none" else {}
+    local = {
+        FILE: LocalFile(Kind.FILE, ONE, 0o644, 0, 0, STAT),
+        FOLDER: folder(int(have, 8)),
+    }
+    folders = OwnedDirectories.of(remote, recorded, {FOLDER}, JobState())
+    plan = make_plan(job(drift), remote, recorded, local, folders)
+    found = [step for step in plan.actions if step.path == FOLDER]
+    shown = [step.kind.value + (" drift" if step.is_drift else "") for step in found]
+    assert shown == ([] if expected == "-" else [expected])
 
 
 @pytest.mark.parametrize("drift", Drift)
