@@ -584,8 +584,99 @@ UNDO: Rows = {
     ),
 }
 
+UNCHANGED_TESTS = "tests/unit/test_unchanged.py"
+CHANGE_OF_DESTINATION = f"{UNCHANGED_TESTS}::test_a_change_of_a_destination_is_noticed"
+
+UNCHANGED: Rows = {
+    "a file's content is looked at by its size alone": (
+        "times = (one.st_size, one.st_mtime_ns, one.st_ctime_ns)",
+        "times = (one.st_size, 0, 0)",
+        CHANGE_OF_DESTINATION,
+    ),
+    "a file's mode is not looked at, and its change time is taken for its write time": (
+        "% (one.st_dev, one.st_ino, one.st_mode, one.st_uid, one.st_gid, *times)",
+        "% (one.st_dev, one.st_ino, 0, one.st_uid, one.st_gid, times[0], times[1], times[1])",
+        CHANGE_OF_DESTINATION,
+    ),
+    "a directory's mode is not looked at": (
+        "% (found.st_dev, found.st_ino, found.st_mode, found.st_uid, found.st_gid)",
+        "% (found.st_dev, found.st_ino, 0, found.st_uid, found.st_gid)",
+        CHANGE_OF_DESTINATION,
+    ),
+    "links are followed": (
+        "hasher, lstat = hashlib.blake2b(digest_size=16), os.lstat",
+        "hasher, lstat = hashlib.blake2b(digest_size=16), os.stat",
+        f"{UNCHANGED_TESTS}::test_a_link_is_looked_at_itself_and_not_what_it_leads_to",
+    ),
+    "a missing file is no change": (
+        "    except (OSError, KeyError):\n        return False",
+        "    except (OSError, KeyError):\n        return True",
+        CHANGE_OF_DESTINATION,
+    ),
+    "the directories between are not looked at": (
+        "            found.setdefault(directory, [])\n",
+        "            pass\n",
+        f"{UNCHANGED_TESTS}::test_every_directory_between_a_root_and_its_destinations_is_looked_at",
+    ),
+    "an owner's new ids are not noticed": (
+        "return same and stat_digest(seen.directories) == seen.stat_digest",
+        "return stat_digest(seen.directories) == seen.stat_digest",
+        f"{UNCHANGED_TESTS}::test_an_owner_whose_ids_have_changed_is_noticed",
+    ),
+}
+
+ENGINE_UNCHANGED_TESTS = "tests/unit/engine/test_unchanged.py"
+EVERY_FACT = (
+    f"{ENGINE_UNCHANGED_TESTS}"
+    "::test_a_job_is_unchanged_only_where_every_fact_is_as_the_last_run_left_it"
+)
+
+ENGINE_UNCHANGED: Rows = {
+    "a changed configuration is no change": (
+        "same_job = known.job == job and known.scope == ctx.scope",
+        "same_job = known.scope == ctx.scope",
+        EVERY_FACT,
+    ),
+    "another identity is no change": (
+        "same_job = known.job == job and known.scope == ctx.scope",
+        "same_job = known.job == job",
+        EVERY_FACT,
+    ),
+    "a changed state is no change": (
+        "if not same_job or not same_state(",
+        "if not same_job and not same_state(",
+        EVERY_FACT,
+    ),
+    "a short name is never checked for a second meaning": (
+        "if is_check_due(job.ref, known.head.checked_at, started_at.timestamp()):",
+        "if False:",
+        EVERY_FACT,
+    ),
+    "the disk is not looked at": (
+        "if not _is_same_head(known, ctx, deadline) or not is_as_seen(known.seen):",
+        "if not _is_same_head(known, ctx, deadline):",
+        EVERY_FACT,
+    ),
+    "a pushed commit is not noticed": (
+        "return head.commit == known.head.commit",
+        "return True",
+        EVERY_FACT,
+    ),
+    "an error of GitHub counts as unchanged": (
+        "    except SyncdError:\n        return False",
+        "    except SyncdError:\n        return True",
+        EVERY_FACT,
+    ),
+    "a later check makes the state another one": (
+        "return replace(one, last_run_at=None, last_success_at=None) == replace(\n"
+        "        other, last_run_at=None, last_success_at=None\n    )",
+        "return one == other",
+        EVERY_FACT,
+    ),
+}
+
 FAULTS = [
-    Fault(name, f"syncd.engine.{module}", *row)
+    Fault(name, module if "." in module else f"syncd.engine.{module}", *row)
     for module, rows in {
         "plan": PLAN,
         "delete_limits": DELETE_LIMITS,
@@ -599,6 +690,8 @@ FAULTS = [
         "reload": RELOAD,
         "undo_plan": UNDO_PLAN,
         "undo": UNDO,
+        "syncd.unchanged": UNCHANGED,
+        "unchanged": ENGINE_UNCHANGED,
     }.items()
     for name, row in rows.items()
 ]
