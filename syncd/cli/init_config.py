@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
+from typing import NamedTuple
 
 from syncd.config.schema import IdentityModel, JobModel, PathModel, mistake_in
 from syncd.output import echo, prompt
@@ -17,6 +18,17 @@ KINDS = ("app", "token", "anonymous")
 FIRST_TRY = {"app_id": "1", "private_key": "/etc/syncd/app.pem"}
 
 DEFAULT_REF = "# ref: main                 # default: the repository's default branch"
+
+
+class Answers(NamedTuple):
+    """What was answered: one field per question. `identity` is YAML; the others are plain text."""
+
+    identity: str
+    repo: str
+    ref: str | None
+    source: str
+    to: str
+    every: str
 
 
 def example() -> str:
@@ -54,7 +66,7 @@ def ask(place: Path) -> str:
         lambda text: mistake_in(PathModel, {"from": source, "to": text}),
     )
     every = _answer("How often to look", lambda text: _job(every=text), default="5m")
-    return _text(identity, repo, None if ref == "-" else ref, source, to, every)
+    return _text(Answers(identity, repo, None if ref == "-" else ref, source, to, every))
 
 
 def _identity(kind: str) -> str:
@@ -114,23 +126,23 @@ def scalar(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def _text(identity: str, repo: str, ref: str | None, source: str, to: str, every: str) -> str:
-    """Return the YAML text. Six parameters, one per question."""
+def _text(answers: Answers) -> str:
+    """Return the YAML text."""
     return f"""\
 # syncd's configuration. Every key, with its default: docs/configuration.md;
 # every mistake, with its place: syncd check
 version: 1
 
 github:
-  me: {identity}
+  me: {answers.identity}
 
 jobs:
-  {job_name(repo)}:
-    repo: {scalar(repo)}
-    {f"ref: {scalar(ref)}" if ref else DEFAULT_REF}
+  {job_name(answers.repo)}:
+    repo: {scalar(answers.repo)}
+    {f"ref: {scalar(answers.ref)}" if answers.ref else DEFAULT_REF}
     paths:
-      - {{from: {scalar(source)}, to: {scalar(to)}}}
-    every: {every}
+      - {{from: {scalar(answers.source)}, to: {scalar(answers.to)}}}
+    every: {answers.every}
     # drift: restore             # local edits are put back | report: left and counted | keep: left
     # validate: …                # a command that may veto a commit; {{staged}} is the complete new set
     # on_change: …               # a command to run after a change, like: systemctl reload nginx

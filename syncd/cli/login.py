@@ -5,12 +5,18 @@ secret.
 from __future__ import annotations
 
 import click
+from msgspec.structs import replace
 
 from syncd.cli.common import Settings, emit
 from syncd.cli.sync import stop_on_signals
 from syncd.config.model import Config
 from syncd.errors import ConfigError
-from syncd.github.auth.device_flow import OAuthClient, get_authenticated_user, parse_tokens
+from syncd.github.auth.device_flow import (
+    OAuthClient,
+    TokenOwner,
+    get_authenticated_user,
+    parse_tokens,
+)
 from syncd.github.urls import display_host, web_origin
 from syncd.identities import LoginIdentity
 from syncd.output import echo
@@ -60,9 +66,10 @@ def _log_in(settings: Settings, app: AppContext, identity: LoginIdentity, scope:
     )
     echo(f"waiting, up to {minutes} minutes; Ctrl-C ends it ...", err=True)
     found, at = client.poll_token(invitation, deadline)
-    pair = parse_tokens(found, at, identity.api, identity.client_id, "", app.clock.now())
+    owner = TokenOwner(identity.api, identity.client_id, "")
+    pair = parse_tokens(found, at, owner, app.clock.now())
     login = get_authenticated_user(line.plain, identity.api, pair.access, deadline)
-    kept = parse_tokens(found, at, identity.api, identity.client_id, login, pair.issued_at)
+    kept = parse_tokens(found, at, replace(owner, login=login), pair.issued_at)
     with pairs.exclusive_lock(deadline):
         pairs.save(kept)
     until = (

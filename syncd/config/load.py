@@ -145,36 +145,33 @@ def load_with_positions(
         if config is not None
         else []
     )
-    problems = _write_access_problems(config, path, folder, documents, loader, environ) + problems
+    state = _state_folder(documents, path, environ) if config is None else config.state
+    problems = _write_access_problems(config, state, folder, documents, loader) + problems
     if problems or config is None or not loader.whole:
         raise ConfigError(_ordered(problems, documents))
     return config, loader.problem
 
 
+def _state_folder(documents: list[YamlDocument], path: Path, environ: Mapping[str, str]) -> Path:
+    """Return the state folder that a configuration with mistakes names, or the default one."""
+    given = next(
+        (one.value["state"] for one in documents if isinstance(one.value.get("state"), str)), None
+    )
+    return Path(given) if given else convert.default_state(path, environ)
+
+
 def _write_access_problems(
     config: Config | None,
-    path: Path,
+    state: Path,
     folder: Folder,
     documents: list[YamlDocument],
     loader: ConfigLoader,
-    environ: Mapping[str, str],
 ) -> list[Problem]:
     """Return who else may write the configuration, and in that case the files that it names.
 
     All are reported at once, so that they are corrected at once. The user of the state is trusted:
-    root may inspect a service's state, and only its own user may change it. Six parameters, as all
-    of them are results of the steps of one load.
+    root may inspect a service's state, and only its own user may change it.
     """
-    given = next(
-        (one.value["state"] for one in documents if isinstance(one.value.get("state"), str)), None
-    )
-    state = (
-        config.state
-        if config is not None
-        else Path(given)
-        if given
-        else convert.default_state(path, environ)
-    )
     owner = state_owner(state)
     found = problems_for_owner(
         [*folder.doubts, *(doubt for document in documents for doubt in document.doubts)], owner

@@ -8,7 +8,9 @@ right before the first write of names of which the disk has none yet.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+
+from msgspec import Struct
 
 from syncd.colliding_names import CollidingNames, collisions_among, fold
 from syncd.errors import UnsafePathError
@@ -16,6 +18,14 @@ from syncd.models import Action, ActionKind, Job, WantedFile
 from syncd.ports import Mirror
 
 MAX_NAMES_SHOWN = 3  # in a message
+
+
+class UnverifiedNames(Struct, frozen=True):
+    """Colliding names of a job's set of which it is not known whether the disk keeps them apart."""
+
+    job: Job
+    remote: Mapping[str, WantedFile]
+    collisions: tuple[CollidingNames, ...]
 
 
 def refuse_collisions(
@@ -39,29 +49,24 @@ def refuse_collisions(
 
 
 def try_names(
-    job: Job,
-    unverified: Iterable[CollidingNames],
-    actions: Sequence[Action],
-    remote: Mapping[str, WantedFile],
-    mirror: Mirror,
-    intent: str,
+    unverified: UnverifiedNames, actions: Sequence[Action], mirror: Mirror, intent: str
 ) -> UnsafePathError | None:
     """Return why these actions cannot be carried out: they write names that the disk takes for one.
 
     A trial in the directory shows it. The intent is stored before: it is what clears up after a
-    crash. Raises MirrorError. Six parameters, because each belongs to another owner: the job, the
-    decision, the disk and the intent.
+    crash. Raises MirrorError.
     """
     written = [
         action.path for action in actions if action.kind in (ActionKind.WRITE, ActionKind.RESTORE)
     ]
-    for collision in unverified:
+    for collision in unverified.collisions:
         folder = collision.folder
         names = [name for name in collision.names if _any_at(written, posixpath.join(folder, name))]
         if len(names) < 2:
             continue
-        if not mirror.distinguishes_names(folder, names, _root(collision, remote), intent):
-            return _refusal(job, collision, remote)
+        root = _root(collision, unverified.remote)
+        if not mirror.distinguishes_names(folder, names, root, intent):
+            return _refusal(unverified.job, collision, unverified.remote)
     return None
 
 

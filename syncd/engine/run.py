@@ -23,7 +23,7 @@ from syncd.engine.context import Options, RunContext, RunInputs
 from syncd.engine.coverage import with_mounts
 from syncd.engine.decision import Decision, decide
 from syncd.engine.directories import directories_to_fix, wanted_directories
-from syncd.engine.name_collisions import try_names
+from syncd.engine.name_collisions import UnverifiedNames, try_names
 from syncd.engine.recovery import recover
 from syncd.engine.staging import staged_files
 from syncd.engine.undo import resume_undo, save_undo
@@ -233,9 +233,8 @@ class Run(RunInputs):
         actions = decision.disk_actions
         if actions:
             intent = self._save_intent(decision)
-            collision = try_names(
-                self.job, decision.unverified, actions, decision.remote, self.ctx.mirror, intent.id
-            )
+            unverified = UnverifiedNames(self.job, decision.remote, decision.unverified)
+            collision = try_names(unverified, actions, self.ctx.mirror, intent.id)
             if collision is not None:
                 return ApplyResult(errors=(collision,))
             applied = self.ctx.mirror.apply(

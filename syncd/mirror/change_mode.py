@@ -10,7 +10,7 @@ from syncd.mirror.attributes import LostAttributes
 from syncd.mirror.dirfd import changed
 from syncd.mirror.expected_state import check_expected, local_after_write
 from syncd.mirror.file_ops import chown_id
-from syncd.mirror.hard_links import replace_linked
+from syncd.mirror.hard_links import LinkedFile, replace_linked
 from syncd.mirror.metadata import check_file
 from syncd.mirror.ordering import entry_of
 from syncd.mirror.racy import is_racy_after
@@ -36,7 +36,7 @@ def change_mode(
             raise changed(action.path, f"{action.path} has changed since it was scanned")
         has_other_names = found.st_nlink > 1
         if has_other_names:
-            replace_linked(folder, name, temporary, action, found, lost)
+            replace_linked(LinkedFile(folder, name, temporary, found), action, lost)
         elif wanted.kind is Kind.LINK:
             ids = chown_id(wanted.uid), chown_id(wanted.gid)
             os.chown(name, *ids, dir_fd=folder, follow_symlinks=False)

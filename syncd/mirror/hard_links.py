@@ -10,6 +10,7 @@ import os
 from functools import partial
 from typing import BinaryIO
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from syncd.mirror.attributes import LostAttributes, copy_attributes
@@ -21,26 +22,31 @@ from syncd.models import Action, Kind, WantedFile
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-def replace_linked(
-    folder: int,
-    name: str,
-    temporary: str,
-    action: Action,
-    found: os.stat_result,
-    lost: LostAttributes,
-) -> None:
-    """Make `name` in the open `folder` a new file with the wanted mode and owner, on disk.
+class LinkedFile(Struct, frozen=True):
+    """A file or link with several names: `name` in the open `folder`.
 
-    `found` is what it is now; times, attributes and an owner that is not configured stay. Six
-    parameters, because the caller has just opened the directory and read the stat. Raises
-    ChangedUnderneathError, OSError.
+    `stat` is what lstat says of it now; its copy is made as `temporary`.
     """
+
+    folder: int
+    name: str
+    temporary: str
+    stat: os.stat_result
+
+
+def replace_linked(linked: LinkedFile, action: Action, lost: LostAttributes) -> None:
+    """Make it a new file with the wanted mode and owner, on disk.
+
+    Times, attributes and an owner that is not configured stay. Raises ChangedUnderneathError,
+    OSError.
+    """
+    folder, name, temporary = linked.folder, linked.name, linked.temporary
     try:
         if action.wanted is not None and action.wanted.kind is Kind.LINK:
-            _copy_link(folder, name, temporary, action.wanted, found)
+            _copy_link(linked, action.wanted)
         elif action.wanted is not None:
-            _copy_file(folder, name, temporary, action.wanted, found, lost)
-        if stat_of(os.stat(name, dir_fd=folder, follow_symlinks=False)) != stat_of(found):
+            _copy_file(linked, action.wanted, lost)
+        if stat_of(os.stat(name, dir_fd=folder, follow_symlinks=False)) != stat_of(linked.stat):
             raise changed_meanwhile(action.path)
         os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
     except OtherBytesError as error:
@@ -49,21 +55,15 @@ def replace_linked(
         unlink_if_there(folder, temporary)
 
 
-def _copy_file(
-    folder: int,
-    name: str,
-    temporary: str,
-    want: WantedFile,
-    found: os.stat_result,
-    lost: LostAttributes,
-) -> None:
-    """Copy the file with its times and attributes; the six parameters are those of the caller."""
-    with open(os.open(name, READ, dir_fd=folder), "rb") as old:
+def _copy_file(linked: LinkedFile, want: WantedFile, lost: LostAttributes) -> None:
+    """Copy the file with its times and attributes."""
+    found = linked.stat
+    with open(os.open(linked.name, READ, dir_fd=linked.folder), "rb") as old:
         wanted = _with_owner(want, found)
         read = partial(_at_most, old, found.st_size)
-        new = write_new(folder, temporary, read, wanted, found.st_size)
+        new = write_new(linked.folder, linked.temporary, read, wanted, found.st_size)
         try:
-            copy_attributes(old.fileno(), new, want.mode, name, lost)
+            copy_attributes(old.fileno(), new, want.mode, linked.name, lost)
             os.utime(new, ns=(found.st_atime_ns, found.st_mtime_ns))
             os.fsync(new)
         finally:
@@ -75,10 +75,9 @@ def _at_most(old: BinaryIO, size: int, count: int) -> bytes:
     return old.read(min(count, max(0, size + 1 - old.tell())))
 
 
-def _copy_link(
-    folder: int, name: str, temporary: str, want: WantedFile, found: os.stat_result
-) -> None:
-    os.symlink(os.readlink(name, dir_fd=folder), temporary, dir_fd=folder)
+def _copy_link(linked: LinkedFile, want: WantedFile) -> None:
+    folder, temporary, found = linked.folder, linked.temporary, linked.stat
+    os.symlink(os.readlink(linked.name, dir_fd=folder), temporary, dir_fd=folder)
     wanted = _with_owner(want, found)
     if wanted.uid is not None or wanted.gid is not None:
         ids = chown_id(wanted.uid), chown_id(wanted.gid)

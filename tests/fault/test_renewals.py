@@ -27,7 +27,7 @@ from msgspec.structs import replace
 
 from syncd.clock import SystemClock
 from syncd.deadline import Deadline
-from syncd.github.auth.device_flow import parse_tokens
+from syncd.github.auth.device_flow import TokenOwner, parse_tokens
 from syncd.simulator.faults import Answer
 from syncd.simulator.github import GitHub
 from syncd.simulator.server import serve
@@ -119,9 +119,7 @@ class Scene:
                 parse_tokens(
                     self.github.oauth.issue(self.client, "ada", "", now.timestamp()),
                     now,
-                    self.url,
-                    CLIENT,
-                    "ada",
+                    TokenOwner(self.url, CLIENT, "ada"),
                     now,
                 )
             )

@@ -295,20 +295,25 @@ def _seconds(value: object, default: float) -> float:
     )
 
 
+class TokenOwner(Struct, frozen=True):
+    """Whom a pair of tokens belongs to: a user, and the App that the user logged in to."""
+
+    api: str
+    client_id: str
+    login: str
+
+
 def parse_tokens(
     found: Mapping[str, Any],
     at: datetime | None,
-    api: str,
-    client_id: str,
-    login: str,
+    owner: TokenOwner,
     now: datetime,
     before: OAuthTokens | None = None,
 ) -> OAuthTokens:
     """Return the token pair in GitHub's answer.
 
-    `at` is the server's time of it; `before` is the pair that this one replaces. Seven parameters:
-    the answer, and what a saved pair holds beside it. Raises BadResponseError for an answer
-    without a usable token.
+    `at` is the server's time of it; `before` is the pair that this one replaces. Raises
+    BadResponseError for an answer without a usable token.
     """
     access, refresh = found.get("access_token"), found.get("refresh_token")
     if (
@@ -326,9 +331,9 @@ def parse_tokens(
             add_secret(Secret(value), long_lived=False)
     at = at or now
     return OAuthTokens(
-        api,
-        client_id,
-        login,
+        owner.api,
+        owner.client_id,
+        owner.login,
         Secret(access),
         now,
         _end(found.get("expires_in"), at),

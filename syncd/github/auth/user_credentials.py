@@ -25,7 +25,7 @@ from syncd.github.auth.credentials import (
     Token,
     share_failure,
 )
-from syncd.github.auth.device_flow import OAuthClient, parse_tokens
+from syncd.github.auth.device_flow import OAuthClient, TokenOwner, parse_tokens
 from syncd.github.protocol import Transport
 from syncd.github.urls import web_origin
 from syncd.identities import OAuthTokens
@@ -190,7 +190,8 @@ class UserCredentials:
             self._token_store.begin_request(pair, self._clock.now())
         found, at = self._refreshed(pair, pair.refresh, before, deadline)
         now = self._clock.now()
-        self._unsaved = parse_tokens(found, at, self._api, self._client_id, pair.login, now, pair)
+        owner = TokenOwner(self._api, self._client_id, pair.login)
+        self._unsaved = parse_tokens(found, at, owner, now, pair)
         self._offset = at - now if at is not None else self._offset
         return self._save(self._unsaved)
 
