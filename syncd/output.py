@@ -13,11 +13,12 @@ Standard library only until something is printed: this runs before everything el
 
 from __future__ import annotations
 
+import codecs
 import io
 import os
 import select
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 STDIN, STDOUT, STDERR = 0, 1, 2
@@ -34,6 +35,23 @@ def echo(text: str, err: bool = False, nl: bool = True) -> None:
     from syncd.text import on_terminal
 
     click.echo(on_terminal(text), err=err, nl=nl)
+
+
+def echo_bytes(chunks: Iterable[bytes]) -> None:
+    """Write content to standard output: exactly, or to a terminal as visible text."""
+    binary = getattr(sys.stdout, "buffer", None)
+    if binary is not None and not sys.stdout.isatty():
+        for chunk in chunks:
+            binary.write(chunk)
+        return
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="surrogateescape")
+    last = "\n"
+    for chunk in (*chunks, b""):
+        text = decoder.decode(chunk, final=not chunk)
+        echo(text, nl=False)
+        last = text[-1:] or last
+    if last != "\n" and sys.stdout.isatty():
+        echo("")
 
 
 def prompt(question: str, judge: Callable[[str], str], default: str | None = None) -> str:
@@ -53,6 +71,15 @@ def prompt(question: str, judge: Callable[[str], str], default: str | None = Non
 
     answer: str = click.prompt(visible(question), value_proc=value, default=default, err=True)
     return answer
+
+
+def confirm(question: str) -> bool:
+    """Ask a yes-or-no question on standard error; no is the default."""
+    import click
+
+    from syncd.text import visible
+
+    return click.confirm(visible(question), err=True)
 
 
 def never_fail() -> None:
@@ -146,4 +173,4 @@ class _Descriptor(io.RawIOBase):
             return 0
 
 
-__all__ = ["ALWAYS_PRINTS", "ERRORS", "echo", "never_fail", "prompt"]
+__all__ = ["ALWAYS_PRINTS", "ERRORS", "confirm", "echo", "echo_bytes", "never_fail", "prompt"]

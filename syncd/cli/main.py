@@ -35,6 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "status": ("status", "The state of every job."),
     "history": ("history", "What past runs did."),
     "explain": ("explain", "Why a path is as it is."),
+    "trash": ("trash", "What was overwritten, and the way back."),
     "rollback": ("rollback", "The previous set again, from the local cache; holds the job."),
     "pause": ("pause", "Leave a job alone until it is resumed."),
     "resume": ("resume", "Go on with a paused or held job."),

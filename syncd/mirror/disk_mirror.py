@@ -30,7 +30,7 @@ from syncd.mirror.spelling import is_same_file, other_spellings, resolve
 from syncd.mirror.trash import Trash, TrashLimits
 from syncd.mirror.write import PlanWriter
 from syncd.models import Action, ActionKind, Job, Kind, LocalFile, RealFolder, WantedFile
-from syncd.ports import NO_INODES, ApplyOutcome, Blobs, Inodes, Target
+from syncd.ports import NO_INODES, ApplyOutcome, BlobReader, Inodes, Target
 from syncd.protected_paths import identity_of
 
 
@@ -122,7 +122,7 @@ class DiskMirror:
         self,
         intent: str,
         actions: Sequence[Action],
-        blobs: Blobs,
+        blobs: BlobReader,
         owned_dirs: frozenset[str],
         dir_entries: Mapping[str, WantedFile],
         kept: Inodes = NO_INODES,

@@ -16,7 +16,7 @@ from syncd.mirror.ordering import entry_of
 from syncd.mirror.racy import is_coarse
 from syncd.mirror.scan import stat_of
 from syncd.models import Action
-from syncd.ports import Blobs
+from syncd.ports import BlobReader
 
 
 class TempFile(Struct):
@@ -38,7 +38,7 @@ class TempFile(Struct):
     is_named: bool = False
     mtime_ns: int = 0
 
-    def write_link(self, folder: int, blobs: Blobs) -> None:
+    def write_link(self, folder: int, blobs: BlobReader) -> None:
         """Make the link in the open `folder`. Raises KeyError, MirrorError, OSError."""
         wanted = entry_of(self.action)
         with blobs.open(wanted.blob) as content:
@@ -54,7 +54,7 @@ class TempFile(Struct):
     def write_file(
         self,
         folder: int,
-        blobs: Blobs,
+        blobs: BlobReader,
         open_replaced: Callable[[int, Action], int | None],
         lost: LostAttributes,
     ) -> int:

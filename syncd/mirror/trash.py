@@ -17,12 +17,10 @@ import json
 import os
 import posixpath
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
-from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
 
 import msgspec
 from msgspec import Struct
@@ -30,17 +28,16 @@ from msgspec import Struct
 from syncd import file_lock
 from syncd.errors import MirrorError
 from syncd.folder_sync import sync_folder
-from syncd.git_objects import blob_hasher, size_of
 from syncd.mirror.age import CountedTime
 from syncd.mirror.expected_state import changed_meanwhile, check_expected
 from syncd.mirror.free_space import MARGIN_BYTES, nearest_existing_dir
-from syncd.mirror.sparse import copy_sparse
+from syncd.mirror.restore_journal import has_leftovers, remove_leftovers
+from syncd.mirror.trash_copy import blob_id_of, copy_content
 from syncd.models import Action, Kind, LocalFile
 from syncd.private_file import replace_private_file
 from syncd.trash_ids import trash_id
 
 PRUNE_INTERVAL_SECONDS = 3600.0
-COPY_BYTES = 1 << 20
 TEMP_SUFFIX = ".new"
 HINT = "move {path} away, or write drift: report or keep for the job"
 
@@ -193,12 +190,12 @@ class Trash:
     def _keep(
         self, folder: int, name: str, action: Action, local: LocalFile, now: datetime
     ) -> KeptContent:
-        is_new = local.blob is None or not self._is_whole(local.blob, local.stat.size)
+        is_new = local.blob is None or not self.is_whole(local.blob, local.stat.size)
         if is_new:
             self._check_free(action.path, local.stat.size)
         temporary = self._contents / f"{local.stat.inode}{TEMP_SUFFIX}"
         try:
-            content, size = _read(folder, name, local, temporary if is_new else None)
+            content, size = copy_content(folder, name, local, temporary if is_new else None)
             if local.blob is not None and content != local.blob:
                 raise changed_meanwhile(action.path)
             if is_new:
@@ -252,11 +249,11 @@ class Trash:
             for content in contents - {other.content for other in self.entries()}:
                 (self._contents / content).unlink(missing_ok=True)
 
-    def _is_whole(self, content: str, size: int) -> bool:
-        """Return whether the content is here already, and is what its name says."""
+    def is_whole(self, content: str, size: int) -> bool:
+        """Return whether the content is here, and is what its name says."""
         try:
             with open(self._contents / content, "rb") as file:
-                return _blob_id_of(file, size) == content
+                return blob_id_of(file, size) == content
         except OSError:
             return False
 
@@ -276,22 +273,34 @@ class Trash:
         """Return the file that holds its bytes, or a link's text."""
         return self._contents / entry.content
 
+    def ids(self) -> list[str]:
+        """Return the id of each entry, without reading any."""
+        return sorted(file.stem for file in self._entries.glob("*.json"))
+
+    def remove(self, entries: Iterable[TrashEntry]) -> None:
+        """Remove the entries, and each content that no other entry names. Raises OSError."""
+        with self._locked():
+            self._remove(list(entries))
+
     def is_due(self) -> bool:
-        """Return whether it is time to prune: something was kept, or an hour has passed.
+        """Return whether it is time to prune: something was kept, an hour has passed, or a restore
+        died.
 
         Counted time goes on only where that is done each hour.
         """
         if not self._entries.is_dir():
             return False
-        return bool(self._kept_since_pruned) or self._time.is_due(PRUNE_INTERVAL_SECONDS)
+        waiting = bool(self._kept_since_pruned) or has_leftovers(self.directory)
+        return waiting or self._time.is_due(PRUNE_INTERVAL_SECONDS)
 
     def prune(self) -> int:
-        """Remove what is older than the limit, and the oldest of what is more.
+        """Remove what is older than the limit, the oldest of what is more, and what a restore left.
 
-        Returns how many contents were removed. Raises OSError.
+        Returns how many contents were removed. Raises OSError, MirrorError.
         """
         if not self._entries.is_dir():
             return 0
+        remove_leftovers(self.directory)
         with self._locked():
             # Temporary files of a run that died: a process that writes one holds the lock.
             hidden = (*self._entries.glob(".*"), *self.directory.glob(".*"))
@@ -307,12 +316,13 @@ class Trash:
 
         A content that no entry names, because entries are damaged, is removed for its size only.
         """
-        entries = self.entries()
-        young = {entry.content for entry in entries if entry.kept_at_seconds >= oldest}
-        old = [entry for entry in entries if entry.kept_at_seconds < oldest]
+        return self._remove([one for one in self.entries() if one.kept_at_seconds < oldest])
+
+    def _remove(self, old: Sequence[TrashEntry]) -> int:
+        """Remove the entries; return how many contents went with them."""
         for entry in old:
             self._file(entry.id).unlink(missing_ok=True)
-        gone = {entry.content for entry in old} - young
+        gone = {entry.content for entry in old} - {entry.content for entry in self.entries()}
         for content in gone:
             (self._contents / content).unlink(missing_ok=True)
         return len(gone)
@@ -384,41 +394,6 @@ def replacing(
     except BaseException:
         trash.undo_keep([kept])
         raise
-
-
-def _read(folder: int, name: str, local: LocalFile, copy_to: Path | None) -> tuple[str, int]:
-    """Return git blob id and size of the file's bytes or the link's text, copied to disk."""
-    with _opened(folder, name, local.kind) as content:
-        if copy_to is None:
-            size = size_of(content)
-            return _blob_id_of(content, size), size
-        flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        with open(os.open(copy_to, flags, 0o600), "w+b") as kept:
-            if local.kind is Kind.FILE:  # no more than there was when it was looked at
-                copy_sparse(content.fileno(), kept.fileno(), local.stat.size)
-            else:
-                kept.write(content.read())
-                kept.flush()
-            os.fsync(kept.fileno())
-            size = kept.seek(0, os.SEEK_END)
-            kept.seek(0)
-            return _blob_id_of(kept, size), size
-
-
-def _opened(folder: int, name: str, kind: Kind) -> BinaryIO:
-    if kind is Kind.LINK:
-        return BytesIO(os.fsencode(os.readlink(name, dir_fd=folder)))
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    return open(os.open(name, flags, dir_fd=folder), "rb")
-
-
-def _blob_id_of(content: BinaryIO, size: int) -> str:
-    """Return the git blob id of what is left to read, which should be `size` bytes."""
-    hasher, left = blob_hasher(size), size
-    while left >= 0 and (chunk := content.read(COPY_BYTES)):  # one that grows meanwhile has no end
-        hasher.update(chunk)
-        left -= len(chunk)
-    return hasher.hexdigest()
 
 
 def _sync(folder: Path) -> None:

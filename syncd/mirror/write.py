@@ -54,7 +54,7 @@ from syncd.ports import (
     UNKNOWN_SIZE,
     ActionOutcome,
     ApplyOutcome,
-    Blobs,
+    BlobReader,
     Inodes,
     Target,
 )
@@ -73,7 +73,7 @@ class PlanWriter(Struct):
     """
 
     intent: str
-    blobs: Blobs
+    blobs: BlobReader
     trash: Trash
     now: Callable[[], datetime]
     owned_dirs: frozenset[str]

@@ -29,6 +29,7 @@ from syncd.ports.local import (
     Target,
 )
 from syncd.ports.remote import (
+    BlobReader,
     BlobRequest,
     Blobs,
     BlobWriter,
@@ -48,6 +49,7 @@ __all__ = [
     "ActionOutcome",
     "AppliedSet",
     "ApplyOutcome",
+    "BlobReader",
     "BlobRequest",
     "BlobWriter",
     "Blobs",

@@ -106,8 +106,8 @@ class PartialDownload(Protocol):
         """
 
 
-class Blobs(BlobWriter, Protocol):
-    """Contents by git id, verified when they are added and when they are read."""
+class BlobReader(Protocol):
+    """Contents by git id, verified when they are read."""
 
     def open(self, blob: str) -> BinaryIO:
         """Open the content at its start.
@@ -123,6 +123,10 @@ class Blobs(BlobWriter, Protocol):
 
     def discard(self, blob: str) -> None:
         """Remove the content."""
+
+
+class Blobs(BlobReader, BlobWriter, Protocol):
+    """Contents by git id, verified when they are added and when they are read."""
 
     def bulk_writer(self) -> AbstractContextManager[BlobWriter]:
         """Return a writer for one thread that adds many contents one after another.
@@ -193,6 +197,7 @@ class Source(Protocol):
 
 
 __all__ = [
+    "BlobReader",
     "BlobRequest",
     "BlobWriter",
     "Blobs",

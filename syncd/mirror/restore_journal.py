@@ -1,0 +1,92 @@
+"""What a restore from the trash may leave on disk where it dies, so that the next one removes it.
+
+A run has its intent in the store for that. A restore is no run: what it writes is not syncd's, and
+the ledger must not take it for that. So it has a small file of its own, in the trash.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from syncd import file_lock
+from syncd.mirror.cleanup import remove_empty_directories, remove_temp_files
+from syncd.private_file import replace_private_file
+
+JOURNAL, LOCK = "restoring.json", "restoring.lock"
+
+
+class Attempt(NamedTuple):
+    """One restore: the id that its temporary file carries, and where it writes.
+
+    `new_folders` did not exist before it.
+    """
+
+    intent: str
+    root: str
+    folder: str
+    new_folders: Sequence[str]
+
+
+@contextmanager
+def one_restore(directory: Path) -> Iterator[None]:
+    """Let one process at a time restore from the trash in `directory`. Waits. Raises OSError."""
+    lock = file_lock.acquire(directory / LOCK, wait=True)
+    try:
+        _remove(directory)
+        yield
+    finally:
+        file_lock.release(lock)
+
+
+@contextmanager
+def journaled(directory: Path, attempt: Attempt) -> Iterator[None]:
+    """Record the attempt while the block runs; when it fails, remove what it left.
+
+    Raises OSError, MirrorError.
+    """
+    replace_private_file(directory / JOURNAL, json.dumps(attempt).encode())
+    try:
+        yield
+    except Exception:
+        _remove(directory)
+        raise
+    (directory / JOURNAL).unlink()
+
+
+def has_leftovers(directory: Path) -> bool:
+    """Return whether a restore is going on, or has died."""
+    return (directory / JOURNAL).exists()
+
+
+def remove_leftovers(directory: Path) -> None:
+    """Remove what a restore that died has left; nothing while one is going on.
+
+    Raises MirrorError, OSError.
+    """
+    if not has_leftovers(directory):
+        return
+    try:
+        lock = file_lock.acquire(directory / LOCK)
+    except BlockingIOError:
+        return
+    try:
+        _remove(directory)
+    finally:
+        file_lock.release(lock)
+
+
+def _remove(directory: Path) -> None:
+    try:
+        intent, root, folder, new_folders = json.loads((directory / JOURNAL).read_bytes())
+    except FileNotFoundError:
+        return
+    except ValueError:  # damaged: nothing says where to look
+        (directory / JOURNAL).unlink()
+        return
+    remove_temp_files(intent, [(root, folder)])
+    remove_empty_directories((root, one) for one in new_folders)
+    (directory / JOURNAL).unlink()
