@@ -12,6 +12,7 @@ import click
 from msgspec.structs import replace
 
 from syncd.cli.common import Settings, emit, utf8
+from syncd.cli.trash_entries import entry_of, short_ids_in
 from syncd.clock import Clock, SystemClock
 from syncd.config.model import Config
 from syncd.engine.directories import applied_set, directory_targets, wanted_directories
@@ -70,13 +71,16 @@ def command(settings: Settings, path: str) -> int:
         store.close()
     for line in lines:
         emit(settings, one_line(line))
+    names = short_ids_in(config.state)
     for run in past:
         for change in run.changes:
             if change.path in spellings:
+                entry = entry_of(change, names)
                 emit(
                     settings,
                     f"  {run.started_at[:19]}Z  {change.action:<8} at {(run.commit or '-')[:7]}"
-                    f" ({run.trigger})",
+                    f" ({run.trigger})"
+                    + (f" → syncd trash restore {names[entry]}" if entry is not None else ""),
                 )
     return 0 if row is not None or folder is not None else 1
 

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 import click
 from msgspec.structs import asdict
 
 from syncd.cli.common import Settings, chosen_jobs, emit, utf8
 from syncd.cli.diffs import HIDDEN, diff_lines, note
+from syncd.cli.past_content import PastContent
 from syncd.cli.run_output import count_of
-from syncd.diff import MAX_BYTES, readable_by_all
-from syncd.models import LedgerRow
+from syncd.cli.trash_entries import entry_of, short_ids_in
 from syncd.output import echo
-from syncd.store.blobs import BlobCache
 from syncd.store.history import PastChange, PastRun
-from syncd.store.read_only_cache import ReadOnlyCache
 from syncd.stored_jobs import open_store, spellings_in_history
 from syncd.text import json_text, one_line
 
@@ -69,29 +68,29 @@ def command(
     try:
         spellings = spellings_in_history(store, os.path.abspath(path)) if path is not None else []
         runs = store.history(job, path, limit, spellings)
-        recorded = (
-            {name: store.load_ledger(name) for name in {run.job for run in runs}} if diff else {}
-        )
+        past = PastContent(config, store, {run.job for run in runs}) if diff else None
     finally:
         store.close()
+    names = short_ids_in(config.state)
     if as_object:
-        echo(json_text({"schema": "syncd.history/1", "runs": [_row(run) for run in runs]}))
+        echo(json_text({"schema": "syncd.history/1", "runs": [_row(run, names) for run in runs]}))
         return 0
-    blobs = ReadOnlyCache(config.state / "blobs")
     for run in runs:
         _show(settings, run)
         for change in run.changes:
             emit(settings, f"    {change.action:<8} {one_line(change.path)}")
-            for line in (
-                _diff(change, recorded.get(run.job, {}), blobs, show_secrets) if diff else ()
-            ):
-                emit(settings, line)
+            entry = entry_of(change, names)
+            if entry is not None:
+                emit(settings, f"             → syncd trash restore {names[entry]}")
+            if past is not None:
+                for line in _diff(run.job, change, past, show_secrets):
+                    emit(settings, line)
     if not runs:
         emit(settings, "Nothing happened yet" + (f" to {path}" if path else "") + ".")
     return 0
 
 
-def _row(run: PastRun) -> dict[str, object]:
+def _row(run: PastRun, names: Mapping[str, str]) -> dict[str, object]:
     row = asdict(run)
     row["changes"] = [
         {
@@ -100,6 +99,7 @@ def _row(run: PastRun) -> dict[str, object]:
             "from": change.source,
             "before": change.before,
             "after": change.after,
+            "trash": entry_of(change, names),
         }
         for change in run.changes
     ]
@@ -123,21 +123,10 @@ def _show(settings: Settings, run: PastRun) -> None:
         emit(settings, f"    {run.error_kind}: {run.error}")
 
 
-def _diff(
-    change: PastChange, recorded: dict[str, LedgerRow], blobs: BlobCache, show_secrets: bool
-) -> list[str]:
-    """Return the changed lines.
-
-    A file that is not mirrored any more has no mode that says who may read it: it is hidden as
-    well.
-    """
-    row = recorded.get(change.path)
+def _diff(job: str, change: PastChange, past: PastContent, show_secrets: bool) -> list[str]:
+    """Return the changed lines, where everyone may read both versions."""
     if change.before == change.after:
         return []
-    if not show_secrets and (row is None or not readable_by_all(row.entry.mode)):
+    if not show_secrets and not past.is_public(job, change):
         return [note(HIDDEN)]
-    return diff_lines(
-        blobs.read_prefix(change.before, MAX_BYTES + 1),
-        blobs.read_prefix(change.after, MAX_BYTES + 1),
-        show_secrets,
-    )
+    return diff_lines(past.read(change.before), past.read(change.after), show_secrets)

@@ -7,6 +7,7 @@ import click
 from syncd.cli.common import Settings, chosen_jobs, exit_code, say
 from syncd.cli.run_output import as_json, change_line, closing_line
 from syncd.cli.sync import failed, show, stop_on_signals
+from syncd.cli.trash_entries import show_replaced
 from syncd.engine.context import Options
 from syncd.engine.reload import run_job_and_reload
 from syncd.engine.rollback import rollback_target
@@ -49,6 +50,7 @@ def command(settings: Settings, job: str, to: str | None, as_object: bool) -> in
             echo(as_json("syncd.rollback/1", code, app.request_metrics.totals(), [report]))
             return code
         show(settings, report, len(report.job))
+        show_replaced(settings, config.state, report)
         if not settings.quiet:
             for change in () if settings.verbose else report.changes:
                 echo(

@@ -19,6 +19,7 @@ from syncd.cli.run_output import (
     id_line,
     summary_line,
 )
+from syncd.cli.trash_entries import show_replaced
 from syncd.config.cache import save_cached
 from syncd.engine.context import Options
 from syncd.engine.reload import JobRun, ReloadGroup, run_reload
@@ -132,6 +133,7 @@ def _run(
         messenger.notify(report)
         if not quiet:
             show(settings, report, width)
+            show_replaced(settings, app.config.state, report)
 
     messenger.start()
     try:

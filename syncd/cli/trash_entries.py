@@ -8,17 +8,20 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from syncd.cli.common import Settings, emit
 from syncd.clock import SystemClock
 from syncd.config.model import Config
 from syncd.errors import MirrorError
 from syncd.mirror.trash import Trash, TrashEntry, TrashLimits
+from syncd.models import RunReport
+from syncd.store.history import PastChange
 from syncd.stored_jobs import real_path_of
-from syncd.text import closest, did_you_mean, in_quotes
-from syncd.trash_ids import ID_LENGTH
+from syncd.text import closest, did_you_mean, in_quotes, one_line
+from syncd.trash_ids import ID_LENGTH, trash_id
 
 SHORTEST_ID = 6  # digits that are shown at least
 AN_ID = re.compile(rf"[0-9a-fA-F]{{4,{ID_LENGTH}}}\Z")
-MAX_NAMED = 5  # ids in one message
+MAX_NAMED = 5  # ids in one message, and entries after one run
 WHY = {
     "takes over": "was there before the job",
     "changed upstream": "edited here, changed upstream",
@@ -55,6 +58,28 @@ def short_ids_in(state: Path) -> Mapping[str, str]:
         return short_ids(Trash(state / "trash").ids())
     except PermissionError:
         return {}
+
+
+def entry_of(change: PastChange, names: Mapping[str, str]) -> str | None:
+    """Return the id of the entry that holds what the change replaced, if it is one of `names`."""
+    if change.before is None or change.before == change.after:
+        return None
+    id = trash_id(change.path, change.before)
+    return id if id in names else None
+
+
+def show_replaced(settings: Settings, state: Path, report: RunReport) -> None:
+    """Print how to have back what the run replaced and never wrote."""
+    changes = [change for change in report.changes if change.trash is not None]
+    names = short_ids_in(state) if changes else {}
+    for change in changes[:MAX_NAMED]:
+        id = change.trash or ""
+        emit(
+            settings,
+            f"    {one_line(change.path)} was replaced → syncd trash restore {names.get(id, id)}",
+        )
+    if len(changes) > MAX_NAMED:
+        emit(settings, f"    and {len(changes) - MAX_NAMED} more → syncd trash list")
 
 
 def why(entry: TrashEntry) -> str:
@@ -140,11 +165,13 @@ def _unknown(entries: Sequence[TrashEntry], word: str) -> MirrorError:
 __all__ = [
     "below",
     "entry_by_id",
+    "entry_of",
     "find_by_id",
     "find_entry",
     "of_file",
     "short_ids",
     "short_ids_in",
+    "show_replaced",
     "trash_of",
     "why",
 ]

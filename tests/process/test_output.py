@@ -52,6 +52,7 @@ CASES: list[tuple[str, int, int, str, Mapping[str, bytes]]] = [
     ("sync --ref gone nginx", 1, 1, FAILING, FIRST),
     ("status", 0, 3, NEVER, {}),
     ("history --diff", 2, 0, SYNCED, SECOND),
+    ("trash list", 2, 0, SYNCED, SECOND),
     ("explain DEST/sites/\u2713.conf", 2, 0, SYNCED, SECOND),
     ("rollback nginx", 2, 0, PAUSED, FIRST),
     ("pause nginx --reason \u2713", 2, 0, PAUSED, SECOND),

@@ -50,6 +50,7 @@ TABLE: dict[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]] = {
     "plan": ((0, 2, 2, 2), (0, 0, 1, 1), (0, 0, 2, 1)),
     "plan --diff": ((0, 2, 2, 2), (0, 0, 1, 1), (0, 0, 1, 1)),
     "history --diff": ((0, 2, 0, 0), (0, 0, 1, 1), (0, 0, 1, 1)),
+    "trash list": ((0, 2, 0, 0), (0, 0, 1, 1), (0, 0, 1, 1)),
     "verify": ((0, 2, 0, 0), (0, 0, 1, 1), (0, 0, 1, 1)),
     "doctor": ((4, 2, 2, 2), (4, 4, 1, 1), (4, 4, 1, 1)),  # nobody is logged in as `me`
     "installations": ((3, 2, 1, 1), (3, 3, 1, 1), (3, 3, 1, 1)),
@@ -68,6 +69,8 @@ CHANGING = (
     "pause nginx",
     "resume nginx",
     "rollback nginx",
+    "trash restore nginx.conf",
+    "trash purge --all --yes",
     "login me",
     "logout me",
     "migrate",

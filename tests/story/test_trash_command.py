@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -528,3 +530,95 @@ def test_a_path_that_no_job_mirrors_any_more(hub: SyncEnv) -> None:
         "  It stays: no job mirrors this path."
     ]
     assert file.read_text() == "theirs"
+
+
+def test_plan_says_what_goes_to_the_trash_and_names_no_entry_yet(hub: SyncEnv) -> None:
+    file = edit(hub, "theirs")
+    assert f"  ~ {file}  takes over; your version goes to the trash" in hub.call("plan").out
+    assert [one["trash"] for one in hub.plan().job["changes"]] == [None, None]
+
+
+def test_sync_history_and_explain_name_the_command(hub: SyncEnv) -> None:
+    file = edit(hub, "theirs")
+    done = hub.call("sync")
+    id = newest(hub)
+    command = f"syncd trash restore {id[:6]}"
+    assert f"    {file} was replaced → {command}\n" in done.out
+    shown = hub.call("history").out
+    assert f"    write    {file}\n             → {command}\n" in shown
+    assert shown.count("→ syncd trash") == 1
+    assert hub.call("explain", str(file)).out.endswith(f"(operator) → {command}\n")
+    (run,) = hub.call("history", "--json").json["runs"]
+    assert [one["trash"] for one in run["changes"]] == [id, None]
+    hub.call("trash", "purge", "--all", "--yes")
+    (run,) = hub.call("history", "--json").json["runs"]
+    assert [one["trash"] for one in run["changes"]] == [None, None]
+    assert "syncd trash" not in hub.call("history").out
+
+
+def test_sync_names_five_entries_and_counts_the_others(hub: SyncEnv) -> None:
+    names = [f"f{number}" for number in range(7)]
+    hub.repo.commit({f"nginx/{name}": "ours\n" for name in names})
+    for name in names:
+        edit(hub, "theirs", name)
+    lines = [line for line in hub.call("sync").out.splitlines() if "→ syncd trash" in line]
+    assert len(lines) == 6 and lines[-1] == "    and 2 more → syncd trash list"
+
+
+def test_history_shows_lines_that_only_the_trash_has(hub: SyncEnv) -> None:
+    edit(hub, "theirs\n")
+    hub.sync()
+    shown = hub.call("history", "--diff").out
+    assert "      -theirs\n      +one\n" in shown and "not kept any more" not in shown
+
+
+def test_history_hides_an_edit_that_not_everyone_could_read(hub: SyncEnv) -> None:
+    edit(hub, "password\n", mode=0o600)
+    hub.sync()
+    shown = hub.call("history", "--diff").out
+    assert "password" not in shown and "--show-secrets" in shown
+    assert "-password" in hub.call("history", "--diff", "--show-secrets").out
+
+
+@pytest.mark.parametrize(("mode", "is_shown"), [("0644", True), ("0640", False)])
+def test_history_shows_lines_of_a_removed_file_that_all_could_read(
+    hub: SyncEnv, mode: str, is_shown: bool
+) -> None:
+    hub.write_config(mode=mode)
+    hub.sync()
+    hub.repo.commit({"nginx/sites/a.conf": None})
+    hub.sync()
+    newest_run = hub.call("history", "--diff", "--limit", "1").out
+    assert ("      -a\n" in newest_run, "--show-secrets" in newest_run) == (is_shown, not is_shown)
+
+
+@pytest.mark.parametrize(
+    ("typed", "found"),
+    [
+        ("syncd trash restore ", ["ID", "ID"]),
+        ("syncd trash show DEST/s", ["DEST/sites/a.conf"]),
+        ("syncd trash purge DEST", []),
+        ("syncd trash show zzz", []),
+    ],
+)
+def test_a_shell_completes_ids_and_paths(hub: SyncEnv, typed: str, found: list[str]) -> None:
+    edit(hub, "theirs")
+    edit(hub, "theirs", "sites/a.conf")
+    hub.sync()
+    words = typed.replace("DEST", str(hub.dest))
+    done = subprocess.run(
+        [sys.executable, "-m", "syncd"],
+        env={
+            **os.environ,
+            "SYNCD_CONFIG": str(hub.config),
+            "_SYNCD_COMPLETE": "bash_complete",
+            "COMP_WORDS": words,
+            "COMP_CWORD": str(words.count(" ")),
+        },
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    ids = {str(entry["id"])[:6] for entry in listed(hub)}
+    values = [line.partition(",")[2] for line in done.stdout.splitlines() if line]
+    assert ["ID" if one in ids else one.replace(str(hub.dest), "DEST") for one in values] == found
