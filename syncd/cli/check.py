@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import click
 
-from syncd.cli.common import Settings, emit, say, say_ignored
+from syncd.cli.common import EXIT_SOME_FAILED, Settings, emit, say, say_ignored
 from syncd.config.cross_checks import ProblemFactory
 from syncd.config.model import Config
 from syncd.config.secrets import check_secrets
-from syncd.errors import ConfigError, SyncdError
+from syncd.errors import ConfigError
 from syncd.hooks.command_lookup import missing_commands
-from syncd.identities import LoginIdentity
-from syncd.output import echo
 from syncd.store.access import refuse_reader
-
-LOGIN_SECONDS = 60.0
 
 
 @click.command(name="check", short_help="Every mistake in the configuration.")
 @click.option(
     "--online",
     is_flag=True,
-    help="Also ask GitHub: every identity, and every job's repository and ref.",
+    help="Also ask GitHub: every identity, and every job's repository, ref and paths.",
 )
 @click.option(
     "--without-secrets",
@@ -71,50 +69,33 @@ def say_missing_commands(settings: Settings, config: Config, problem_at: Problem
 
 
 def _check_online(settings: Settings, config: Config) -> int:
-    """Ask GitHub for each job's ref, and check each login; write nothing but renewed tokens."""
+    """Ask GitHub for each job's ref and paths, and check each identity; write nothing but renewed
+    tokens. Findings that all is well go to stdout, the others to stderr.
+
+    The exit is 3 when a login or a job is in order and others are not.
+    """
+    from syncd.cli.findings import show_finding
+    from syncd.diagnosis.checks import OnlineChecks, has_error
+    from syncd.diagnosis.finding import Finding, Level, exit_code
+    from syncd.diagnosis.runner import run_check
     from syncd.wiring import AppContext
 
-    app = AppContext.open(config, settings.environ, read_only=True)
-    codes = []
-    logins = [
-        identity for identity in config.identities.values() if isinstance(identity, LoginIdentity)
-    ]
+    app = AppContext.open(config, settings.environ, read_only=True, wait_for_limits=False)
+    found: list[Finding] = []
+    some_in_order = False
     try:
-        for identity in logins:
-            try:
-                app.connection(identity).credentials.token_for(
-                    None, app.command_deadline(LOGIN_SECONDS)
-                )
-                pair = app.oauth_token_file(identity).load()
-                emit(
-                    settings,
-                    f"✓ {identity.name}  {pair.login if pair is not None else 'an unknown user'} is"
-                    " logged in",
-                )
-            except SyncdError as error:
-                codes.append(error.exit_code)
-                echo(
-                    f"✕ {identity.name}  {error.message}"
-                    + (f"\n    → {error.hint}" if error.hint else ""),
-                    err=True,
-                )
-        for job in config.jobs.values():
-            try:
-                head = app.run_context(job).source.resolve(
-                    job.repo, job.ref, None, app.deadline(job)
-                )
-                emit(settings, f"✓ {job.name}  {job.repo}@{job.ref or 'HEAD'} is {head.commit[:7]}")
-            except SyncdError as error:
-                codes.append(error.exit_code)
-                echo(
-                    f"✕ {job.name}  {error.message}"
-                    + (f"\n    → {error.hint}" if error.hint else ""),
-                    err=True,
-                )
+        online = OnlineChecks(app)
+        for check in chain(online.of_identities(), online.of_jobs(), online.of_answers()):
+            new = run_check(check)
+            some_in_order |= check.subject == "login" and not has_error(new)
+            for one in new:
+                if one.level is not Level.OK:
+                    show_finding(one, err=True)
+                elif not settings.quiet:
+                    show_finding(one)
+            found += new
     finally:
         app.close()
-    if not codes:
-        return 0
-    if len(codes) < len(config.jobs) + len(logins):
-        return 3
-    return codes[0] if len(set(codes)) == 1 else 1
+    some_in_order |= any(not has_error(job.findings) for job in online.jobs.values())
+    code = exit_code(found)
+    return EXIT_SOME_FAILED if code and some_in_order else code

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import click
 
 from syncd.cli.common import EXIT_SOME_FAILED, Settings, emit
-from syncd.cli.identities import identity_description
 from syncd.config.model import Config
 from syncd.errors import ConfigError, SyncdError
 from syncd.github.auth.app import AppCredentials
@@ -20,6 +19,7 @@ from syncd.github.installations import (
 from syncd.github.urls import display_host, web_origin
 from syncd.identities import AnonymousIdentity, Identity
 from syncd.output import echo
+from syncd.status.identities import identity_description
 from syncd.text import did_you_mean
 from syncd.wiring import AppContext
 

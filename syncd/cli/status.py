@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 import click
 
 from syncd.cli.common import Settings, chosen_jobs, emit, say
-from syncd.cli.identities import expiring_tokens
 from syncd.cli.table import table
 from syncd.config.model import Config
 from syncd.engine.hook_result import shown_command
@@ -23,6 +22,7 @@ from syncd.status import (
     status_json,
     webhook_line,
 )
+from syncd.status.identities import expiring_tokens
 from syncd.store.token_expiry import expiries_of
 from syncd.stored_jobs import open_store
 from syncd.text import json_text, one_line, styled

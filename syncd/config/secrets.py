@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import lru_cache
 from ipaddress import ip_address
@@ -52,28 +52,36 @@ def check_secrets(
         key_text,
     )  # it loads the YAML reader, which a run whose configuration was judged before does without
 
-    found, owner = [], state_owner(config.state)
-    for key, ref in secrets_of(config).items():
-        try:
-            _check(key, key_text(key), ref, environ, owner)
-        except ConfigError as error:
-            found.append(
-                problem_at(
-                    key,
-                    error.message.removeprefix(f"{key_text(key)}: ")
-                    + (f"; {error.hint}" if error.hint else ""),
-                )
-            )
-    for name, identity in config.identities.items():
-        if (
-            identity.ca_file is not None
-            and (problem := inspect_authority(identity.ca_file, owner)) is not None
-        ):
-            found.append(problem_at(("github", name, "ca_file"), problem))
+    found = [
+        problem_at(
+            key,
+            error.message.removeprefix(f"{key_text(key)}: ")
+            + (f"; {error.hint}" if error.hint else ""),
+        )
+        for key, error in secret_errors(config, environ)
+    ]
     files = [str(file) for file in config.files]
     return sorted(
         found, key=lambda problem: (files.index(problem.file), problem.line, problem.column)
     )
+
+
+def secret_errors(config: Config, environ: Mapping[str, str]) -> Iterator[tuple[Key, ConfigError]]:
+    """Yield each secret and authority that can't be used, with the reason, without its content."""
+    from syncd.config.yaml_reader import key_text  # as in check_secrets
+
+    owner = state_owner(config.state)
+    for key, ref in secrets_of(config).items():
+        try:
+            _check(key, key_text(key), ref, environ, owner)
+        except ConfigError as error:
+            yield key, error
+    for name, identity in config.identities.items():
+        if identity.ca_file is not None:
+            problem = inspect_authority(identity.ca_file, owner)
+            if problem is not None:
+                where: Key = ("github", name, "ca_file")
+                yield where, ConfigError(f"{key_text(where)}: {problem}", id="config/ca-file")
 
 
 def doubts_about_files(config: Config, owner: int | None) -> dict[Key, list[TrustProblem]]:

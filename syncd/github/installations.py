@@ -42,25 +42,38 @@ class InstallationInfo(Struct, frozen=True):
 
 
 class AppInfo(Struct, frozen=True):
-    """An App and its installations."""
+    """An App, the permissions that it asks for, and its installations."""
 
     slug: str
     id: int
     installations: tuple[InstallationInfo, ...]
+    permissions: tuple[str, ...] = ()
 
 
 def get_app_info(app: AppCredentials, api: str, plain: Transport, deadline: Deadline) -> AppInfo:
-    """Return the App and its installations.
+    """Return the App and its installations, each with its repositories.
+
+    Raises AuthError where GitHub does not know the App or its key.
+    """
+    found = get_app(app, api, deadline)
+    listed = (_with_repositories(app, api, plain, one, deadline) for one in found.installations)
+    return replace(found, installations=tuple(listed))
+
+
+def get_app(app: AppCredentials, api: str, deadline: Deadline) -> AppInfo:
+    """Return the App and its installations without their repositories, in two requests.
 
     Raises AuthError where GitHub does not know the App or its key.
     """
     reader = _Reader(api, lambda request: app.send_as_app(request, deadline), deadline)
     found = reader.mapping("/app", "app", "the App itself")[0]
-    installations = []
-    for listed in reader.pages("/app/installations", "app", "the App's installations"):
-        one = _parse_installation(listed)
-        installations.append(_with_repositories(app, api, plain, one, deadline))
-    return AppInfo(server_text(found.get("slug")), _number(found.get("id")), tuple(installations))
+    listed = reader.pages("/app/installations", "app", "the App's installations")
+    return AppInfo(
+        server_text(found.get("slug")),
+        _number(found.get("id")),
+        tuple(map(_parse_installation, listed)),
+        _granted(found.get("permissions")),
+    )
 
 
 def _with_repositories(
@@ -176,15 +189,19 @@ class _Reader:
 
 
 def _parse_installation(found: dict[str, Any]) -> InstallationInfo:
-    account, permissions = found.get("account"), found.get("permissions")
-    granted = sorted(permissions.items()) if isinstance(permissions, dict) else ()
+    account = found.get("account")
     return InstallationInfo(
         _number(found.get("id")),
         server_text(account.get("login")) if isinstance(account, dict) else "",
         server_text(found.get("repository_selection")),
-        tuple(f"{server_text(name)}: {server_text(level)}" for name, level in granted),
+        _granted(found.get("permissions")),
         found.get("suspended_at") is not None,
     )
+
+
+def _granted(permissions: object) -> tuple[str, ...]:
+    granted = sorted(permissions.items()) if isinstance(permissions, dict) else ()
+    return tuple(f"{server_text(name)}: {server_text(level)}" for name, level in granted)
 
 
 def _number(value: object) -> int:

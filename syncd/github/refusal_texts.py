@@ -54,7 +54,7 @@ UNAUTHORISED = (
         "'Issuer' claim",
         "key",
         "auth/app-id-not-a-number",
-        "app_id is not a number; check it for stray characters",
+        "no App has this app_id or client_id; check it for stray characters",
     ),
     KnownText("claim ('iss')", "key", "auth/wrong-app-id", "check app_id or client_id"),
     *(

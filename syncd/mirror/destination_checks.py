@@ -18,8 +18,11 @@ from syncd.safe_open import untrusted_link
 
 
 class DestinationWarning(Struct, frozen=True):
-    """One thing to know of a destination. `is_error`: a sync would fail for it."""
+    """One thing to know of a destination. `id` is the stable id of which. `is_error`: a sync would
+    fail for it.
+    """
 
+    id: str
     path: str
     text: str
     hint: str
@@ -33,6 +36,7 @@ def destination_warnings(to: str, directory: bool) -> Iterator[DestinationWarnin
         existing = nearest_existing_dir(place)
     except OSError as error:
         yield DestinationWarning(
+            "doctor/destination-unreadable",
             to,
             f"{place} can't be looked at: {error.strerror}",
             "run it as the user who runs syncd",
@@ -41,14 +45,19 @@ def destination_warnings(to: str, directory: bool) -> Iterator[DestinationWarnin
         return
     broken = broken_link(os.path.dirname(to) or "/")
     if broken is not None:
-        yield DestinationWarning(to, broken.message, broken.hint or "", is_error=True)
+        yield DestinationWarning(
+            "doctor/broken-link", to, broken.message, broken.hint or "", is_error=True
+        )
         return
     foreign = untrusted_link(place) if os.geteuid() == 0 else None
     if foreign is not None:
-        yield DestinationWarning(to, foreign.message, foreign.hint or "", is_error=True)
+        yield DestinationWarning(
+            "doctor/untrusted-link", to, foreign.message, foreign.hint or "", is_error=True
+        )
         return
     if not os.access(existing, os.W_OK | os.X_OK, effective_ids=True):
         yield DestinationWarning(
+            "doctor/not-writable",
             to,
             f"{existing} can't be written to",
             "change its owner, or run syncd as a user who may write there; "
@@ -57,6 +66,7 @@ def destination_warnings(to: str, directory: bool) -> Iterator[DestinationWarnin
         )
     if not directory and os.path.ismount(to):
         yield DestinationWarning(
+            "doctor/mounted-file",
             to,
             f"{to} is a mount point of its own",
             "a bind-mounted file can't be replaced; mirror the folder that holds it instead",
@@ -64,6 +74,7 @@ def destination_warnings(to: str, directory: bool) -> Iterator[DestinationWarnin
         )
     if directory and os.path.islink(to):
         yield DestinationWarning(
+            "doctor/destination-is-a-link",
             to,
             f"{to} is a link to {os.readlink(to)}",
             f"write to: {os.path.realpath(to)}/ instead; syncd writes through no link",
@@ -85,9 +96,15 @@ def writable_by_others(to: str) -> Iterator[DestinationWarning]:
             continue
         sticky = bool(found.st_mode & stat.S_ISVTX)
         if found.st_mode & stat.S_IWOTH and not sticky:
-            yield DestinationWarning(to, f"{path} is writable by all users", f"chmod o-w {path}")
+            yield DestinationWarning(
+                "doctor/writable-by-all",
+                to,
+                f"{path} is writable by all users",
+                f"chmod o-w {path}",
+            )
         elif found.st_uid not in (0, os.geteuid()):
             yield DestinationWarning(
+                "doctor/folder-of-another-user",
                 to,
                 f"{path} belongs to another user (uid {found.st_uid})",
                 f"the owner of {path} can replace what is mirrored below it; chown it, "

@@ -65,13 +65,18 @@ def mount_point(folder: str, mounts: Mapping[int, Mount]) -> str:
     one for each ReadWritePaths= of a unit, and a shell sees none of them. Nor does an automount
     point that has nothing mounted on it.
     """
-    mount = mounts.get(_mount_id(nearest_existing_dir(folder)))
+    mount = mount_of(nearest_existing_dir(folder), mounts)
     while mount is not None and mount.parent in mounts:
         parent = mounts[mount.parent]
         if mount.kind != "autofs" and not _shows_the_same(mount, parent):
             break
         mount = parent
     return mount.point if mount is not None else "/"
+
+
+def mount_of(folder: str, mounts: Mapping[int, Mount]) -> Mount | None:
+    """Return the mount that the existing `folder` is on. Raises OSError."""
+    return mounts.get(_mount_id(folder))
 
 
 def _shows_the_same(mount: Mount, parent: Mount) -> bool:

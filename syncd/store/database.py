@@ -139,6 +139,11 @@ class Database:
         """
         return self._transaction(_counter, READ)
 
+    def is_sound(self) -> bool:
+        """Return whether pages, tables and indexes are as SQLite and this version expect them."""
+        with self._guard:
+            return not is_file_damaged(driver_of(self._opened()))
+
     def close(self) -> None:
         """Close the connection and the file."""
         with self._guard:

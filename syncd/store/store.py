@@ -83,6 +83,15 @@ class SqliteStore:
             Database.copy_of(state_dir / FILE_NAME), AcceptedCommits(state_dir, read_only=True)
         )
 
+    @classmethod
+    def in_memory(cls) -> SqliteStore:
+        """Return an empty store without a file, for a command that goes on without its own."""
+        return cls(Database(None))
+
+    def is_sound(self) -> bool:
+        """Return whether pages, tables and indexes are as SQLite and this version expect them."""
+        return self._database.is_sound()
+
     def refresh(self) -> None:
         """Read the file again, where this is a copy of it."""
         self._database.refresh_copy()

@@ -86,7 +86,7 @@ class AppContext:
         self.connections = Connections(config, environ, store.facts, self.clock, options)
         self.request_metrics = self.connections.request_metrics
         self._usage = UsageRecorder(self.connections, store.facts, self.clock)
-        self._environ, self._read_only = environ, read_only
+        self.environ, self._read_only = environ, read_only
         self._failures: dict[Hashable, SyncdError] = {}  # shared by all runs of this command
         self._sources: dict[str, GitHubSource] = {}
         self._protected: tuple[float, ProtectedPaths] | None = None
@@ -159,7 +159,7 @@ class AppContext:
         with self._lock:
             now = self.clock.monotonic()
             if self._protected is None or now - self._protected[0] > PROTECTED_PATHS_TTL_SECONDS:
-                self._protected = now, protected_paths(self.config, self._environ)
+                self._protected = now, protected_paths(self.config, self.environ)
             return self._protected[1]
 
     def mirror_for(self, job: Job) -> Mirror:

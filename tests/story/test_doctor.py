@@ -128,19 +128,19 @@ def test_a_change_that_no_delivery_told_of_is_named_but_not_one_that_failed_befo
     now = datetime.now(UTC)
     heard(WebhookStats(now, "ping"))
     turn()
-    assert "at its turn" not in hub.call("doctor").out, "it came at the same time"
+    assert "by its schedule" not in hub.call("doctor").out, "it came at the same time"
     heard(WebhookStats(now - timedelta(hours=1), "ping"))
     done = hub.call("doctor")
     assert (
         done.code == 0
-        and f"! webhook       nginx found {hub.repo.head()[:7]} at its turn" in done.out
+        and f"! webhook       nginx found {hub.repo.head()[:7]} by its schedule" in done.out
         and "subscription to Push" in done.out
     )
     hub.github.add_fault("head", faults.status(422, "No commit found"), times=100)
     turn()
     hub.github.faults.clear()
     turn()
-    assert "at its turn" not in hub.call("doctor").out, "it may have been told of before"
+    assert "by its schedule" not in hub.call("doctor").out, "it may have been told of before"
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -2,49 +2,20 @@
 
 from __future__ import annotations
 
-import ssl
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from syncd.simulator.faults import Answer
-from syncd.simulator.github import GitHub
-from syncd.simulator.server import _Server
 from tests.support.proxy import Proxy
 from tests.support.sync_env import SyncEnv, sync_env, tree_of
-from tests.support.tls import certificate
+from tests.support.tls import over_tls
 
 HOSTS = {
     "github.com": "https://api.github.com",
     "data residency": "https://api.octocorp.ghe.com",
     "Enterprise Server": "https://ghe.example/api/v3",
 }
-
-
-@contextmanager
-def over_tls(github: GitHub, host: str, folder: Path) -> Iterator[tuple[int, Path]]:
-    """The simulator over TLS as `host`, on a port of loopback; and the authority that vouches for it."""
-    chain, authority = certificate(host, folder)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(chain)
-    server = _Server(github, 0)
-    server.socket = context.wrap_socket(
-        server.socket, server_side=True, do_handshake_on_connect=False
-    )
-    thread = threading.Thread(
-        target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
-    )
-    thread.start()
-    try:
-        yield server.server_address[1], authority
-    finally:
-        server.stopping.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def through(

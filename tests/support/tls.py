@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -9,6 +13,9 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+
+from syncd.simulator.github import GitHub
+from syncd.simulator.server import _Server
 
 
 @cache
@@ -46,3 +53,26 @@ def certificate(host: str, folder: Path) -> tuple[Path, Path]:
     chain.write_bytes(private + public)
     alone.write_bytes(public)
     return chain, alone
+
+
+@contextmanager
+def over_tls(github: GitHub, host: str, folder: Path) -> Iterator[tuple[int, Path]]:
+    """The simulator over TLS as `host`, on a port of loopback; and the authority that vouches for it."""
+    chain, authority = certificate(host, folder)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(chain)
+    server = _Server(github, 0)
+    server.socket = context.wrap_socket(
+        server.socket, server_side=True, do_handshake_on_connect=False
+    )
+    thread = threading.Thread(
+        target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
+    )
+    thread.start()
+    try:
+        yield server.server_address[1], authority
+    finally:
+        server.stopping.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()
