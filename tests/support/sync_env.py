@@ -118,7 +118,7 @@ class SyncEnv:
             "jobs": self.jobs,
             **self.extra,
         }
-        self.config.write_text(yaml.safe_dump(value, sort_keys=False))
+        self.config.write_text(yaml.dump(value, Dumper=yaml.CSafeDumper, sort_keys=False))
 
     def call(self, *arguments: str) -> CommandResult:
         """A command as a user types it, after `syncd -c CONFIG`."""
