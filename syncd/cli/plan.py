@@ -176,7 +176,7 @@ def _show_changes(
     listed, folders = split_removals(planned.job, planned.report.changes, settings.verbose > 0)
     for change in listed:
         action = actions[change.path]
-        emit(settings, change_line(change, None if options.diff else _detail(action)))
+        emit(settings, change_line(change, _detail(action, options.diff)))
         for line in _diff(app, planned.job, action, options.show_secrets) if shows_lines else ():
             emit(settings, line)
     for folder, count in folders:
@@ -204,11 +204,12 @@ def _fetch_content(app: AppContext, job: Job, decision: Decision) -> None:
     stage(contents, decision.plan, decision.remote)
 
 
-def _detail(action: Action) -> str | None:
-    """Return size and mode of a new file; for everything else, the reason."""
+def _detail(action: Action, has_lines: bool) -> str | None:
+    """Return size and mode of a new file; for everything else, and with lines below, the reason."""
     want = action.wanted
     if (
-        action.kind is not ActionKind.WRITE
+        has_lines
+        or action.kind is not ActionKind.WRITE
         or action.expected is not None
         or want is None
         or want.kind is not Kind.FILE

@@ -176,7 +176,7 @@ def _row_after(action: Action, outcome: ActionOutcome) -> LedgerRow | None:
 
 def planned_changes(plan: Plan) -> tuple[Change, ...]:
     """Return the public line for each action of the plan that has one."""
-    return tuple(carried_out(action) for action in plan.actions if action.kind.is_public)
+    return tuple(as_change(action) for action in plan.actions if action.kind.is_public)
 
 
 def as_change(action: Action, replaced: str | None = None) -> Change:

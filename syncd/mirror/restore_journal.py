@@ -7,12 +7,14 @@ the ledger must not take it for that. So it has a small file of its own, in the 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from syncd import file_lock
+from syncd.folder_sync import sync_folder
 from syncd.mirror.cleanup import remove_empty_directories, remove_temp_files
 from syncd.private_file import replace_private_file
 
@@ -49,6 +51,7 @@ def journaled(directory: Path, attempt: Attempt) -> Iterator[None]:
     Raises OSError, MirrorError.
     """
     replace_private_file(directory / JOURNAL, json.dumps(attempt).encode())
+    _sync(directory)  # before the first temporary file: a power cut must not leave that one alone
     try:
         yield
     except Exception:
@@ -77,6 +80,14 @@ def remove_leftovers(directory: Path) -> None:
         _remove(directory)
     finally:
         file_lock.release(lock)
+
+
+def _sync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        sync_folder(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _remove(directory: Path) -> None:

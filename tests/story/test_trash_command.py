@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
 import subprocess
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
 
+from syncd.cli.main import run
 from syncd.git_objects import blob_id
 from tests.fault.points import in_child
 from tests.support.sync_env import CommandResult, SyncEnv
@@ -622,3 +625,72 @@ def test_a_shell_completes_ids_and_paths(hub: SyncEnv, typed: str, found: list[s
     ids = {str(entry["id"])[:6] for entry in listed(hub)}
     values = [line.partition(",")[2] for line in done.stdout.splitlines() if line]
     assert ["ID" if one in ids else one.replace(str(hub.dest), "DEST") for one in values] == found
+
+
+def test_a_lost_store_loses_no_way_back(hub: SyncEnv) -> None:
+    file = edit(hub, "theirs")
+    hub.sync()
+    id = newest(hub)
+    for lost in hub.state.glob("syncd.db*"):
+        lost.unlink()
+    assert restored(hub, id).out.splitlines()[3:] == [
+        "  If acme/infra has this file, its next run decides:",
+        "  The next run of nginx puts the repository's version back (drift: restore).",
+        "  → to keep yours: syncd pause nginx",
+    ]
+    assert file.read_text() == "theirs"
+    assert not list(hub.state.glob("syncd.db*"))
+
+
+@pytest.mark.root
+def test_only_root_gives_a_file_back_to_its_owner(
+    hub: SyncEnv, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = edit(hub, "theirs")
+    os.chown(file, 1, 1)
+    hub.sync()
+    assert file.stat().st_uid == 0
+    id = newest(hub)
+    restored(hub, id)
+    assert (file.read_text(), file.stat().st_uid, file.stat().st_gid) == ("theirs", 1, 1)
+    hub.sync()
+    monkeypatch.setattr(os, "geteuid", lambda: 0 if _asks_for_the_state() else 4711)
+    assert failure(hub, "restore", id) == (
+        1,
+        "syncd: /dest/nginx.conf belonged to daemon (group 1), and only root may give files away\n"
+        "  error id: mirror/restore-needs-root\n"
+        f"  write a file of your own: syncd trash restore {id} --to FILE\n",
+    )
+    restored(hub, id, "--to", f"{hub.folder}/copy")
+    assert (hub.folder / "copy").stat().st_uid == 0
+
+
+def _asks_for_the_state() -> bool:
+    """Whether any code but the restore asks which user this is."""
+    return "trash_restore" not in str(sys._getframe(2).f_code.co_filename)
+
+
+@pytest.mark.root
+def test_setuid_is_restored_at_its_own_place_only(hub: SyncEnv) -> None:
+    file = edit(hub, "theirs", mode=0o4755)
+    hub.sync()
+    id = newest(hub)
+    restored(hub, id, "--to", f"{hub.folder}/copy")
+    assert (hub.folder / "copy").stat().st_mode & 0o7777 == 0o755
+    restored(hub, id)
+    assert file.stat().st_mode & 0o7777 == 0o4755
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_content_on_a_terminal_has_its_control_characters_as_text(hub: SyncEnv) -> None:
+    edit(hub, b"a\x1b[31m\xff")
+    hub.sync()
+    id = newest(hub)
+    out = Terminal()
+    with redirect_stdout(out):
+        assert run(["-c", str(hub.config), "trash", "show", id]) == 0
+    assert out.getvalue() == "a\\x1b[31m\\udcff\n"

@@ -1,0 +1,60 @@
+"""What a restore that died has left is removed by the next one, and by nobody while one goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from syncd.mirror.restore_journal import (
+    Attempt,
+    has_leftovers,
+    journaled,
+    one_restore,
+    remove_leftovers,
+)
+
+INTENT = "0123456789ab"
+
+
+def attempt(folder: Path) -> Attempt:
+    made = [str(folder / "new")]
+    return Attempt(INTENT, str(folder), str(folder), made)
+
+
+def test_a_failed_attempt_leaves_nothing(tmp_path: Path) -> None:
+    with (
+        pytest.raises(ValueError, match="no"),
+        one_restore(tmp_path),
+        journaled(tmp_path, attempt(tmp_path)),
+    ):
+        (tmp_path / f".syncd-{INTENT}-0").touch()
+        (tmp_path / "new").mkdir()
+        (tmp_path / f".syncd-{INTENT[::-1]}-0").touch()
+        raise ValueError("no")
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {f".syncd-{INTENT[::-1]}-0", "restoring.lock"}
+
+
+def test_a_whole_attempt_leaves_what_it_made(tmp_path: Path) -> None:
+    with one_restore(tmp_path), journaled(tmp_path, attempt(tmp_path)):
+        (tmp_path / "new").mkdir()
+    assert (tmp_path / "new").is_dir() and not has_leftovers(tmp_path)
+
+
+def test_what_a_dead_one_left_goes_and_a_living_one_is_not_disturbed(tmp_path: Path) -> None:
+    temporary = tmp_path / f".syncd-{INTENT}-0"
+    with one_restore(tmp_path), journaled(tmp_path, attempt(tmp_path)):
+        temporary.touch()
+        remove_leftovers(tmp_path)
+        assert temporary.exists() and has_leftovers(tmp_path)
+        journal = (tmp_path / "restoring.json").read_bytes()
+    (tmp_path / "restoring.json").write_bytes(journal)
+    remove_leftovers(tmp_path)
+    assert not temporary.exists() and not has_leftovers(tmp_path)
+
+
+def test_a_damaged_journal_stops_no_restore(tmp_path: Path) -> None:
+    (tmp_path / "restoring.json").write_text("{")
+    with one_restore(tmp_path):
+        assert not has_leftovers(tmp_path)
