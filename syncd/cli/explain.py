@@ -79,9 +79,10 @@ def command(settings: Settings, path: str) -> int:
                 emit(
                     settings,
                     f"  {run.started_at[:19]}Z  {change.action:<8} at {(run.commit or '-')[:7]}"
-                    f" ({run.trigger})"
-                    + (f" → syncd trash restore {names[entry]}" if entry is not None else ""),
+                    f" ({run.trigger})",
                 )
+                if entry is not None:
+                    emit(settings, f"    → syncd trash restore {names[entry]}")
     return 0 if row is not None or folder is not None else 1
 
 

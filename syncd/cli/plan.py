@@ -223,7 +223,7 @@ def _goes_to_trash(action: Action) -> str:
     """Return the end of a line for a file that syncd replaces and never wrote."""
     here = action.expected
     is_kept = action.replaces_foreign and here is not None and here.kind in (Kind.FILE, Kind.LINK)
-    return "; your version goes to the trash" if is_kept else ""
+    return " (your version goes to the trash)" if is_kept else ""
 
 
 def _hooks(job: Job, report: RunReport, state: JobState) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -142,12 +143,8 @@ def _found(settings: Settings, trash: Trash, word: str) -> TrashEntry:
     entry, others = find_entry(trash.entries(), word)
     if others:
         name = short_ids(trash.ids())[entry.id]
-        more = "1 older one" if others == 1 else f"{others} older ones"
-        say(
-            settings,
-            f"{name} is the newest entry of {one_line(entry.path)}; {more}: syncd trash list"
-            f" {one_line(word)}",
-        )
+        say(settings, f"{name} is the newest of {others + 1} entries of {one_line(entry.path)}")
+        say(settings, f"  the others → syncd trash list {one_line(shlex.quote(word))}")
     return entry
 
 

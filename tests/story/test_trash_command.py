@@ -300,7 +300,8 @@ def test_of_several_entries_of_a_path_the_newest_is_taken(hub: SyncEnv) -> None:
     done = hub.call("trash", "show", str(file))
     assert (done.out, done.err) == (
         "third",
-        f"{newest(hub)[:6]} is the newest entry of {file}; 2 older ones: syncd trash list {file}\n",
+        f"{newest(hub)[:6]} is the newest of 3 entries of {file}\n"
+        f"  the others → syncd trash list {file}\n",
     )
     restored(hub, str(file))
     assert file.read_text() == "third"
@@ -537,7 +538,7 @@ def test_a_path_that_no_job_mirrors_any_more(hub: SyncEnv) -> None:
 
 def test_plan_says_what_goes_to_the_trash_and_names_no_entry_yet(hub: SyncEnv) -> None:
     file = edit(hub, "theirs")
-    assert f"  ~ {file}  takes over; your version goes to the trash" in hub.call("plan").out
+    assert f"  ~ {file}  takes over (your version goes to the trash)" in hub.call("plan").out
     assert [one["trash"] for one in hub.plan().job["changes"]] == [None, None]
 
 
@@ -550,7 +551,7 @@ def test_sync_history_and_explain_name_the_command(hub: SyncEnv) -> None:
     shown = hub.call("history").out
     assert f"    write    {file}\n             → {command}\n" in shown
     assert shown.count("→ syncd trash") == 1
-    assert hub.call("explain", str(file)).out.endswith(f"(operator) → {command}\n")
+    assert hub.call("explain", str(file)).out.endswith(f"(operator)\n    → {command}\n")
     (run,) = hub.call("history", "--json").json["runs"]
     assert [one["trash"] for one in run["changes"]] == [id, None]
     hub.call("trash", "purge", "--all", "--yes")
@@ -694,3 +695,12 @@ def test_content_on_a_terminal_has_its_control_characters_as_text(hub: SyncEnv) 
     with redirect_stdout(out):
         assert run(["-c", str(hub.config), "trash", "show", id]) == 0
     assert out.getvalue() == "a\\x1b[31m\\udcff\n"
+
+
+def test_content_that_another_entry_names_stays(hub: SyncEnv) -> None:
+    edit(hub, "theirs")
+    edit(hub, "theirs", "sites/a.conf")
+    hub.sync()
+    first, second = (str(entry["id"]) for entry in listed(hub))
+    hub.call("trash", "purge", first, "--yes")
+    assert hub.call("trash", "show", second).out == "theirs"
