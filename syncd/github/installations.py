@@ -42,12 +42,13 @@ class InstallationInfo(Struct, frozen=True):
 
 
 class AppInfo(Struct, frozen=True):
-    """An App, the permissions that it asks for, and its installations."""
+    """An App, the permissions that it asks for, the account that owns it, and its installations."""
 
     slug: str
     id: int
     installations: tuple[InstallationInfo, ...]
     permissions: tuple[str, ...] = ()
+    owner: str = ""
 
 
 def get_app_info(app: AppCredentials, api: str, plain: Transport, deadline: Deadline) -> AppInfo:
@@ -56,7 +57,7 @@ def get_app_info(app: AppCredentials, api: str, plain: Transport, deadline: Dead
     Raises AuthError where GitHub does not know the App or its key.
     """
     found = get_app(app, api, deadline)
-    listed = (_with_repositories(app, api, plain, one, deadline) for one in found.installations)
+    listed = (with_repositories(app, api, plain, one, deadline) for one in found.installations)
     return replace(found, installations=tuple(listed))
 
 
@@ -68,24 +69,36 @@ def get_app(app: AppCredentials, api: str, deadline: Deadline) -> AppInfo:
     reader = _Reader(api, lambda request: app.send_as_app(request, deadline), deadline)
     found = reader.mapping("/app", "app", "the App itself")[0]
     listed = reader.pages("/app/installations", "app", "the App's installations")
+    owner = found.get("owner")
     return AppInfo(
         server_text(found.get("slug")),
         _number(found.get("id")),
         tuple(map(_parse_installation, listed)),
         _granted(found.get("permissions")),
+        server_text(owner.get("login")) if isinstance(owner, dict) else "",
     )
 
 
-def _with_repositories(
-    app: AppCredentials, api: str, plain: Transport, one: InstallationInfo, deadline: Deadline
+def with_repositories(
+    app: AppCredentials,
+    api: str,
+    plain: Transport,
+    one: InstallationInfo,
+    deadline: Deadline,
+    max_pages: int = MAX_PAGES,
 ) -> InstallationInfo:
+    """Return the installation with its repositories, or with the problem that hides them.
+
+    Six parameters: the four of the App and its host, what to read, and how much of it.
+    """
     if one.suspended:
         return one
     try:
         token = app.installation_token(one.id, deadline)
         try:
             reader = _Reader(api, _send_with(token, plain, deadline), deadline)
-            names = reader.repositories("/installation/repositories", "repositories", one.id)
+            path = "/installation/repositories"
+            names = reader.repositories(path, "repositories", one.id, max_pages)
         finally:
             app.revoke_token(token, deadline)
     except SyncdError as error:  # of this installation; the others are still listed
@@ -127,6 +140,20 @@ def get_authenticated_user(
     return server_text(found.get("login")) or "an unnamed user", headers.get("x-oauth-scopes")
 
 
+def list_user_repositories(
+    transport: Transport, api: str, deadline: Deadline, max_pages: int = MAX_PAGES
+) -> tuple[str, ...]:
+    """Return the full names of the repositories that the token's user reaches, sorted.
+
+    Source: REST docs, "List repositories for the authenticated user".
+    """
+    reader = _Reader(api, lambda request: transport.send(request, deadline), deadline)
+    rows = reader.pages(
+        "/user/repos", "user", "the repositories that this token reaches", max_pages=max_pages
+    )
+    return tuple(sorted(server_text(row.get("full_name")) for row in rows))
+
+
 def _send_with(token: Token, plain: Transport, deadline: Deadline) -> Send:
     return lambda request: plain.send(bearer(request, token.value), deadline)
 
@@ -152,20 +179,28 @@ class _Reader:
             )
         return found, answer.headers
 
-    def repositories(self, path: str, route: str, installation: int) -> tuple[str, ...]:
+    def repositories(
+        self, path: str, route: str, installation: int, max_pages: int = MAX_PAGES
+    ) -> tuple[str, ...]:
         """Return the full names of an installation's repositories, sorted."""
         subject = f"the repositories of installation {installation}"
-        found = self.pages(path, route, subject, "repositories")
+        found = self.pages(path, route, subject, "repositories", max_pages)
         return tuple(sorted(server_text(repo.get("full_name")) for repo in found))
 
     def pages(
-        self, path: str, route: str, subject: str, inside: str | None = None
+        self,
+        path: str,
+        route: str,
+        subject: str,
+        inside: str | None = None,
+        max_pages: int = MAX_PAGES,
     ) -> Iterator[dict[str, Any]]:
         """Yield everything of a paged list: a bare array, or the one under `inside`.
 
-        The page number is counted here: no address that a server names is followed.
+        The page number is counted here: no address that a server names is followed. Five
+        parameters, of which most calls give three.
         """
-        for page in range(1, MAX_PAGES + 1):
+        for page in range(1, max_pages + 1):
             address = f"{path}?per_page={PAGE_SIZE}&page={page}"
             request = get(self._api, address, route, subject, None)
             rows = read_json(request, self._succeeded(request))

@@ -67,6 +67,7 @@ class App(Struct):
     client_id: str
     public_keys: list[str]
     slug: str = "acme-ops"
+    owner: str = "acme"
 
 
 class SimInstallation(Struct):

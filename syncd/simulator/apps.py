@@ -46,6 +46,8 @@ def route(state: SimulatorState, request: SimRequest, parts: Sequence[str]) -> R
             return "revoke", lambda: _revoke(request)
         case ["user"]:
             return "user", lambda: _user(request)
+        case ["user", "repos"]:
+            return "user", lambda: _own_repositories(state, request)
         case ["user", "installations"]:
             return "user", lambda: _user_installations(state, request)
         case ["user", "installations", number, "repositories"]:
@@ -64,6 +66,7 @@ def _app(state: SimulatorState, request: SimRequest) -> Answer:
             "id": app.id,
             "slug": app.slug,
             "client_id": app.client_id,
+            "owner": {"login": app.owner, "type": "Organization"},
             "permissions": {"contents": "read", "metadata": "read"},
         }
     )
@@ -201,6 +204,12 @@ def _person(who: Credential | None) -> Credential:
 
 def _user(request: SimRequest) -> Answer:
     return responses.as_json({"login": _person(request.who).login, "id": 7, "type": "User"})
+
+
+def _own_repositories(state: SimulatorState, request: SimRequest) -> Answer:
+    who = _person(request.who)
+    found = [repo for repo in state.repos.values() if state.accounts.can_read(who, repo)]
+    return _paged(request, [_repo_shape(repo) for repo in found])
 
 
 def _user_installations(state: SimulatorState, request: SimRequest) -> Answer:
