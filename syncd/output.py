@@ -18,7 +18,7 @@ import io
 import os
 import select
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 
 STDIN, STDOUT, STDERR = 0, 1, 2
@@ -54,22 +54,21 @@ def echo_bytes(chunks: Iterable[bytes]) -> None:
         echo("")
 
 
-def prompt(question: str, judge: Callable[[str], str], default: str | None = None) -> str:
-    """Ask on standard error until `judge` accepts the answer, and return its result. It refuses
-    with ValueError.
+def read_line(question: str) -> str:
+    """Ask on standard error, and return the line that was typed; empty for Enter alone.
+
+    Raises click.Abort at Ctrl-C and at the end of the input.
     """
     import click
 
     from syncd.text import visible
 
-    def value(text: str) -> str:
-        """Return the accepted answer. Raises BadParameter."""
-        try:
-            return judge(text)
-        except ValueError as error:
-            raise click.BadParameter(visible(str(error))) from error
-
-    answer: str = click.prompt(visible(question), value_proc=value, default=default, err=True)
+    try:
+        answer: str = click.prompt(
+            visible(question), default="", show_default=False, prompt_suffix="", err=True
+        )
+    except UnicodeDecodeError:
+        return "\ufffd\0"  # no answer is made of this
     return answer
 
 
@@ -173,4 +172,4 @@ class _Descriptor(io.RawIOBase):
             return 0
 
 
-__all__ = ["ALWAYS_PRINTS", "ERRORS", "confirm", "echo", "echo_bytes", "never_fail", "prompt"]
+__all__ = ["ALWAYS_PRINTS", "ERRORS", "confirm", "echo", "echo_bytes", "never_fail", "read_line"]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import re
 
 LINE_WIDTH = 64  # RFC 7468, 2
@@ -61,25 +60,3 @@ def _wrapped(found: re.Match[str]) -> str:
 
 
 __all__ = ["normalise_key"]
-
-
-def describe_key(pem: str) -> str:
-    """Return the size of a private RSA key, and its fingerprint as GitHub shows it.
-
-    Source: GitHub docs, "Managing private keys for GitHub Apps" (verifying private keys): the
-    SHA-256 of the public half in DER form, in base64.
-    """
-
-    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
-    from cryptography.hazmat.primitives.serialization import (
-        Encoding,
-        PublicFormat,
-        load_pem_private_key,
-    )
-
-    key = load_pem_private_key(pem.encode(), None, unsafe_skip_rsa_key_validation=True)
-    if not isinstance(key, RSAPrivateKey):
-        raise ValueError("this is not an RSA key")
-    public = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    digest = base64.b64encode(hashlib.sha256(public).digest()).decode()
-    return f"RSA, {key.key_size} bits, SHA256:{digest}"

@@ -16,15 +16,15 @@ from pathlib import Path
 import click
 
 from syncd.cli.common import Settings, say
-from syncd.cli.init_config import ask, example
+from syncd.cli.init_config import write_first_config
 from syncd.cli.logging_setup import set_up_logging
-from syncd.config.load import SYSTEM, find_config, load_config
+from syncd.config.load import find_config, load_config
 from syncd.config.model import Config
 from syncd.errors import ConfigError, MirrorError
 from syncd.output import echo
-from syncd.safe_open import make_folders, open_folder, replace_file
+from syncd.safe_open import make_folders, replace_file
 from syncd.systemd_unit import dropin
-from syncd.systemd_unit.unit_text import clean, shell
+from syncd.systemd_unit.unit_text import clean
 
 OWN_FIRST_LINE = "# syncd:"
 NAME = "50-syncd.conf"
@@ -63,14 +63,15 @@ UNITS = ("syncd.service", "syncd-root.service", "syncd-sync.service", "syncd-syn
 )
 @click.pass_obj
 def command(settings: Settings, systemd: bool, timer: bool, install: bool, root: str) -> int:
-    """Write a commented configuration to start from: to -c FILE, else to /etc/syncd/config.yaml as
-    root and to ~/.config/syncd/config.yaml as another user. On a terminal it asks what it needs to
-    know. It never overwrites one.
+    """Write a configuration to start from: to -c FILE, else to /etc/syncd/config.yaml as root and
+    to ~/.config/syncd/config.yaml as another user. On a terminal it asks for the identity, the
+    repository, the ref, the path and the destination, and checks each answer with GitHub before
+    the next question. Elsewhere it writes the commented example. It never overwrites a file.
     """
     if not systemd:
         if timer or install or root != "/":
             raise click.UsageError("--timer, --install and --root go with --systemd")
-        return _first(settings)
+        return write_first_config(settings)
     config = _load(settings)
     made = dropin.build(config, dropin.SystemFacts(owner_of, program()), timer)
     text = dropin.render(made, config.path)
@@ -80,77 +81,6 @@ def command(settings: Settings, systemd: bool, timer: bool, install: bool, root:
         echo(text, nl=False)
     _next_steps(settings, made, install, timer)
     return 0
-
-
-# --- a first configuration ------------------------------------------------------------------------
-
-
-def _first(settings: Settings) -> int:
-    place = _where(settings)
-    if os.path.lexists(place):
-        raise ConfigError(
-            f"{place} is there already, and stays as it is",
-            id="config/exists",
-            hint="edit it, then: syncd check; or name another file with -c",
-        )
-    text = ask(place) if sys.stdin.isatty() and sys.stderr.isatty() else example()
-    _write_new(place, text)
-    say(settings, f"wrote {place}")
-    option = (
-        ""
-        if settings.config is None and settings.environ.get("SYNCD_CONFIG") is None
-        else f" -c {shell(str(place))}"
-    )
-    say(settings, "next: look through it, then")
-    for step in (
-        "check --online    # every mistake, and whether GitHub knows us",
-        "plan --diff       # what a sync would do",
-        "sync",
-    ):
-        say(settings, f"  syncd{option} {step}")
-    if str(place) == str(SYSTEM):
-        say(settings, "  syncd init --systemd --install    # and as a service (docs/systemd.md)")
-    return 0
-
-
-def _where(settings: Settings) -> Path:
-    if settings.config:
-        given = Path(settings.config)
-        return given / "config.yaml" if given.is_dir() else given
-    if os.geteuid() == 0:
-        return SYSTEM
-    home = (
-        settings.environ.get("XDG_CONFIG_HOME")
-        or f"{settings.environ.get('HOME') or Path.home()}/.config"
-    )
-    return Path(home) / "syncd" / "config.yaml"
-
-
-def _write_new(place: Path, text: str) -> None:
-    """Create the file as a whole, or not at all.
-
-    It holds no secret, only the paths of secrets, so the service's own user may read it.
-    """
-    try:
-        make_folders(os.path.abspath(place.parent), 0o755)
-        descriptor = _new_file(place)
-    except OSError as error:
-        raise ConfigError(
-            f"can't write {place}: {error.strerror}",
-            id="config/not-writable",
-            hint="name another place with -c, or run it as who may write there",
-        ) from error
-    with open(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-
-
-def _new_file(place: Path) -> int:
-    folder = open_folder(place.parent)
-    try:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        return os.open(place.name, flags, 0o644, dir_fd=folder)
-    finally:
-        os.close(folder)
 
 
 # --- the service ----------------------------------------------------------------------------------

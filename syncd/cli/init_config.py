@@ -1,34 +1,47 @@
-"""Makes the first configuration: the commented example, or one from a user's answers.
+"""Writes the first configuration: where it goes, who may read it, and which command comes next.
 
-Every answer is checked by the configuration's own rules before the next question.
+The text comes from the questions of `wizard`, or is the commented example.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
+import grp
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
 from importlib import resources
 from pathlib import Path
-from typing import NamedTuple
 
-from syncd.config.schema import IdentityModel, JobModel, PathModel, mistake_in
-from syncd.output import echo, prompt
+from syncd.cache_file import usual_config
+from syncd.cli.common import Settings, say
+from syncd.config.convert import default_state
+from syncd.config.load import SYSTEM
+from syncd.errors import ConfigError
+from syncd.mirror.free_space import nearest_existing_dir
+from syncd.owners import owner_name
+from syncd.safe_open import make_folders, open_folder
+from syncd.systemd_unit.unit_text import shell
+from syncd.trusted_path import state_owner
 
-KINDS = ("app", "token", "anonymous")
-FIRST_TRY = {"app_id": "1", "private_key": "/etc/syncd/app.pem"}
-
-DEFAULT_REF = "# ref: main                 # default: the repository's default branch"
+SERVICE_GROUP = "syncd"
+DECLINED = 1
 
 
-class Answers(NamedTuple):
-    """What was answered: one field per question. `identity` is YAML; the others are plain text."""
+def write_first_config(settings: Settings) -> int:
+    """Write the first configuration, and print the next commands; return the exit code.
 
-    identity: str
-    repo: str
-    ref: str | None
-    source: str
-    to: str
-    every: str
+    Raises ConfigError where there is one, or where it can't be written.
+    """
+    place = _place(settings)
+    if os.path.lexists(place):
+        raise _exists_error(settings, place)
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        _write_new(place, example(), 0o644, None)
+        say(settings, f"wrote {place}")
+        _say_next(settings, place, ["check --online", "plan --diff", "sync"])
+        return 0
+    return _ask_and_write(settings, place)
 
 
 def example() -> str:
@@ -39,116 +52,135 @@ def example() -> str:
     return (Path(__file__).resolve().parents[2] / "config.example.yaml").read_text(encoding="utf-8")
 
 
-def ask(place: Path) -> str:
-    """Return the configuration that the answers make. Questions go to stderr."""
-    echo(f"A first configuration for {place}. Enter takes the value in brackets.", err=True)
-    kind = _answer(
-        f"Sign in to GitHub as ({', '.join(KINDS)})",
-        lambda text: None if text in KINDS else f"one of {', '.join(KINDS)}",
-        default="app",
-    )
-    identity = _identity(kind)
-    repo = _answer("Repository (owner/name)", lambda text: _job(repo=text))
-    ref = _answer(
-        "Branch, tag or commit ('-' for the default branch)",
-        lambda text: _job(ref=None if text == "-" else text),
-        default="-",
-    )
-    source = _answer(
-        "What of it: a file, or a folder/ ('/' for everything)",
-        lambda text: mistake_in(
-            PathModel, {"from": text, "to": "/x/" if text.endswith("/") else "/x"}
-        ),
-    )
-    folder = source.endswith("/")
-    to = _answer(
-        f"Where it goes on this machine{', with a / at its end' if folder else ''}",
-        lambda text: mistake_in(PathModel, {"from": source, "to": text}),
-    )
-    every = _answer("How often to look", lambda text: _job(every=text), default="5m")
-    return _text(Answers(identity, repo, None if ref == "-" else ref, source, to, every))
+def _ask_and_write(settings: Settings, place: Path) -> int:
+    from syncd.cli.logging_setup import set_up_logging
+    from syncd.cli.wizard.run import run_wizard
+
+    _check_writable(place)
+    set_up_logging(settings.verbose, settings.quiet)
+    made = run_wizard(place, settings.environ)
+    if made is None:
+        return DECLINED
+    mode, group = _access()
+    _write_new(place, made.text, mode, group)
+    say(settings, f"\nwrote {place} ({mode:04o})")
+    login = ["login me"] if made.kind == "login" else []
+    check = [] if made.confirmed else ["check --online"]
+    _say_next(settings, place, [*login, *check, "plan", "sync"])
+    return 0
 
 
-def _identity(kind: str) -> str:
-    if kind == "anonymous":
-        return "{anonymous: true}    # public repositories only; 60 requests an hour"
-    if kind == "token":
-        file = _answer(
-            "File that holds the token (mode 0600)",
-            lambda text: mistake_in(IdentityModel, {"token": text}),
-            default="/etc/syncd/github.token",
-        )
-        return f"{{token: {{file: {scalar(file)}}}}}"
-    app_id = _answer(
-        "App id, or client id",
-        lambda text: mistake_in(
-            IdentityModel,
-            (
-                {**FIRST_TRY, "app_id": text}
-                if text.isdigit()
-                else {"client_id": text, "private_key": "/x"}
-            ),
-        ),
+# --- the file -------------------------------------------------------------------------------------
+
+
+def _place(settings: Settings) -> Path:
+    if settings.config:
+        given = Path(settings.config)
+        return given / "config.yaml" if given.is_dir() else given
+    if os.geteuid() == 0:
+        return SYSTEM
+    home = (
+        settings.environ.get("XDG_CONFIG_HOME")
+        or f"{settings.environ.get('HOME') or Path.home()}/.config"
     )
-    key = _answer(
-        "File that holds the App's private key (mode 0600)",
-        lambda text: mistake_in(IdentityModel, {**FIRST_TRY, "private_key": text}),
-        default="/etc/syncd/app.pem",
-    )
-    return (
-        f"{{{'app_id' if app_id.isdigit() else 'client_id'}: {scalar(app_id)}, private_key: {{file:"
-        f" {scalar(key)}}}}}"
+    return Path(home) / "syncd" / "config.yaml"
+
+
+def _exists_error(settings: Settings, place: Path) -> ConfigError:
+    return ConfigError(
+        f"{place} is there already, and stays as it is",
+        id="config/exists",
+        hint=f"edit it, then: {_command(settings, place)} check; or name another file: syncd -c"
+        " FILE init",
     )
 
 
-def _job(**given: str | None) -> str | None:
-    return mistake_in(
-        JobModel, {"repo": "a/b", "every": "5m", "paths": [{"from": "x", "to": "/x"}], **given}
+def _check_writable(place: Path) -> None:
+    """Raise ConfigError before the first question if the answers could not be written."""
+    folder = nearest_existing_dir(str(place.absolute().parent))
+    if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
+        raise _not_writable_error(place, "Permission denied")
+
+
+def _not_writable_error(place: Path, reason: str) -> ConfigError:
+    return ConfigError(
+        f"can't write {place}: {reason}",
+        id="config/not-writable",
+        hint="name another place with -c, or run it as who may write there",
     )
 
 
-def _answer(question: str, mistake: Callable[[str], str | None], default: str | None = None) -> str:
-    """Ask until the configuration's own rules accept the answer."""
+def _access() -> tuple[int, int | None]:
+    """Return the mode of the file, and its group.
 
-    def value(text: str) -> str:
-        """Return the answer. Raises ValueError with its mistake."""
-        if (found := mistake(text)) is not None:
-            raise ValueError(found)
-        return text
-
-    return prompt(question, value, default)
-
-
-def scalar(text: str) -> str:
-    """Return the text as a YAML scalar, quoted if needed."""
-    if re.fullmatch(r"[A-Za-z0-9_/][A-Za-z0-9_./@+-]*", text):
-        return text
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    A user's own is for the user alone. As root, the service's user has to read it: its group may,
+    or everyone where there is no such group yet. It holds no secret, only the paths of secrets.
+    """
+    if os.geteuid() != 0:
+        return 0o600, None
+    with suppress(KeyError):
+        return 0o640, grp.getgrnam(SERVICE_GROUP).gr_gid
+    return 0o644, None
 
 
-def _text(answers: Answers) -> str:
-    """Return the YAML text."""
-    return f"""\
-# syncd's configuration. Every key, with its default: docs/configuration.md;
-# every mistake, with its place: syncd check
-version: 1
-
-github:
-  me: {answers.identity}
-
-jobs:
-  {job_name(answers.repo)}:
-    repo: {scalar(answers.repo)}
-    {f"ref: {scalar(answers.ref)}" if answers.ref else DEFAULT_REF}
-    paths:
-      - {{from: {scalar(answers.source)}, to: {scalar(answers.to)}}}
-    every: {answers.every}
-    # drift: restore             # local edits are put back | report: left and counted | keep: left
-    # validate: …                # a command that may veto a commit; {{staged}} is the complete new set
-    # on_change: …               # a command to run after a change, like: systemctl reload nginx
-"""
+def _write_new(place: Path, text: str, mode: int, group: int | None) -> None:
+    """Create the file as a whole, or not at all; never over another one."""
+    try:
+        make_folders(os.path.abspath(place.parent), 0o755)
+        descriptor = _new_file(place)
+    except OSError as error:
+        raise _not_writable_error(place, str(error.strerror)) from error
+    with open(descriptor, "w", encoding="utf-8") as file:
+        if group is not None:
+            os.fchown(descriptor, -1, group)
+        os.fchmod(descriptor, mode)
+        file.write(text)
 
 
-def job_name(repo: str) -> str:
-    """Return the repository's own name, as a job's."""
-    return re.sub(r"[^A-Za-z0-9_-]", "-", repo.partition("/")[2]).strip("-_") or "first"
+def _new_file(place: Path) -> int:
+    folder = open_folder(place.parent)
+    try:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        return os.open(place.name, flags, 0o600, dir_fd=folder)
+    finally:
+        os.close(folder)
+
+
+# --- what comes next ------------------------------------------------------------------------------
+
+REMARKS = {
+    "login me": "in any browser",
+    "check --online": "every mistake, and whether GitHub agrees",
+    "plan": "what a sync would do; nothing is written",
+    "plan --diff": "what a sync would do; nothing is written",
+}
+
+
+def _say_next(settings: Settings, place: Path, commands: list[str]) -> None:
+    say(settings, "next:")
+    for line in _aligned(settings, place, commands):
+        say(settings, f"  {line}")
+    if str(place) == str(SYSTEM):
+        say(settings, "and as a service:\n  syncd init --systemd --install")
+
+
+def _aligned(settings: Settings, place: Path, commands: list[str]) -> Iterator[str]:
+    lines = [f"{_command(settings, place)} {command}" for command in commands]
+    width = max(map(len, lines))
+    for line, command in zip(lines, commands, strict=True):
+        remark = REMARKS.get(command, "")
+        yield f"{line:<{width}}   # {remark}" if remark else line
+
+
+def _command(settings: Settings, place: Path) -> str:
+    """Return `syncd` as it has to be called for this configuration and its state.
+
+    With -c where the file is not found without it, and as the state's owner where that is another
+    user.
+    """
+    found = None if settings.environ.get("SYNCD_CONFIG") else usual_config(settings.environ)
+    own = os.path.lexists(place) and found == str(place)
+    option = "" if own else f" -c {shell(str(settings.config or place))}"
+    owner = state_owner(default_state(place, settings.environ))
+    prefix = "" if owner in (None, os.geteuid()) else f"sudo -u {owner_name(owner or 0)} "
+    return f"{prefix}syncd{option}"

@@ -9,40 +9,23 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
 from tests.support.sync_env import SyncEnv
 
 SYNCD = Path(sys.executable).with_name("syncd")
 
 
-def syncd(
-    *arguments: str, home: Path, answers: str | None = None
-) -> subprocess.CompletedProcess[str]:
-    """The command as a person calls it; with `answers`, on a terminal."""
-    command = [str(SYNCD), *arguments]
+def syncd(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
+    """The command as a script calls it: without a terminal."""
     env = {"PATH": os.environ["PATH"], "HOME": str(home), "LANG": "C.UTF-8"}
-    if answers is None:
-        return subprocess.run(
-            command, capture_output=True, text=True, env=env, check=False, stdin=subprocess.DEVNULL
-        )
-    import pty
-
-    terminal, theirs = pty.openpty()
-    with subprocess.Popen(
-        command, stdin=theirs, stderr=theirs, stdout=subprocess.PIPE, env=env, text=True
-    ) as started:
-        os.close(theirs)
-        os.write(terminal, answers.encode())
-        shown = b""
-        try:
-            while chunk := os.read(terminal, 4096):
-                shown += chunk
-        except OSError:  # the other end of a terminal ends with EIO
-            pass
-        out, _ = started.communicate(timeout=60)
-    os.close(terminal)
-    return subprocess.CompletedProcess(command, started.returncode, out, shown.decode())
+    return subprocess.run(
+        [str(SYNCD), *arguments],
+        capture_output=True,
+        text=True,
+        env=env,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
 
 
 def test_without_a_terminal_the_commented_example_is_the_start_and_is_never_overwritten(
@@ -74,80 +57,6 @@ def test_a_link_that_dangles_is_not_written_through(tmp_path: Path) -> None:
         syncd("-c", str(tmp_path / "config.yaml"), "init", home=tmp_path).returncode == 2
         and not (tmp_path / "elsewhere").exists()
     )
-
-
-def test_on_a_terminal_it_asks_and_asks_again_and_what_it_writes_is_good(tmp_path: Path) -> None:
-    place = tmp_path / "config.yaml"
-    answers = [
-        "app",
-        "Iv23li.abc",
-        "/keys/app.pem",
-        "no repository",
-        "acme/my.infra",
-        "v1 x",
-        "v1",
-        "nginx/",
-        "/srv/a folder",
-        "/srv/a folder/",
-        "5 parsecs",
-        "1h30m",
-    ]
-    done = syncd(
-        "-c",
-        str(place),
-        "init",
-        home=tmp_path,
-        answers="".join(f"{answer}\n" for answer in answers),
-    )
-    assert done.returncode == 0, done.stderr
-    for mistake in (
-        "is not a repository",
-        "is not a ref",
-        "a trailing slash means a directory",
-        "is not a duration",
-    ):
-        assert mistake in done.stderr, mistake
-    written = yaml.safe_load(place.read_text())
-    assert written["github"] == {
-        "me": {"client_id": "Iv23li.abc", "private_key": {"file": "/keys/app.pem"}}
-    }
-    assert written["jobs"] == {
-        "my-infra": {
-            "repo": "acme/my.infra",
-            "ref": "v1",
-            "paths": [{"from": "nginx/", "to": "/srv/a folder/"}],
-            "every": "1h30m",
-        }
-    }
-    checked = syncd("-c", str(place), "check", home=tmp_path)
-    assert (
-        "/keys/app.pem can't be read" in checked.stderr
-        and checked.stderr.count("config.yaml:") == 1
-    )
-
-
-@pytest.mark.parametrize(
-    ("kind", "identity"),
-    [("token\n/keys/t", {"token": {"file": "/keys/t"}}), ("anonymous", {"anonymous": True})],
-)
-def test_the_other_ways_in_are_asked_for_too(
-    tmp_path: Path, kind: str, identity: dict[str, object]
-) -> None:
-    place = tmp_path / "config.yaml"
-    done = syncd(
-        "-c",
-        str(place),
-        "init",
-        home=tmp_path,
-        answers=f"{kind}\nacme/infra\n\nmotd\n/etc/motd\n\n",
-    )
-    assert done.returncode == 0, done.stderr
-    written = yaml.safe_load(place.read_text())
-    assert written["github"]["me"] == identity and written["jobs"]["infra"] == {
-        "repo": "acme/infra",
-        "paths": [{"from": "motd", "to": "/etc/motd"}],
-        "every": "5m",
-    }
 
 
 def test_the_drop_in_is_printed_and_the_talk_is_not_part_of_it(hub: SyncEnv) -> None:

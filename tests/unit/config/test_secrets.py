@@ -6,8 +6,6 @@ import base64
 import os
 import pickle
 import random
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -18,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from syncd.config.secrets import inspect_key, read_key, read_secret, read_token
 from syncd.errors import ConfigError
 from syncd.identities import SecretRef
-from syncd.pem import describe_key, normalise_key
+from syncd.pem import normalise_key
 from syncd.redaction import Secret
 from syncd.trusted_path import secret_exposure
 
@@ -314,20 +312,3 @@ def test_a_secret_is_never_printed_formatted_or_pickled() -> None:
     assert "verysecret" not in shown
     with pytest.raises(TypeError):
         pickle.dumps(secret)
-
-
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
-def test_a_key_is_described_by_its_size_and_the_fingerprint_that_github_shows() -> None:
-    """Source: GitHub docs, "Managing private keys for GitHub Apps", with openssl as it is there."""
-    public = subprocess.run(
-        ["openssl", "rsa", "-pubout", "-outform", "DER"],
-        input=PKCS1.encode(),
-        capture_output=True,
-        check=True,
-    ).stdout
-    digest = subprocess.run(
-        ["openssl", "sha256", "-binary"], input=public, capture_output=True, check=True
-    ).stdout
-    shown = base64.b64encode(digest).decode()
-    for text in (PKCS1, PKCS8):
-        assert describe_key(text) == f"RSA, 2048 bits, SHA256:{shown}"

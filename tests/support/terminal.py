@@ -1,0 +1,99 @@
+"""A command on a terminal of its own, driven as a person does: read the question, type the answer."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Mapping
+from pathlib import Path
+
+SYNCD = Path(sys.executable).with_name("syncd")
+SECONDS = 60.0  # until a question comes
+
+
+class Screen:
+    """One command on a terminal. `shown` is all that it wrote, as text."""
+
+    def __init__(self, *arguments: str, env: Mapping[str, str], columns: int = 80) -> None:
+        self._terminal, theirs = pty.openpty()
+        size = struct.pack("HHHH", 50, columns, 0, 0)
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, size)
+        self._process = subprocess.Popen(
+            [str(SYNCD), *arguments],
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            env={"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "TERM": "dumb", **env},
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )
+        os.close(theirs)
+        self.shown, self._seen = "", 0
+        self.raw = b""
+
+    def answer(self, question: str, *texts: str) -> str:
+        """Type each text when the question is asked; return what was shown from the first on."""
+        start = None
+        for text in texts:
+            self._wait_for(question)
+            start = len(self.shown) if start is None else start
+            self._seen = len(self.shown)
+            os.write(self._terminal, f"{text}\n".encode())
+        self._wait_for_any_question()
+        return flat(self.shown[start:])
+
+    def interrupt(self, question: str) -> None:
+        """Type Ctrl-C when the question is asked."""
+        self._wait_for(question)
+        os.write(self._terminal, b"\x03")
+
+    def end(self) -> int:
+        """Read to the end, and return the exit code."""
+        while self._read():
+            pass
+        code = self._process.wait(SECONDS)
+        os.close(self._terminal)
+        return code
+
+    def kill(self) -> None:
+        """End a command that a test left."""
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self.end()
+
+    def _wait_for(self, question: str) -> None:
+        while not (flat(self.shown[self._seen :]).rpartition(question)[1] and self._is_asking()):
+            assert self._read(), f"no question {question!r}:\n{self.shown}"
+
+    def _wait_for_any_question(self) -> None:
+        while not self._is_asking() and self._read():
+            pass
+
+    def _is_asking(self) -> bool:
+        """Return whether the last line is a question that is not answered yet."""
+        return self.shown[self._seen :].endswith(": ")
+
+    def _read(self) -> bool:
+        ready, _, _ = select.select([self._terminal], [], [], SECONDS)
+        assert ready, f"nothing more in {SECONDS:g} s:\n{self.shown}"
+        try:
+            chunk = os.read(self._terminal, 65536)
+        except OSError:  # the other end of a terminal ends with EIO
+            return False
+        self.raw += chunk
+        self.shown = re.sub(r"\x1b\[[0-9;]*m", "", self.raw.decode("utf-8", "replace"))
+        self.shown = self.shown.replace("\r\n", "\n")
+        return bool(chunk)
+
+
+def flat(text: str) -> str:
+    """Return the text on one line: where a terminal breaks it says nothing."""
+    return " ".join(text.split()) + (" " if text.endswith(" ") else "")
