@@ -46,7 +46,7 @@ def main() -> None:
         sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
         from syncd.cli.main import run
 
-        code = run(None, found)
+        code = run(None, found.finish)
         gc.freeze()  # the process ends: looking for cycles first costs 20 ms
         sys.exit(code)
     if not found.args.quiet or found.args.json:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -24,13 +24,15 @@ EXIT_INTERRUPTED = 130
 
 
 class Settings(Struct, frozen=True):
-    """The global options, the environment, and what GitHub answered to the nothing-to-do check."""
+    """The global options, the environment, and a function that waits for what GitHub answers to the
+    nothing-to-do check.
+    """
 
     config: str | None
     verbose: int
     quiet: bool
     environ: Mapping[str, str]
-    replies: Sequence[Reply] = ()
+    replies: Callable[[], Sequence[Reply]] = tuple
 
     def load(self) -> Config:
         """Return the configuration. Raises ConfigError with every mistake."""

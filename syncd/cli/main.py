@@ -9,7 +9,7 @@ import importlib
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -53,7 +53,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 class Invocation(Struct):
     """What one call of the command line is given beside its arguments, and its verbosity."""
 
-    replies: Sequence[Reply] = ()
+    replies: Callable[[], Sequence[Reply]] = tuple
     verbose: int = 0
 
 
@@ -124,10 +124,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(run(arguments))
 
 
-def run(arguments: Sequence[str] | None = None, replies: Sequence[Reply] = ()) -> int:
+def run(
+    arguments: Sequence[str] | None = None, replies: Callable[[], Sequence[Reply]] = tuple
+) -> int:
     """Run a command, and return its exit code.
 
-    `replies` are GitHub's answers to a nothing-to-do check that could not decide.
+    `replies` waits for GitHub's answers to a nothing-to-do check that could not decide.
     """
     forbid_dumps()
     invocation = Invocation(replies)

@@ -7,8 +7,10 @@ from datetime import UTC, datetime, timedelta
 import click
 from msgspec.structs import replace
 
+from syncd.cache_file import remove_cache
 from syncd.cli.common import Settings, chosen_jobs, emit, utf8
 from syncd.config.value_types import duration
+from syncd.fastpath.check import NAME as SNAPSHOT
 from syncd.ports import Pause
 from syncd.stored_jobs import open_store
 
@@ -49,6 +51,7 @@ def command(settings: Settings, job: str, lasting: str | None, reason: str) -> i
         store.change_state(job, lambda state: replace(state, pause=Pause(reason, until)))
     finally:
         store.close()
+    remove_cache(f"{config.state}/{SNAPSHOT}")  # the nothing-to-do check would ask GitHub
     emit(
         settings,
         f"{job} is paused{f' until {until:%Y-%m-%dT%H:%M:%SZ}' if until else ''}. To go on: syncd"

@@ -12,6 +12,7 @@ from syncd.engine.context import Options
 from syncd.engine.reload import run_job_and_reload
 from syncd.engine.rollback import rollback_target
 from syncd.errors import SyncdError
+from syncd.fastpath.snapshot import remove_snapshot
 from syncd.models import ActionKind, Job, RunReport, Trigger
 from syncd.output import echo
 from syncd.wiring import AppContext
@@ -45,6 +46,7 @@ def command(settings: Settings, job: str, to: str | None, as_object: bool) -> in
     try:
         with stop_on_signals(app):
             report = _roll_back(app, chosen, to)
+        remove_snapshot(app)  # the nothing-to-do check would ask GitHub about a held job
         code = exit_code([report])
         if as_object:
             echo(as_json("syncd.rollback/1", code, app.request_metrics.totals(), [report]))

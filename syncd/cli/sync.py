@@ -34,8 +34,8 @@ from syncd.stored_jobs import follow_renames
 from syncd.wiring import AppContext, senders
 
 NOTIFY_SECONDS = 10.0  # after the last run; the next sync sends what takes longer
-# After a change, the snapshot lists at most so many files, so that a change does not wait for it;
-# a run that finds everything unchanged lists any number.
+# After a change, the snapshot lists at most so many files, so that a change does not wait for it,
+# and of more the requests alone. A run that finds everything unchanged lists any number.
 MAX_FILES_AFTER_CHANGE = 500
 
 
@@ -91,7 +91,7 @@ def command(
         )
     config = settings.load_with_cache()
     chosen = chosen_jobs(config, jobs)
-    app = AppContext.open(config, settings.environ, replies=settings.replies)
+    app = AppContext.open(config, settings.environ, replies=settings.replies())
     started_at = app.clock.now()
     try:
         if forget is not None:
@@ -163,9 +163,9 @@ def _update_snapshot(
     unchanged = all(report.status is RunStatus.UNCHANGED for report in reports)
     files = sum(report.files for report in reports)
     quick = unchanged or files <= MAX_FILES_AFTER_CHANGE
-    if usable and quick and not app.store.notifications.count_pending():
+    if usable and not app.store.notifications.count_pending():
         app.save_rate_limits()
-        write_snapshot(app, settings.environ)
+        write_snapshot(app, settings.environ, with_files=quick)
     else:
         remove_snapshot(app)
 

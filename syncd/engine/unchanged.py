@@ -65,6 +65,12 @@ class KnownHeadSource(Source):
     commit_summary = is_descendant = fetch_lfs = _refuse  # type: ignore[assignment]
 
 
+def applied_head(job: Job, ctx: RunContext) -> Head | None:
+    """Return the head that the job's last run applied; None where something is pending."""
+    state, head = ctx.store.state(job.name), ctx.store.head(ctx.scope, job.repo, job.ref)
+    return head if head is not None and _is_up_to_date(state, job, head) else None
+
+
 def unchanged_state(job: Job, ctx: RunContext, deadline: Deadline) -> UnchangedState | None:
     """Return what the job's next runs may be compared with; None where there may be something to
     do.
@@ -167,4 +173,11 @@ def same_state(one: JobState, other: JobState) -> bool:
     )
 
 
-__all__ = ["KnownHeadSource", "UnchangedState", "same_state", "still_unchanged", "unchanged_state"]
+__all__ = [
+    "KnownHeadSource",
+    "UnchangedState",
+    "applied_head",
+    "same_state",
+    "still_unchanged",
+    "unchanged_state",
+]

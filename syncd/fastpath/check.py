@@ -4,7 +4,8 @@ Where it finds nothing to do, the full run would have found every job unchanged,
 recorded the same. It compares what the last run saved in its snapshot (snapshot.py): the
 configuration's bytes, the store's write counter, lstat of every destination, and GitHub's 304 for
 every ref, in response to the requests of the full run. Where anything differs or cannot be read, it
-has no opinion, and the full run gets GitHub's responses so far (github/replay.py).
+has no opinion, and the full run gets GitHub's responses so far (github/replay.py). Where the
+snapshot lacks the files, the full run is loaded while GitHub answers.
 
 Imports the standard library, and PyJWT and cryptography for an App: the packages of the full run
 take five times as long to load (docs/decisions/0020).
@@ -23,12 +24,13 @@ from typing import Any, NamedTuple
 
 from syncd.cache_file import guess_state, made_for, read_cache, read_config, usual_config
 from syncd.file_lock import acquire, release
+from syncd.git_objects import is_object_id
 from syncd.trusted_path import open_checked, secret_exposure
 from syncd.unchanged import Seen, is_as_seen
 
 NAME = "unchanged.json"
 MAX_SECRET_BYTES = 64 << 10
-MAX_BODY_BYTES = 64 << 10
+MAX_BODY_BYTES = 1 << 20
 TIMEOUT_SECONDS = 10.0  # of one exchange
 DEADLINE_SECONDS = 30.0  # for all answers
 
@@ -80,8 +82,8 @@ def request_key(
 
 def check(
     arguments: Sequence[str], environ: Mapping[str, str], now: float
-) -> UpToDate | list[Reply]:
-    """Return `UpToDate`, or GitHub's responses so far where the check has no opinion.
+) -> UpToDate | HeadRequests:
+    """Return `UpToDate`, or the requests so far where the check has no opinion.
 
     `now` is in Unix seconds.
     """
@@ -91,16 +93,17 @@ def check(
         for name, value in environ.items()
     )
     if args is None or args.config is None or proxied:
-        return []
+        return HeadRequests(environ, now)
     try:
         snapshot = _read_snapshot(args.config, environ, now)
         chosen = [
             snapshot["jobs"][name] for name in snapshot["all"] if not args.jobs or name in args.jobs
         ]
         if not set(args.jobs) <= set(snapshot["all"]):
-            return []
+            return HeadRequests(environ, now)
     except (OSError, ValueError, KeyError, TypeError):
-        return []  # no snapshot, a damaged one, or one for something else: the full run rewrites it
+        # no snapshot, a damaged one, or one for something else: the full run rewrites it
+        return HeadRequests(environ, now)
     return _check_jobs(args, snapshot, chosen, environ, now)
 
 
@@ -149,7 +152,7 @@ def _read_snapshot(config: str, environ: Mapping[str, str], now: float) -> Any:
 
 def _check_jobs(
     args: SyncArgs, snapshot: Any, jobs: Sequence[Any], environ: Mapping[str, str], now: float
-) -> UpToDate | list[Reply]:
+) -> UpToDate | HeadRequests:
     """Compare refs and destinations of these jobs with the snapshot, holding the jobs' locks."""
     began, requests = time.monotonic(), HeadRequests(environ, now)
     heads = [snapshot["heads"][index] for index in sorted({job["head"] for job in jobs})]
@@ -157,6 +160,10 @@ def _check_jobs(
     with ExitStack() as locks, suppress(OSError, ValueError, KeyError, TypeError):
         for job in jobs:
             locks.callback(release, acquire(job["lock"], create=False))
+        if any(job["seen"] is None for job in jobs):
+            _add_listings(snapshot, jobs)
+            requests.start(snapshot, heads)
+            return requests  # they go on while the full run is loaded
         requests.start(snapshot, heads)
         is_unchanged = all(is_as_seen(Seen(*job["seen"])) for job in jobs)
         from syncd.fastpath import record  # noqa: F401  (SQLite is loaded while GitHub answers)
@@ -168,9 +175,14 @@ def _check_jobs(
             found = tuple((job["name"], job["repo"], job["ref"], job["commit"]) for job in jobs)
             counts = {"total": len(requests.replies), "not_modified": len(not_modified)}
             return UpToDate(found, counts, time.monotonic() - began, args)
-    requests.wait()
-    requests.close()
-    return list(requests.replies)
+    return requests
+
+
+def _add_listings(snapshot: Any, jobs: Sequence[Any]) -> None:
+    """Add to each head the requests that follow a new one, each once."""
+    for job in jobs:
+        listings = snapshot["heads"][job["head"]].setdefault("listings", {})
+        listings.update((request["url"], request) for request in job["listing"])
 
 
 def _record(snapshot: Any, jobs: Sequence[Any], replies: Sequence[Reply], now: float) -> bool:
@@ -237,10 +249,12 @@ class HeadRequests:
             thread.join(max(0.0, ends - time.monotonic()))
         self._todo.clear()
 
-    def close(self) -> None:
-        """Close the connections."""
+    def finish(self) -> list[Reply]:
+        """Wait, close the connections and return the responses."""
+        self.wait()
         for connection in self._connections.values():
             connection.close()
+        return list(self.replies)
 
     def _send_heads(self, connections: dict[str, Any]) -> None:
         """Send one request after the other, on kept connections. The full run repeats what
@@ -250,8 +264,11 @@ class HeadRequests:
 
         while self._todo:
             with suppress(OSError, ValueError, IndexError, HTTPException):
-                head, token = self._todo.pop()
-                self.replies.append(_send(connections, head, token))
+                request, token = self._todo.pop()
+                reply = _send(connections, request, token)
+                self.replies.append(reply)
+                listings = request.get("listings", {}).values() if reply.status == 200 else ()
+                self._todo += [(_at(one, request, reply), token) for one in listings]
         for connection in connections.values():
             connection.close()
 
@@ -286,6 +303,15 @@ class HeadRequests:
             raise ValueError("GitHub returned no token") from error
         reply = self.replies[-1]
         return json.loads(reply.body)["token"] if reply.status == 201 else None
+
+
+def _at(listing: Any, head: Any, reply: Reply) -> Any:
+    """Return the listing's request for the commit that GitHub has named. Raises ValueError."""
+    commit = reply.body.decode("ascii")
+    if not is_object_id(commit):
+        raise ValueError("that is no commit")
+    urls = {name: listing[name] + commit for name in ("url", "target")}
+    return {**listing, **urls, "installation": head["installation"]}
 
 
 def _send(connections: dict[str, Any], request: Any, token: str | None) -> Reply:

@@ -2,9 +2,9 @@
 about their refs.
 
 A job is in the snapshot only where the engine decides that nothing is to be done
-(engine/unchanged.py). The snapshot is tied to the configuration's bytes and to the store's write
-counter, so it is worthless, and never wrong, as soon as anything else has happened. Losing it costs
-one full run.
+(engine/unchanged.py); or without its files, where only its requests begin early. The snapshot is
+tied to the configuration's bytes and to the store's write counter, so it is worthless, and never
+wrong, as soon as anything else has happened. Losing it costs one full run.
 """
 
 from __future__ import annotations
@@ -15,24 +15,32 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from syncd.cache_file import config_digest, made_for, remove_cache, write_cache
-from syncd.engine.unchanged import UnchangedState, unchanged_state
+from syncd.engine.unchanged import applied_head, unchanged_state
 from syncd.fastpath.check import NAME
 from syncd.github.auth.app import AppCredentials
+from syncd.github.listing import first_requests
 from syncd.github.protocol import Request
 from syncd.github.proxies import proxies_of
 from syncd.github.refs import head_request
 from syncd.github.urls import default_ca_file
 from syncd.identities import AnonymousIdentity, AppIdentity, Identity, TokenIdentity
+from syncd.models import Job
+from syncd.policies import Require
+from syncd.ports import Head
 from syncd.ref_names import check_due_at
 from syncd.store.lock import lock_file
 from syncd.wiring import AppContext
 
 MAX_AGE_SECONDS = 86_400.0  # a full run at least once a day, for what only it does
 MAX_HEADS = 450  # two runs within a minute stay within GitHub's 900 points
+MAX_LISTING_REQUESTS = 4  # of one job, that begin early
 
 
-def write_snapshot(app: AppContext, environ: Mapping[str, str]) -> None:
-    """Write the snapshot of all jobs that are unchanged now; remove it where there is none."""
+def write_snapshot(app: AppContext, environ: Mapping[str, str], with_files: bool = True) -> None:
+    """Write the snapshot of all jobs that are unchanged now; remove it where there is none.
+
+    Without their files, the check decides nothing: its requests go on while the full run is loaded.
+    """
     config, store = app.config, app.store
     file, path = f"{config.state}/{NAME}", str(config.path)
     try:
@@ -40,7 +48,7 @@ def write_snapshot(app: AppContext, environ: Mapping[str, str]) -> None:
     except OSError:
         return remove_cache(file)  # a directory of files, or removed since
     counter, requests = store.counter(), SnapshotRequests(app)
-    jobs = _unchanged_jobs(app, requests)
+    jobs = _unchanged_jobs(app, requests, with_files)
     is_usable = (
         bool(jobs)
         and config_digest(path, content) == config.digest
@@ -69,12 +77,19 @@ def write_snapshot(app: AppContext, environ: Mapping[str, str]) -> None:
     )
 
 
-def _unchanged_jobs(app: AppContext, requests: SnapshotRequests) -> dict[str, dict[str, Any]]:
+def _unchanged_jobs(
+    app: AppContext, requests: SnapshotRequests, with_files: bool
+) -> dict[str, dict[str, Any]]:
     """Return what the check needs of each job that is unchanged and simple enough."""
     jobs = {}
     for name, job in app.config.jobs.items():
-        known = unchanged_state(job, app.run_context(job), app.deadline(job))
-        found = _job(app, requests, known) if known is not None else None
+        found, ctx = None, app.run_context(job)
+        if with_files:
+            known = unchanged_state(job, ctx, app.deadline(job))
+            if known is not None and (found := _job(app, requests, job, known.head)) is not None:
+                found["seen"] = known.seen
+        elif (head := applied_head(job, ctx)) is not None:
+            found = _job(app, requests, job, head)
         if found is not None:
             jobs[name] = found
     return jobs
@@ -86,24 +101,24 @@ def remove_snapshot(app: AppContext) -> None:
 
 
 def _job(
-    app: AppContext, requests: SnapshotRequests, known: UnchangedState
+    app: AppContext, requests: SnapshotRequests, job: Job, head: Head
 ) -> dict[str, Any] | None:
     """Return what the check needs of one job; None where its credentials or its address are not
     simple enough.
     """
-    index = requests.add(known)
+    index = requests.add(job, head)
     if index is None:
         return None
-    job = known.job
     lock = str(lock_file(app.config.state, job.name))
     return {
         "name": job.name,
         "repo": job.repo,
         "ref": job.ref,
-        "commit": known.head.commit,
+        "commit": head.commit,
         "head": index,
         "lock": lock,
-        "seen": known.seen,
+        "seen": None,
+        "listing": requests.listing(job),
     }
 
 
@@ -119,11 +134,10 @@ class SnapshotRequests:
         # Unix seconds: when a full run has to check the first of the short ref names.
         self.check_due_at = float("inf")
 
-    def add(self, known: UnchangedState) -> int | None:
+    def add(self, job: Job, head: Head) -> int | None:
         """Return the index of the request about the job's ref; None where it is not simple
         enough.
         """
-        job, head = known.job, known.head
         identity = self._app.config.identities[job.identity]
         request = head_request(identity.api, job.repo, job.ref, head.form or "", head)
         if (
@@ -147,6 +161,14 @@ class SnapshotRequests:
             "installation": installation,
         }
         return list(self.heads).index(key)
+
+    def listing(self, job: Job) -> list[dict[str, Any]]:
+        """Return the requests that follow a new head; none where the commit may be refused."""
+        identity = self._app.config.identities[job.identity]
+        requests = first_requests(identity.api, job.repo, job.paths)
+        if job.require != Require() or len(requests) > MAX_LISTING_REQUESTS:
+            return []
+        return [_encode_request(request, identity) for request in requests]
 
     def _credential(self, identity: Identity, repo: str) -> dict[str, Any] | None:
         """Return where the secret is and, for an App, the request for its token."""

@@ -19,7 +19,7 @@ from syncd.git_objects import TREE
 from syncd.github import missing_path, path_suggestions
 from syncd.github.bounds import TREE_ENTRIES
 from syncd.github.missing_path import MissingPaths
-from syncd.github.protocol import OBJECT, quote_path
+from syncd.github.protocol import OBJECT, Request, get, quote_path, repo_path
 from syncd.github.request import send_and_read
 from syncd.github.request_cache import RequestCaches
 from syncd.github.scope import RepositoryScope, folder_label
@@ -91,6 +91,19 @@ def folders_to_query(wanted: frozenset[str]) -> frozenset[str]:
     return asked | frozenset(
         folder for folder in wanted if not folder or parent_of(folder) not in asked
     )
+
+
+def first_requests(api: str, repo: str, rules: Sequence[PathRule]) -> list[Request]:
+    """Return the requests that a listing begins with. The commit is missing at the end of each
+    URL.
+    """
+    folders, root = sorted(folders_to_query(listed_paths(rules).all)), repo_path(repo)
+    paths = [root + _contents_path(folder, "") for folder in folders]
+    return [get(api, path, "contents", "", repo, OBJECT) for path in paths]
+
+
+def _contents_path(folder: str, commit: str) -> str:
+    return f"/contents/{quote_path(folder)}?ref={commit}"
 
 
 class TreeLister:
@@ -213,7 +226,7 @@ class TreeLister:
 
     def _fetch_contents(self, folder: str) -> ContentsAnswer:
         what = f"{folder_label(folder)} of {self._label}"
-        path = f"/contents/{quote_path(folder)}?ref={self._commit}"
+        path = _contents_path(folder, self._commit)
         request = self._scope.get_request(path, "contents", what, OBJECT)
         deadline = self._scope.deadline
         answer = self._caches.shared.get_or_fetch(

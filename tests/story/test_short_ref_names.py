@@ -198,10 +198,9 @@ def test_the_nothing_to_do_check_gives_way_to_a_full_run_when_the_name_is_due(
         fastpath.check(asked, os.environ, checked + DAY.total_seconds() - 1), fastpath.UpToDate
     )
     hub.github.forget_requests()
-    assert (
-        fastpath.check(asked, os.environ, checked + DAY.total_seconds()) == []
-        and not hub.github.requests
-    )
+    found = fastpath.check(asked, os.environ, checked + DAY.total_seconds())
+    assert not isinstance(found, fastpath.UpToDate)
+    assert found.finish() == [] and not hub.github.requests
 
 
 def test_a_clock_that_was_set_back_puts_no_check_off(hub: SyncEnv, clock: FakeClock) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from syncd.cache_file import read_cache, write_cache
+from syncd.cli import sync as sync_command
 from syncd.fastpath import check as fastpath
-from syncd.fastpath.check import Reply, UpToDate
+from syncd.fastpath.check import HeadRequests, Reply, UpToDate
 from syncd.file_lock import acquire
 from tests.support.sync_env import SyncEnv, signatures, sync_env
 
@@ -46,6 +48,13 @@ def hub(tmp_path: Path) -> Iterator[SyncEnv]:
 def check(
     hub: SyncEnv, *arguments: str, now: float | None = None, **environ: str
 ) -> UpToDate | list[Reply]:
+    found = begin_check(hub, *arguments, now=now, **environ)
+    return found if isinstance(found, UpToDate) else found.finish()
+
+
+def begin_check(
+    hub: SyncEnv, *arguments: str, now: float | None = None, **environ: str
+) -> UpToDate | HeadRequests:
     return fastpath.check(
         ["-c", str(hub.config), *(arguments or ("sync",))],
         {**os.environ, **environ},
@@ -339,7 +348,7 @@ def test_its_words_are_the_full_runs_words(hub: SyncEnv) -> None:
     [
         b"HTTP/1.1 200 OK\r\nContent-Length: 40\r\n\r\nabc",
         b"HTTP/1.1 200 OK\r\nContent-Length: 40\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n" + b"x" * 99999,
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2000000\r\n\r\n" + b"x" * 2_000_000,
     ],
     ids=["cut off", "without its body", "too long"],
 )
@@ -348,7 +357,7 @@ def test_a_response_that_is_not_whole_is_no_response(response: bytes) -> None:
 
         def answer() -> None:
             connection, _ = server.accept()
-            with connection:
+            with connection, suppress(ConnectionError):  # who has enough hangs up
                 connection.recv(65536)
                 connection.sendall(response)
 
@@ -363,6 +372,88 @@ def test_a_response_that_is_not_whole_is_no_response(response: bytes) -> None:
         for connection in connections.values():
             connection.close()
         thread.join()
+
+
+@pytest.mark.parametrize("command", ["pause", "rollback"])
+def test_a_paused_or_held_job_costs_no_request(hub: SyncEnv, command: str) -> None:
+    hub.repo.commit({"nginx/nginx.conf": "two\n"}, "x")
+    assert hub.sync().code == 0
+    assert hub.call(command, "nginx").code == 0
+    hub.github.forget_requests()
+    assert json.loads(process(hub).stdout)["jobs"][0]["status"] == "skipped"
+    assert not hub.github.requests
+
+
+# --- after a change of many files -----------------------------------------------------------------
+
+
+@pytest.fixture
+def changed(hub: SyncEnv, monkeypatch: pytest.MonkeyPatch) -> SyncEnv:
+    """After a change, with a snapshot that lacks the files, because there are too many."""
+    monkeypatch.setattr(sync_command, "MAX_FILES_AFTER_CHANGE", 1)
+    hub.repo.commit({"nginx/nginx.conf": "two\n"}, "x")
+    assert hub.sync().code == 0
+    assert read_cache(str(hub.state / fastpath.NAME))["jobs"]["nginx"]["seen"] is None
+    hub.github.forget_requests()
+    return hub
+
+
+def test_the_full_run_is_loaded_while_github_answers(changed: SyncEnv) -> None:
+    held = threading.Event()
+    real, send = fastpath._send, threading.Event()
+
+    def slow(*arguments: Any) -> Reply:
+        held.set()
+        assert send.wait(20)
+        return real(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fastpath, "_send", slow)
+        found = begin_check(changed)
+        assert isinstance(found, HeadRequests)
+        assert held.wait(20)
+        send.set()
+        assert [reply.status for reply in found.finish()] == [304]
+
+
+def test_a_listing_that_is_requested_early_is_not_requested_again(changed: SyncEnv) -> None:
+    commit = changed.repo.commit({"nginx/nginx.conf": "three\n"}, "x")
+    assert [reply.status for reply in check(changed)] == [200, 200]
+    changed.github.forget_requests()
+    done = process(changed)
+    assert [(one.route, one.status) for one in changed.github.requests] == [
+        ("head", 200),
+        ("contents", 200),
+        ("tree", 200),
+        ("contents", 200),
+    ]
+    assert (changed.dest / "nginx.conf").read_text() == "three\n"
+    said = json.loads(done.stdout)
+    assert said["jobs"][0]["commit"] == commit
+    assert said["requests"] == {"total": 4, "not_modified": 0}
+
+
+def test_an_unchanged_run_after_a_change_costs_one_request(changed: SyncEnv) -> None:
+    assert process(changed).returncode == 0
+    assert [(one.route, one.status) for one in changed.github.requests] == [("head", 304)]
+    assert isinstance(check(changed), UpToDate)
+
+
+@pytest.mark.parametrize("reason", ["the commit may be refused", "too many folders"])
+def test_no_listing_is_requested_early_where(changed: SyncEnv, reason: str) -> None:
+    files = [f"{name}/inner/x.conf" for name in "abcdef"]
+    changed.repo.commit(dict.fromkeys(files, "x\n"), "folders")
+    changed.write_config(
+        **{
+            "the commit may be refused": {"require": {"fast_forward": True}},
+            "too many folders": {
+                "paths": [{"from": file, "to": f"{changed.dest}/{file}"} for file in files]
+            },
+        }[reason]
+    )
+    assert changed.sync().code == 0
+    changed.repo.commit({"nginx/nginx.conf": "three\n"}, "x")
+    assert [reply.status for reply in check(changed)] == [200]
 
 
 # --- as a GitHub App --------------------------------------------------------------------------------------------------
