@@ -5,6 +5,7 @@ The nothing-to-do check runs first; the command line runs if that can't decide.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -20,6 +21,7 @@ SWITCH_INTERVAL_SECONDS = (
 
 def main() -> None:
     """Run the command, and leave the process with its exit code (contract section 3)."""
+    gc.set_threshold(GC_THRESHOLD)
     from syncd.output import never_fail
 
     never_fail()
@@ -40,20 +42,18 @@ def main() -> None:
         echo("interrupted", err=True)
         sys.exit(130)
     if not isinstance(found, UpToDate):
-        import gc
-
-        gc.set_threshold(GC_THRESHOLD)
         sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
         from syncd.cli.main import run
 
         code = run(None, found.finish)
-        gc.freeze()  # the process ends: looking for cycles first costs 20 ms
-        sys.exit(code)
-    if not found.args.quiet or found.args.json:
-        from syncd.cli.run_output import print_up_to_date
+    else:
+        code = 0
+        if not found.args.quiet or found.args.json:
+            from syncd.cli.run_output import print_up_to_date
 
-        print_up_to_date(found)
-    sys.exit(0)
+            print_up_to_date(found)
+    gc.freeze()  # the process ends: looking for cycles first costs 20 ms of a full run
+    sys.exit(code)
 
 
 if __name__ == "__main__":

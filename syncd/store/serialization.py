@@ -97,46 +97,36 @@ def ledger_row(values: Sequence[Any]) -> LedgerRow:
 
     Raises ValueError, KeyError for values that no version of syncd wrote.
     """
-    row = dict(zip((column.name for column in LEDGER), values, strict=True))
-    wanted = row["wanted"]
-    return LedgerRow(
-        _entry(row),
-        _stat(row),
-        OWNERSHIPS[row["ownership"]],
-        None if wanted is None else WANTED_FILE.decode(wanted),
-        row["real_path"],
-        row["mount_point"],
-    )
-
-
-def _entry(row: Mapping[str, Any]) -> WantedFile:
-    executable = row["executable"]
-    return WantedFile(
-        row["blob_sha"],
-        row["mode"],
-        KINDS[row["kind"]],
-        row["uid"],
-        row["gid"],
-        row["source"],
-        row["size_bytes"],
-        row["root"],
-        row["dir_mode"],
-        row["lfs_pointer"],
+    _path, source, blob, kind, mode, uid, gid, owner, size, executable, *rest = values
+    pointer, root, dir_mode, ownership, wanted, real, mount, *stat = rest
+    entry = WantedFile(
+        blob,
+        mode,
+        KINDS[kind],
+        uid,
+        gid,
+        source,
+        size,
+        root,
+        dir_mode,
+        pointer,
         None if executable is None else bool(executable),
-        row["owner"],
+        owner,
+    )
+    return LedgerRow(
+        entry,
+        _stat(*stat),
+        OWNERSHIPS[ownership],
+        None if wanted is None else WANTED_FILE.decode(wanted),
+        real,
+        mount,
     )
 
 
-def _stat(row: Mapping[str, Any]) -> Stat | None:
-    if row["stat_device"] is None:
+def _stat(device: int | None, inode: int, size: int, mtime_ns: int, ctime_ns: int) -> Stat | None:
+    if device is None:
         return None
-    return Stat(
-        _unsigned(row["stat_device"]),
-        _unsigned(row["stat_inode"]),
-        row["stat_size"],
-        row["stat_mtime_ns"],
-        row["stat_ctime_ns"],
-    )
+    return Stat(_unsigned(device), _unsigned(inode), size, mtime_ns, ctime_ns)
 
 
 def ledger_rows(job: str, found: Iterable[Sequence[Any]]) -> dict[str, LedgerRow]:
