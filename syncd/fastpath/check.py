@@ -24,7 +24,6 @@ from typing import Any, NamedTuple
 
 from syncd.cache_file import guess_state, made_for, read_cache, read_config, usual_config
 from syncd.file_lock import acquire, release
-from syncd.git_objects import is_object_id
 from syncd.trusted_path import open_checked, secret_exposure
 from syncd.unchanged import Seen, is_as_seen
 
@@ -308,7 +307,7 @@ class HeadRequests:
 def _at(listing: Any, head: Any, reply: Reply) -> Any:
     """Return the listing's request for the commit that GitHub has named. Raises ValueError."""
     commit = reply.body.decode("ascii")
-    if not is_object_id(commit):
+    if not commit.isalnum():
         raise ValueError("that is no commit")
     urls = {name: listing[name] + commit for name in ("url", "target")}
     return {**listing, **urls, "installation": head["installation"]}
