@@ -98,9 +98,8 @@ class OnlineChecks(Struct):
             warning(
                 "doctor/not-checked",
                 "repository",
-                f"of {', '.join(jobs[:MAX_NAMED])}{more}: not asked for, as {identity} can't be"
-                " used",
-                f"first correct github.{identity}, as said above",
+                f"{', '.join(jobs[:MAX_NAMED])}{more}: not checked, as {identity} can't be used",
+                "once that is mended, run syncd doctor again",
             )
         ]
 

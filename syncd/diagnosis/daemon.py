@@ -71,7 +71,7 @@ def _overdue(jobs: tuple[str, ...]) -> Finding:
 
 def _pending(one: JobSnapshot, reload: PendingReload, now: datetime) -> Finding:
     hook = one.job.on_change
-    command = f": {shown_command(hook)}" if hook is not None else ""
+    command = f": `{shown_command(hook)}`" if hook is not None else ""
     waits = f" for {duration((now - reload.since).total_seconds())}" if reload.since else ""
     return warning(
         "doctor/reload-pending",

@@ -103,7 +103,7 @@ def judge_place(job: str, facts: DestinationFacts) -> Iterator[Finding]:
             "doctor/kernel-file-system",
             "destination",
             f"{job}: {place}: the kernel's own view, which keeps no files",
-            "correct to:",
+            f"correct to: of {job}; it has to be a folder on a disk",
         )
         return
     if facts.read_only:

@@ -46,7 +46,7 @@ def check_app(app: AppContext, identity: AppIdentity) -> Iterator[Finding]:
     yield ok(
         "doctor/app",
         "app",
-        f'{identity.name} is App {found.id} "{found.slug}"; key {key} (as its settings show it)',
+        f'{identity.name}: App {found.id} "{found.slug}", key {key}',
     )
     jobs = app.config.jobs.values()
     owners = {job.repo.partition("/")[0] for job in jobs if job.identity == identity.name}

@@ -47,8 +47,9 @@ def check_job(app: AppContext, job: Job) -> CheckedJob:
     identity = app.config.identities[job.identity]
     who = f"{job.identity} ({identity_description(identity)})"
     try:
-        deadline = app.command_deadline(LIMIT_SECONDS)
-        head = app.run_context(job).source.resolve(job.repo, job.ref, None, deadline)
+        context, deadline = app.run_context(job), app.command_deadline(LIMIT_SECONDS)
+        known = app.store.head(context.scope, job.repo, job.ref)
+        head = context.source.resolve(job.repo, job.ref, known, deadline)
     except SyncdError as failure:
         return CheckedJob(from_error("repository", failure, f"{what} as {job.identity}"))
     found = ok("doctor/repository", "repository", f"{what} is {head.commit[:7]}, read as {who}")
@@ -155,7 +156,7 @@ def check_limits(app: AppContext) -> Iterator[Finding]:
         view = one.view
         if view.limit is None or view.remaining is None:
             continue
-        until = f" until {view.reset_at:%H:%M:%SZ}" if view.reset_at is not None else ""
+        until = f" until {view.reset_at:%H:%M} UTC" if view.reset_at is not None else ""
         text = f"{one.name}: {view.remaining:,} of {view.limit:,} requests left{until}"
         if view.remaining < view.limit // 10:
             yield warning("doctor/limit-low", "limit", text, LOW_HINT)

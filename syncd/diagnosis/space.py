@@ -64,17 +64,21 @@ def judge(need: Need) -> Finding:
     """Return the finding about one file system."""
     space, place = need.space, need.place
     free = f"{size_text(space.free_bytes)} are free at {place}"
-    files = f"{need.files:,} file{'s' * (need.files != 1)}, with copies in the cache,"
     wanted = f"{size_text(need.size_bytes)} are still to be written"
-    if need.size_bytes + MARGIN_BYTES > space.free_bytes:
+    margin = min(MARGIN_BYTES, space.total_bytes // 100)  # as a run keeps
+    if need.size_bytes + margin > space.free_bytes:
         return error(
-            "doctor/no-space", "space", f"{free}, and {wanted}", f"free some space: df -h {place}"
+            "doctor/no-space",
+            "space",
+            f"{free}, and {wanted}, with a margin of {size_text(margin)}",
+            f"free some space: df -h {place}",
         )
     if space.free_inodes is not None and need.files >= space.free_inodes:
         return error(
             "doctor/no-inodes",
             "space",
-            f"inodes left at {place}: {space.free_inodes:,}; {files} are still to be written",
+            f"inodes at {place}: {space.free_inodes:,} free, {need.files:,} needed for the files"
+            " that are still to be written",
             f"remove some files: df -i {place}",
         )
     if space.free_bytes < space.total_bytes * LOW_SHARE:

@@ -31,6 +31,34 @@ def test_a_healthy_stand_is_all_ticks_and_nothing_is_written(hub: SyncEnv) -> No
     assert "App 12345" in done.out and signatures(hub.dest) == before
 
 
+def test_json_has_every_finding_with_its_id_and_what_the_checks_cost(hub: SyncEnv) -> None:
+    hub.write_config(ref="mian")
+    done = hub.call("doctor", "--json")
+    found = done.json
+    assert (found["schema"], found["exit"], done.code, done.err) == ("syncd.doctor/1", 1, 1, "")
+    assert found["requests"] == {"total": hub.github.count()}
+    assert [one for one in found["findings"] if one["level"] != "ok"] == [
+        {
+            "id": "not_found/ref-missing",
+            "level": "error",
+            "subject": "repository",
+            "message": "acme/infra@mian as ops: there is no branch, tag or commit 'mian' in acme/infra",
+            "hint": "correct ref:, or create it upstream; the files stay as they are until then",
+        }
+    ]
+    assert {one["id"] for one in found["findings"]} >= {"doctor/app", "doctor/destination"}
+
+
+def test_the_checks_cost_few_requests(hub: SyncEnv) -> None:
+    assert hub.call("doctor").code == 0
+    assert hub.github.routes() == {"app": 2, "token": 1, "head": 2, "contents": 1, "tree": 1}
+    assert hub.sync().code == 0
+    hub.github.forget_requests()
+    assert hub.call("doctor").code == 0
+    assert hub.github.routes() == {"app": 2, "token": 1, "head": 1, "contents": 1}
+    assert hub.github.count(status=304) == 1
+
+
 def test_it_makes_no_state_where_there_is_none(hub: SyncEnv) -> None:
     assert hub.call("doctor").code == 0 and not hub.state.exists()
 
