@@ -195,9 +195,22 @@ def purge(
     if not yes and not _agreed(f"Remove {what} for good?"):
         emit(settings, "Nothing was removed.")
         return 0
-    trash.remove(chosen)
+    _remove(trash, chosen)
     emit(settings, f"Removed {what}.")
     return 0
+
+
+def _remove(trash: Trash, entries: Sequence[TrashEntry]) -> None:
+    """Remove the entries. Raises MirrorError."""
+    try:
+        trash.remove(entries)
+    except OSError as error:
+        raise MirrorError(
+            f"can't remove entries from {trash.directory}: {error.strerror or error}",
+            id="mirror/purge-failed",
+            path=str(trash.directory),
+            hint="the state folder must be on a disk that syncd may write to",
+        ) from error
 
 
 def _entries(number: int) -> str:

@@ -6,6 +6,7 @@ an edit for its next run, which treats them as the job's `drift` policy says.
 
 from __future__ import annotations
 
+import logging
 import os
 import posixpath
 import shlex
@@ -18,6 +19,7 @@ from syncd.cli.trash_entries import short_ids
 from syncd.clock import SystemClock
 from syncd.config.model import Config
 from syncd.config.protected import protected_paths
+from syncd.engine.hook_result import shown_command
 from syncd.engine.protection import find_protected
 from syncd.errors import MirrorError, UnsafePathError
 from syncd.mirror.disk_mirror import DiskMirror
@@ -34,6 +36,8 @@ from syncd.store.store import SqliteStore
 from syncd.stored_jobs import open_store, real_path_of, row_of
 from syncd.text import one_line
 from syncd.wiring.app_context import trash_limits_of
+
+LOG = logging.getLogger("syncd")
 
 
 class Destination(Struct, frozen=True):
@@ -93,12 +97,21 @@ def restore_entry(
             for job in place.jobs:
                 locks.enter_context(job_lock(config.state, job))
             done = _restore(disk, entry, place)
-        disk.trash.prune()
+        _prune(disk)
         names = short_ids(disk.trash.ids())
         state = store.state(place.owned.job) if place.owned is not None else JobState()
     finally:
         store.close()
-    return [*_said(entry, place, done, names), *_next_run(config, entry, place, state)]
+    said = [*_said(entry, place, done, names), *_next_run(config, entry, place, state)]
+    return [*said, *_reload_hint(config, place)] if done.is_changed else said
+
+
+def _prune(disk: DiskMirror) -> None:
+    """Keep the trash within its limits; what fails is tried again after the next run."""
+    try:
+        disk.trash.prune()
+    except (MirrorError, OSError) as error:
+        LOG.warning("can't remove old trash in %s: %s", disk.trash.directory, error)
 
 
 def _destination(
@@ -248,6 +261,14 @@ def _next_run(config: Config, entry: TrashEntry, place: Destination, state: JobS
             f"  ({after}: drift: {job.drift.value})",
         ]
     return _by_policy(name, job.drift)
+
+
+def _reload_hint(config: Config, place: Destination) -> list[str]:
+    """Return the command that a run would have run after such a change."""
+    job = config.jobs.get(place.owned.job) if place.owned is not None else None
+    if job is None or job.on_change is None:
+        return []
+    return [f"  on_change of {job.name} is not run: {shown_command(job.on_change)}"]
 
 
 def _without_row(place: Destination) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -15,6 +16,7 @@ import pytest
 
 from syncd.cli.main import run
 from syncd.git_objects import blob_id
+from syncd.mirror.trash import Trash
 from tests.fault.points import in_child
 from tests.support.sync_env import CommandResult, SyncEnv
 
@@ -704,3 +706,29 @@ def test_content_that_another_entry_names_stays(hub: SyncEnv) -> None:
     first, second = (str(entry["id"]) for entry in listed(hub))
     hub.call("trash", "purge", first, "--yes")
     assert hub.call("trash", "show", second).out == "theirs"
+
+
+def test_restore_names_the_command_that_it_does_not_run(hub: SyncEnv) -> None:
+    file = edit(hub, "theirs")
+    hub.write_config(on_change="/bin/true --reload")
+    hub.sync()
+    last = "  on_change of nginx is not run: /bin/true --reload"
+    assert restored(hub, str(file)).out.splitlines()[-1] == last
+
+
+def test_a_trash_that_cannot_be_written_is_an_error(
+    hub: SyncEnv, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edit(hub, "theirs")
+    hub.sync()
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(Trash, "_remove", refuse)
+    assert failure(hub, "purge", "--all", "--yes") == (
+        1,
+        "syncd: can't remove entries from /state/trash: Read-only file system\n"
+        "  error id: mirror/purge-failed\n"
+        "  the state folder must be on a disk that syncd may write to\n",
+    )
