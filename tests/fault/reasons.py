@@ -35,7 +35,7 @@ WHY: dict[str, str] = {
     "rmdir in cleanup.remove_if_empty": "a folder that holds something stays, whatever the kernel says first; an empty one too many stays ours and goes at the next run",
     "access.share": "what can be shared only later stays private: the next run of the state's owner shares it",
     "published_trees.is_gone": "a folder of the tree that can't be looked at counts as standing; the next switch asks again",
-    "trash._is_whole": "a kept content that can't be read again counts as damaged, and is copied anew",
+    "trash.is_whole": "a kept content that can't be read again counts as damaged, and is copied anew",
     "trash.entries": "an entry of the trash that can't be read is left out; its content stays",
     "age._last": "counted time that can't be read goes on from the newest entry: things are kept longer",
     "age.boot_id": "in a boot that can't be told apart no time is counted: things are kept longer",

@@ -94,6 +94,8 @@ def called(node: ast.Call) -> str | None:
         return None
     owner = function.value.id if isinstance(function.value, ast.Name) else ""
     if owner == "shutil":
+        if function.attr == "get_terminal_size":
+            return None
         return f"shutil.{function.attr}"
     if owner == "os":
         writes = function.attr in OS_CALLS or (
@@ -145,6 +147,7 @@ def test_each_row_of_the_path_table_is_whole_and_its_tests_exist() -> None:
         ("os.open(path, os.O_WRONLY | os.O_CREAT)", "os.open"),
         ("os.open(path, os.O_RDONLY)", None),
         ("shutil.rmtree(path)", "shutil.rmtree"),
+        ("shutil.get_terminal_size()", None),
         ("place.write_text('x')", "Path.write_text"),
         ("place.replace(other)", "Path.replace"),
         ("text.replace('a', 'b')", None),
