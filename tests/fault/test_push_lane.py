@@ -30,7 +30,7 @@ def held(tally: Tally) -> None:
     ("family", "points", "part"),
     [
         ("lines", 30, 0),
-        ("lines", 30, 1),
+        pytest.param("lines", 30, 1, marks=pytest.mark.root),
         ("lines-many", 24, 0),
         ("folders-lines", 8, 0),
         ("publish-lines", 14, 0),
@@ -47,7 +47,7 @@ def test_killed_at_any_line_a_run_leaves_old_or_new_files_and_the_next_run_needs
     ("family", "points", "part"),
     [
         ("calls", 30, 0),
-        ("calls", 30, 1),
+        pytest.param("calls", 30, 1, marks=pytest.mark.root),
         ("calls-many", 24, 0),
         ("gone-for-a-while", 16, 0),
         ("folders-calls", 8, 0),

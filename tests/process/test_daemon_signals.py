@@ -20,7 +20,7 @@ import pytest
 from tests.support.daemon import daemon
 from tests.support.sync_env import SyncEnv, sync_env
 
-SIGNALS = int(os.environ.get("SYNCD_SIGNALS", "20"))
+SIGNALS = int(os.environ.get("SYNCD_SIGNALS", "10"))
 A_LIFE = 5  # signals that one daemon gets; the last one ends it
 FILES = 25
 IN_TIME_SECONDS = 15.0  # 5 s are promised; this is for a machine that does other things too

@@ -329,9 +329,9 @@ def turns_of_a_clock_that_was_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
         nothing,
         a_lost_turn,
         a_run_that_never_ends,
-        a_hold_too_long,
-        a_hold_that_outlives_its_success,
-        turns_of_a_clock_that_was_set_back,
+        pytest.param(a_hold_too_long, marks=pytest.mark.root),
+        pytest.param(a_hold_that_outlives_its_success, marks=pytest.mark.root),
+        pytest.param(turns_of_a_clock_that_was_set_back, marks=pytest.mark.root),
     ],
 )
 def test_a_run_that_is_missed_is_noticed(

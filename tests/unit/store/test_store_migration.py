@@ -224,7 +224,7 @@ def at(number: int, act: Callable[[], None]) -> Callable[[str], None]:
     return see
 
 
-POINTS = int(os.environ.get("SYNCD_MIGRATION_POINTS", "6"))
+POINTS = int(os.environ.get("SYNCD_MIGRATION_POINTS", "2"))
 EDGE = 6  # statements at either end: what is asked before the transaction, its beginning, the last changes, its commit and what follows
 
 

@@ -1,11 +1,10 @@
 """Every value that the disk may damage, one at a time: what decides about files is left out, what is only shown is shown or left out.
 
-At a push each column meets every second kind of harm; SYNCD_STORE_HARMS=all tries every kind on each.
+At a push each column meets every fourth kind of harm; the root lane tries the others.
 """
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -77,13 +76,17 @@ def columns() -> list[tuple[str, str]]:
 COLUMNS = columns()
 
 
-def some(harm: str) -> list[tuple[str, str]]:
-    """The columns that meet this harm."""
+EVERY = 4
+AT_A_PUSH = pytest.mark.parametrize(
+    "pushed", [True, pytest.param(False, marks=pytest.mark.root)], ids=["at a push", "the others"]
+)
+
+
+def some(harm: str, pushed: bool) -> list[tuple[str, str]]:
+    """The columns that meet this harm at a push, or all others."""
     first = list(HARMS).index(harm)
     return [
-        column
-        for number, column in enumerate(COLUMNS)
-        if (number + first) % 2 == 0 or os.environ.get("SYNCD_STORE_HARMS") == "all"
+        column for number, column in enumerate(COLUMNS) if ((number + first) % EVERY == 0) is pushed
     ]
 
 
@@ -141,18 +144,22 @@ def bench() -> Iterator[Bench]:
     made.whole.close()
 
 
+@AT_A_PUSH
 @pytest.mark.parametrize("harm", HARMS)
-def test_no_damaged_value_is_believed_and_none_ends_in_a_traceback(bench: Bench, harm: str) -> None:
-    for table, column in some(harm):
+def test_no_damaged_value_is_believed_and_none_ends_in_a_traceback(
+    bench: Bench, harm: str, pushed: bool
+) -> None:
+    for table, column in some(harm, pushed):
         if bench.harm(table, column, HARMS[harm]):
             look_at_everything(bench.store, f"{table}.{column}")
 
 
+@AT_A_PUSH
 @pytest.mark.parametrize("harm", ["one bit", "null", "the same bytes as a blob"])
 def test_whatever_was_damaged_the_next_run_can_be_recorded_and_is_remembered(
-    bench: Bench, harm: str
+    bench: Bench, harm: str, pushed: bool
 ) -> None:
-    for table, column in some(harm):
+    for table, column in some(harm, pushed):
         if bench.harm(table, column, HARMS[harm]) and table not in (
             "run",
             "change",
