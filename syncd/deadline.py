@@ -5,9 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 from syncd.clock import Clock
 from syncd.errors import StoppedError, SyncdError, TimedOutError
+from syncd.progress import SILENT, ProgressListener, Wait
 
 
 def no_limit() -> None:
@@ -24,7 +26,7 @@ class Deadline:
     `request_count` counts requests that got an answer; `retry_count` those of them that repeated
     one. `shared_request_count` counts requests of other runs whose answers this run used. With
     `may_retry` off no request is repeated: the daemon's back-off is the retry. `failures` holds
-    what failed, for all runs of one tick or command.
+    what failed, for all runs of one tick or command. `progress` hears what the run does.
 
     Six parameters: four of them have defaults that fit a one-shot.
     """
@@ -47,6 +49,7 @@ class Deadline:
         self.retry_count = 0
         self.may_retry = True
         self.failures: dict[Hashable, SyncdError] = {}
+        self.progress: ProgressListener = SILENT
         self._shared: dict[Hashable, int] = {}
         self._ends_at = clock.monotonic() + timeout_seconds
         self._on_waiting, self._lock, self._waiting_threads = on_waiting, threading.Lock(), 0
@@ -94,10 +97,14 @@ class Deadline:
             raise StoppedError("stopped by a signal while waiting")
         self.check()
 
-    def wait_for_rate_limit(self, seconds: float) -> None:
-        """Wait as `wait` does, for the end of a rate limit of GitHub's."""
-        with self.yielding_worker():
-            self.wait(seconds)
+    def wait_for_rate_limit(self, seconds: float, reason: Wait) -> None:
+        """Wait as `wait` does, for the end of a rate limit."""
+        self.progress.waiting(reason, self.clock.now() + timedelta(seconds=seconds))
+        try:
+            with self.yielding_worker():
+                self.wait(seconds)
+        finally:
+            self.progress.resumed()
 
     @contextmanager
     def yielding_worker(self) -> Iterator[None]:

@@ -134,7 +134,14 @@ class RemoteUnavailableError(RemoteError):
 
 
 class UnreachableError(RemoteUnavailableError):
-    """No server was reached: no network, no such name, no listener. It cost no request."""
+    """No server was reached: no network, no such name, no listener. It cost no request.
+
+    `reason` is what the system said.
+    """
+
+    def __init__(self, message: str, *, reason: str = "", **facts: Unpack[Facts]) -> None:
+        super().__init__(message, **facts)
+        self.reason = reason
 
 
 class TimedOutError(RemoteUnavailableError):

@@ -26,6 +26,7 @@ from syncd.engine.upstream import Refusal, WantedSet, known_head, resolve_wanted
 from syncd.errors import LimitError, MirrorError
 from syncd.models import Action, ActionKind, Job, LedgerRow, LocalFile, Plan, WantedFile
 from syncd.ports import NO_INODES, Inodes, Target
+from syncd.progress import Step
 
 
 class Decision(Struct, frozen=True):
@@ -98,6 +99,7 @@ def decide(run: RunInputs) -> Decision:
 
 def _first_look(run: RunInputs, wanted: WantedSet, prefetch: Prefetch) -> _Snapshots:
     """Find the job's ledger rows by real path, and look at every destination."""
+    run.deadline.progress.step(Step.COMPARING)
     ledger = JobLedger(wanted.recorded, {}, folders=prefetch.folders())
     ledger = claim(run, wanted.remote, ledger)
     ledger = exclude_protected(run.job, run.ctx.protected, run.ctx.mirror, wanted.remote, ledger)

@@ -24,6 +24,7 @@ from syncd.engine.undo import undo_change
 from syncd.errors import HookFailedError, MirrorError, StoppedError, StoreError, SyncdError
 from syncd.models import Hook, Job, RunReport, RunStatus
 from syncd.ports import HookResult, JobState, PendingReload, RunRecord
+from syncd.progress import Step
 
 Held = TypeVar("Held")
 
@@ -187,6 +188,7 @@ def _run_command(hook: Hook, due: Sequence[DueReload], deadline: Deadline) -> Ho
     hooks = due[0].ctx.hooks
     if hooks is None:
         return HookResult(problem="there is nothing to run hooks with")
+    deadline.progress.step(Step.ON_CHANGE, hook_result.shown_command(hook))
     call = hook_call.build_call(hook, [one.job for one in due], reports, changes)
     return hooks.run(call, deadline)
 

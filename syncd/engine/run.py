@@ -30,6 +30,7 @@ from syncd.engine.undo import resume_undo, save_undo
 from syncd.errors import MirrorError, RemoteError, SyncdError
 from syncd.models import CommitSummary, Job, Plan, RunReport, RunStatus
 from syncd.ports import ApplyOutcome, HookResult, Intent, RunRecord
+from syncd.progress import Step
 
 LOG = logging.getLogger(__name__)
 MAX_ATTEMPTS = 3  # how often a run plans again when files are edited while it works
@@ -216,6 +217,7 @@ class Run(RunInputs):
         job, ctx = self.job, self.ctx
         if job.validate is None or ctx.hooks is None:
             return HookResult(problem="there is nothing to run hooks with")
+        self.deadline.progress.step(Step.VALIDATE, hook_result.shown_command(job.validate))
         report = replace(self.report, commit=decision.commit)
         changes = {job.name: planned_changes(decision.plan)}
         call = hook_call.build_call(job.validate, [job], [report], changes)

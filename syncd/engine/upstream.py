@@ -25,6 +25,7 @@ from syncd.errors import HookFailedError, LimitError, UntrustedError
 from syncd.models import Job, LedgerRow, Ownership, WantedFile
 from syncd.policies import Lfs
 from syncd.ports import Head, Store
+from syncd.progress import Step
 
 Refusal = HookFailedError | UntrustedError
 
@@ -177,6 +178,7 @@ def _from_listing(run: RunInputs, head: Head, ledger: Ledger) -> WantedSet:
     The contents of LFS pointers are not fetched past a limit.
     """
     job, ctx = run.job, run.ctx
+    run.deadline.progress.step(Step.LISTING)
     listing = ctx.source.listing(
         job.repo, head.commit, job.paths, ctx.store, run.deadline, max_listed(job)
     )

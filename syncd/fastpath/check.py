@@ -30,6 +30,7 @@ from syncd.unchanged import Seen, is_as_seen
 NAME = "unchanged.json"
 MAX_SECRET_BYTES = 64 << 10
 MAX_BODY_BYTES = 1 << 20
+CONNECT_SECONDS = 1.0  # a host that takes longer is left to the full run, which says so
 TIMEOUT_SECONDS = 10.0  # of one exchange
 DEADLINE_SECONDS = 30.0  # for all answers
 
@@ -320,6 +321,10 @@ def _send(connections: dict[str, Any], request: Any, token: str | None) -> Reply
     if token is not None:
         headers["Authorization"] = f"Bearer {token}"
     body = request["body"].encode() if request["body"] is not None else None
+    is_new = connection.sock is None
+    if is_new:
+        connection.connect()
+        connection.sock.settimeout(TIMEOUT_SECONDS)
     connection.request(request["method"], request["target"], body, headers)
     response = connection.getresponse()
     content = response.read(MAX_BODY_BYTES + 1)
@@ -342,9 +347,9 @@ def _connection(connections: dict[str, Any], address: Sequence[Any]) -> Any:
             from syncd.tls import client_context
 
             context = client_context(*filter(None, [authorities]))
-            connections[key] = HTTPSConnection(host, port, timeout=TIMEOUT_SECONDS, context=context)
+            connections[key] = HTTPSConnection(host, port, timeout=CONNECT_SECONDS, context=context)
         else:
-            connections[key] = HTTPConnection(host, port, timeout=TIMEOUT_SECONDS)
+            connections[key] = HTTPConnection(host, port, timeout=CONNECT_SECONDS)
     return connections[key]
 
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from datetime import datetime, timedelta
 
 from syncd.deadline import Deadline
+from syncd.github.bounds import CONNECT_SECONDS
 
 MAX_ATTEMPTS = 4
 BACKOFF_SECONDS = 0.5
@@ -39,6 +41,18 @@ class Attempts:
             return None
         deadline.retry_count += answered
         return seconds
+
+    def last_ends_at(self, deadline: Deadline) -> datetime | None:
+        """Return when the last attempt ends at the latest, while no connection can be made.
+
+        None when there is no further attempt.
+        """
+        left = range(self._lost + 1, self._tries) if deadline.may_retry else range(0)
+        if not left or deadline.remaining_seconds() <= 0:
+            return None
+        longest = sum(BACKOFF_SECONDS * 2**number + CONNECT_SECONDS for number in left)
+        seconds = min(longest, deadline.remaining_seconds())
+        return deadline.clock.now() + timedelta(seconds=seconds)
 
 
 __all__ = ["BACKOFF_SECONDS", "MAX_ATTEMPTS", "Attempts"]

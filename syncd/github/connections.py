@@ -39,12 +39,13 @@ class RequestCancelledError(OSError):
 class Watch:
     """One request's control over the socket that it uses.
 
-    `on_connected` is called with the address that answers, and may raise to refuse it.
+    `on_connected` is called with the address that answers, and may raise to refuse it. `is_sent` is
+    True once the request's head has been given to a connection.
     """
 
     def __init__(self, max_bytes: int, subject: str, on_connected: Callable[[str], None]) -> None:
         self._left, self._subject, self.on_connected = max_bytes, subject, on_connected
-        self._cancelled = False
+        self.is_sent = self._cancelled = False
         self._handle: socket.socket | None = None
         self._connection: Any = None
         self._serial = 0
@@ -165,6 +166,7 @@ class _WatchedConnection:
         if self.sock is not None:
             _CURRENT.watch.attach(self, self.sock)
         super().request(*arguments, **options)  # type: ignore[misc]
+        _CURRENT.watch.is_sent = True
 
     def _new_conn(self: Any) -> socket.socket:
         """Connect as the library does, but within one time limit for all addresses of the name.

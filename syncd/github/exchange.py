@@ -14,7 +14,7 @@ from contextlib import suppress
 
 from urllib3.response import HTTPResponse
 
-from syncd.deadline import Deadline
+from syncd.deadline import Deadline, no_limit
 from syncd.errors import BadResponseError, RemoteUnavailableError
 from syncd.github.connections import Watch
 from syncd.github.network_errors import innermost_reason
@@ -91,14 +91,20 @@ class Exchange:
                 continue
         return False
 
-    def next(self, deadline: Deadline) -> Event:
+    @property
+    def is_sent(self) -> bool:
+        """Whether the request's head has been given to a connection."""
+        return self._watch.is_sent
+
+    def next(self, deadline: Deadline, on_poll: Callable[[], None] = no_limit) -> Event:
         """Return what comes next: the head, a piece of the body, an error, or None for the end.
 
-        Raises as `Deadline.check` does, and RemoteUnavailableError when the answer takes longer
-        than its kind may.
+        `on_poll` is called before each wait of at most half a second. Raises as `Deadline.check`
+        does, and RemoteUnavailableError when the answer takes longer than its kind may.
         """
         while True:
             deadline.check()
+            on_poll()
             if self._ends_at is not None and deadline.clock.monotonic() > self._ends_at:
                 raise ended_early(self._subject, "it took too long as a whole")
             wait = min(POLL_INTERVAL_SECONDS, deadline.remaining_seconds() + 0.01)

@@ -8,7 +8,7 @@ stay, so an interrupted fetch continues where it ended.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -30,7 +30,8 @@ from syncd.github.protocol import RAW, Request, Response, quote_path
 from syncd.github.rate_limit import MAX_RESERVED_REQUESTS
 from syncd.github.request import send_and_read, stream
 from syncd.github.scope import RepositoryScope
-from syncd.ports import BlobRequest, Blobs
+from syncd.ports import BlobRequest, Blobs, BlobWriter
+from syncd.progress import ProgressListener, Step
 from syncd.text import in_quotes
 
 ARCHIVE_THRESHOLD = 100  # files
@@ -90,6 +91,23 @@ def should_query_size(missing: int) -> bool:
     return ARCHIVE_THRESHOLD < missing <= MAX_SIZE_QUERY_FILES
 
 
+class ReportedWriter(Struct, frozen=True):
+    """A BlobWriter that reports what it takes."""
+
+    inner: BlobWriter
+    progress: ProgressListener
+
+    def has(self, blob: str) -> bool:
+        """Return whether the content is here."""
+        return self.inner.has(blob)
+
+    def add(self, blob: str, chunks: Iterable[bytes], size: int | None) -> int:
+        """Store the content as `BlobWriter.add` does, and report its bytes and the file."""
+        kept = self.inner.add(blob, counted(chunks, self.progress), size)
+        self.progress.advance(files=1)
+        return kept
+
+
 class BlobFetcher:
     """Fetches the blobs of one commit of one repository."""
 
@@ -124,7 +142,9 @@ class BlobFetcher:
             if (want.entry.size or 0) > MAX_BLOB_BYTES:
                 raise too_large_error(want, self._scope.repo)
         total = sum(want.entry.size or 0 for want in missing.values())
-        fetched = 0
+        fetched, progress = 0, self._deadline.progress
+        if missing:
+            progress.step(Step.FETCHING, files=len(missing), size_bytes=total)
         size = self._repository_bytes() if should_query_size(len(missing)) else None
         if choose_fetch_method(len(missing), total, size, self._remaining()).use_tarball:
             # past this the files cost less singly, so it also ends a bomb
@@ -160,7 +180,8 @@ class BlobFetcher:
         request = self._archive_request(max_bytes)
         entries = {want.path: want.entry for want in wanted}
         with self._blobs.bulk_writer() as into:
-            extractor = tarball.TarExtractor(entries, into, max_bytes, self._deadline.check)
+            reported = ReportedWriter(into, self._deadline.progress)
+            extractor = tarball.TarExtractor(entries, reported, max_bytes, self._deadline.check)
 
             def extract(response: Response) -> int:
                 return extractor.read(response.chunks())
@@ -185,7 +206,9 @@ class BlobFetcher:
         self._deadline.check()
         with self._blob_locks.locked(want.entry.id, self._deadline):
             # another job may have fetched it meanwhile
-            return 0 if self._blobs.has(want.entry.id) else self._fetch_singly(want)
+            size = 0 if self._blobs.has(want.entry.id) else self._fetch_singly(want)
+        self._deadline.progress.advance(files=1)
+        return size
 
     def _fetch_singly(self, want: BlobRequest) -> int:
         """Fetch a blob by its path at the commit, else by its id.
@@ -223,7 +246,8 @@ class BlobFetcher:
 
         def store(response: Response) -> int:
             try:
-                return self._blobs.add(blob, content_of(response, blob, request.subject), size)
+                content = content_of(response, blob, request.subject)
+                return self._blobs.add(blob, counted(content, self._deadline.progress), size)
             except BadResponseError as error:
                 raise BadResponseError(
                     f"asked for {request.subject}, got {error.message}",
@@ -234,6 +258,13 @@ class BlobFetcher:
                 ) from error
 
         return stream(self._scope.transport, request, self._deadline, store)
+
+
+def counted(chunks: Iterable[bytes], progress: ProgressListener) -> Iterator[bytes]:
+    """Yield the chunks, and report their bytes."""
+    for chunk in chunks:
+        progress.advance(size_bytes=len(chunk))
+        yield chunk
 
 
 def too_large_error(want: BlobRequest, repo: str) -> TooLargeError:

@@ -20,6 +20,7 @@ from syncd.github.resumable import download_resumable
 from syncd.github.scope import RepositoryScope
 from syncd.github.urls import check_redirect, same_origin, web_origin
 from syncd.ports import Blobs, Pointer
+from syncd.progress import Step
 
 MEDIA_TYPE = "application/vnd.git-lfs+json"
 BATCH_SIZE = 100  # objects a batch: what git-lfs itself asks for
@@ -67,6 +68,8 @@ class LfsFetcher:
         """
         wanted = list(dict.fromkeys(pointers))
         found: dict[Pointer, str] = {}
+        total = sum(pointer.size for pointer in wanted)
+        self._scope.deadline.progress.step(Step.FETCHING, files=len(wanted), size_bytes=total)
         for start in range(0, len(wanted), BATCH_SIZE):
             batch = wanted[start : start + BATCH_SIZE]
             actions = self._request_actions(batch)
@@ -165,7 +168,9 @@ class LfsFetcher:
         )
         transport, deadline = self._scope.transport, self._scope.deadline
         with self._blobs.partial_download(pointer.oid, pointer.size) as download:
-            return download_resumable(transport, request, deadline, download, pointer.size)
+            content = download_resumable(transport, request, deadline, download, pointer.size)
+        deadline.progress.advance(files=1, size_bytes=pointer.size)
+        return content
 
 
 def _storage_headers(headers: Mapping[Any, Any], subject: str) -> dict[str, str]:

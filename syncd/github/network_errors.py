@@ -35,8 +35,10 @@ def translate_network_error(
         return _proxy_failure(asked, where, innermost_reason(error))
     # names that don't resolve are one
     if isinstance(error, (exceptions.NewConnectionError, exceptions.ConnectTimeoutError)):
+        reason = innermost_reason(error)
         return UnreachableError(
-            f"{asked}: {where} can't be reached: {innermost_reason(error)}",
+            f"{asked}: {where} can't be reached: {reason}",
+            reason=reason.removeprefix("Failed to establish a new connection: "),
             id="unavailable/unreachable",
             hint=CHECK_NETWORK,
         )

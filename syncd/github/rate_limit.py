@@ -19,6 +19,7 @@ from syncd.clock import Clock
 from syncd.deadline import Deadline
 from syncd.errors import RateLimitedError
 from syncd.github.protocol import MAX_WAIT_SECONDS, date_of
+from syncd.progress import Wait
 
 POLL_INTERVAL_SECONDS = 0.05  # how soon to check again whether an answer shows what is left
 MAX_RESERVED_REQUESTS = (
@@ -124,7 +125,7 @@ class RateLimit:
             if left is not None and left <= 0:
                 raise self._held_back(subject, resets, kept)
             if wait > POLL_INTERVAL_SECONDS:
-                deadline.wait_for_rate_limit(wait)
+                deadline.wait_for_rate_limit(wait, Wait.OWN_LIMIT)
             else:
                 deadline.wait(POLL_INTERVAL_SECONDS)
 

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from urllib.parse import urlsplit
 
 from syncd.clock import Clock
 from syncd.deadline import Deadline
-from syncd.errors import RateLimitedError, RemoteUnavailableError, TimedOutError
+from syncd.errors import (
+    RateLimitedError,
+    RemoteUnavailableError,
+    TimedOutError,
+    UnreachableError,
+)
 from syncd.github.attempts import Attempts
 from syncd.github.error_responses import parse_error, rate_limit_error
 from syncd.github.network_errors import PermanentNetworkError
 from syncd.github.protocol import Request, Response, Transport, buffered
 from syncd.github.rate_limit import RateLimitPendingError
+from syncd.progress import Wait
 
 RETRIED_STATUSES = {408, 500, 502, 503, 504}
 MAX_RATE_LIMIT_WAITS = 2  # of one request; a third refusal is limited by something else
@@ -48,10 +55,11 @@ class RetryingTransport:
                 if not self._waited(error, 1, deadline):
                     raise
                 continue
-            except RemoteUnavailableError:
+            except RemoteUnavailableError as error:
                 delay = attempts.next_delay_seconds(deadline, answered=False)
                 if delay is None:
                     raise
+                _report(request, error, attempts, deadline)
             else:
                 if answer.status in (403, 429):
                     answer = buffered(answer)
@@ -85,8 +93,17 @@ class RetryingTransport:
         wait += self._random_fraction()
         if not self._waits_out_limits or wait >= deadline.remaining_seconds():
             return False
-        deadline.wait_for_rate_limit(wait)
+        deadline.wait_for_rate_limit(wait, Wait.GITHUB_LIMIT)
         return True
+
+
+def _report(
+    request: Request, error: RemoteUnavailableError, attempts: Attempts, deadline: Deadline
+) -> None:
+    """Tell the run's listener where no connection could be made."""
+    if isinstance(error, UnreachableError):
+        host, until = urlsplit(request.url).netloc, attempts.last_ends_at(deadline)
+        deadline.progress.unreachable(host, error.reason, until)
 
 
 __all__ = ["RetryingTransport"]

@@ -26,6 +26,7 @@ from urllib3.response import HTTPResponse
 from syncd.clock import Clock
 from syncd.deadline import Deadline
 from syncd.errors import BadResponseError, ConfigError
+from syncd.github.attempts import Attempts
 from syncd.github.connections import Watch
 from syncd.github.error_responses import parse_error, rate_limit_error
 from syncd.github.exchange import Exchange, StreamedResponse
@@ -50,6 +51,7 @@ log = logging.getLogger(__name__)
 
 MAX_SESSIONS = 8  # an API, its archives, and hosts of storage
 MAX_REDIRECTS = 5
+UNREACHABLE_AFTER_SECONDS = 1.5  # without a connection: then the run says so
 REDIRECT_STATUSES = (301, 302, 303, 307, 308)
 NUMBERED = re.compile(r"/repositories/(\d{1,18})(?:/|\Z)")  # where a renamed repository is found
 INVALID_HEADER_CHARACTER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110, 5.5
@@ -120,6 +122,7 @@ class Network:
     def send(self, request: Request, deadline: Deadline) -> Response:
         """Return the answer after following redirects. Raises as `Transport.send` does."""
         sent, credential = request, request.headers.get("Authorization")
+        deadline.progress.asking(request.subject)
         self._check_credential(request, credential)
         self._rate_limit_of(request).raise_if_blocked(_bucket(request), request.subject)
         for _ in range(MAX_REDIRECTS + 1):
@@ -225,11 +228,13 @@ class Network:
         rate_limit.acquire(deadline, request.subject, is_charged, may_be_free)
         try:
             self._concurrency_limit.acquire(deadline)
+            began = deadline.clock.monotonic()
             exchange = self._started(request, credential, is_foreign, deadline)
             answer = StreamedResponse(
                 request, self._head(exchange, request, deadline), exchange, deadline
             )
             deadline.request_count += 1
+            self._log(request, answer, deadline.clock.monotonic() - began, is_charged)
             self._record(request, answer, is_charged, credential is not None)
             if answer.status != 401 and is_charged:
                 rate_limit.update_from_headers(answer.headers, refused=answer.status in (403, 429))
@@ -237,6 +242,18 @@ class Network:
             if is_charged:
                 rate_limit.release()
         return answer
+
+    @staticmethod
+    def _log(request: Request, answer: StreamedResponse, seconds: float, is_charged: bool) -> None:
+        """Log the request, without its query, which may hold a token."""
+        if not log.isEnabledFor(logging.DEBUG):
+            return
+        parts = urlsplit(request.url)
+        cost = int(is_charged and answer.status != 304)
+        log.debug(
+            "%s %s%s %d, %d ms, cost %d",
+            *(request.method, parts.netloc, parts.path, answer.status, seconds * 1000, cost),
+        )
 
     def _record(
         self, request: Request, answer: StreamedResponse, is_charged: bool, has_credential: bool
@@ -314,8 +331,16 @@ class Network:
             return session
 
     def _head(self, exchange: Exchange, request: Request, deadline: Deadline) -> HTTPResponse:
+        begun, clock = deadline.clock.monotonic(), deadline.clock
+
+        def report_silence() -> None:
+            if not exchange.is_sent and clock.monotonic() - begun > UNREACHABLE_AFTER_SECONDS:
+                until = (request.attempts or Attempts()).last_ends_at(deadline)
+                host = urlsplit(request.url).netloc
+                deadline.progress.unreachable(host, "no connection yet", until)
+
         try:
-            found = exchange.next(deadline)
+            found = exchange.next(deadline, report_silence)
         except BaseException:
             exchange.cancel()
             raise

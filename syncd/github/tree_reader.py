@@ -232,7 +232,9 @@ class TreeReader:
             body, count, end = [], 0, b""
             for chunk in response.chunks():
                 window = end + chunk
-                count += window.count(MODE_KEY)
+                found = window.count(MODE_KEY)
+                count += found
+                self._scope.deadline.progress.advance(files=found)
                 end = window[-(len(MODE_KEY) - 1) :]
                 if count > self._max_entries:
                     raise too_many_entries_error(what, self._max_entries)

@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from syncd.deadline import Deadline
 from syncd.errors import StoppedError, StoreError
 from syncd.hooks.staging_dir import StagingDir
 from syncd.ports import HookCall, HookResult, StagedFile
+from syncd.progress import Wait
 from syncd.redaction import redact_end
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -350,21 +351,37 @@ class _Supervision:
             self._process.stdin.write(self._spec.as_line())
         except OSError:
             return {"error": "the supervisor could not be started"}
+        with ExitStack() as lock_wait:  # it first waits for the locks of the jobs' hooks
+            deadline.progress.waiting(Wait.OTHER_HOOK)
+            lock_wait.callback(deadline.progress.resumed)
+            received = self._received(self._process.stdout.fileno(), deadline, lock_wait)
+        return _final_answer(received) or self._kill_hook()
+
+    def _received(self, stdout: int, deadline: Deadline, lock_wait: ExitStack) -> bytes:
+        """Return what the supervisor says until its final answer; close `lock_wait` at its first
+        words.
+        """
         received, asked_to_stop = b"", False
         while received.count(b"\n") < (2 if self._hook_pid else 1):
             if deadline.hook_stop.is_set() and not asked_to_stop:
                 asked_to_stop = True
-                self._process.stdin.close()  # the supervisor ends the hook, then answers
+                self._ask_to_stop()
             if time.monotonic() > self._ends_at:
                 break
-            if not select.select([self._process.stdout], [], [], POLL_INTERVAL_SECONDS)[0]:
+            if not select.select([stdout], [], [], POLL_INTERVAL_SECONDS)[0]:
                 continue
-            chunk = os.read(self._process.stdout.fileno(), 1 << 20)
+            chunk = os.read(stdout, 1 << 20)
             if not chunk:
                 break
             received += chunk
+            lock_wait.close()
             self._read_pid(received)
-        return _final_answer(received) or self._kill_hook()
+        return received
+
+    def _ask_to_stop(self) -> None:
+        """Close its stdin: the supervisor ends the hook, then answers."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
 
     def _read_pid(self, received: bytes) -> None:
         if not self._hook_pid and b"\n" in received:

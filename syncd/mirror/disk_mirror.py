@@ -31,6 +31,7 @@ from syncd.mirror.trash import Trash, TrashLimits
 from syncd.mirror.write import PlanWriter
 from syncd.models import Action, ActionKind, Job, Kind, LocalFile, RealFolder, WantedFile
 from syncd.ports import NO_INODES, ApplyOutcome, BlobReader, Inodes, Target
+from syncd.progress import SILENT, ProgressListener
 from syncd.protected_paths import identity_of
 
 
@@ -49,13 +50,17 @@ class DiskMirror:
     ) -> None:
         self.trash = Trash(trash_dir, trash_limits, clock.monotonic)
         self.kernel_clock = kernel_clock or KernelClock()
+        self.progress: ProgressListener = SILENT
         self._clock = clock
         self._devices: dict[str, int] = {}  # directory -> its file system when it was last scanned
 
-    def for_job(self, job: Job) -> DiskMirror:
-        """Return the same disk for a run of this job, whose name goes into the trash's entries."""
+    def for_job(self, job: Job, progress: ProgressListener = SILENT) -> DiskMirror:
+        """Return the same disk for a run of this job, whose name goes into the trash's entries.
+
+        `progress` hears what is written.
+        """
         own = copy.copy(self)
-        own.trash = self.trash.for_job(job.name)
+        own.trash, own.progress = self.trash.for_job(job.name), progress
         return own
 
     def trash_copies(self, actions: Iterable[Action]) -> list[tuple[str, int]]:
@@ -142,6 +147,8 @@ class DiskMirror:
                 self._devices,
                 kept,
                 clock=self.kernel_clock,
+                progress=self.progress,
+                on_done=lambda one: self.progress.acted(one.kind.value, one.path),
             )
             return writer.run(actions)
 

@@ -57,6 +57,16 @@ def not_made_by_syncd(path: str) -> MirrorError:
     )
 
 
+def not_empty(path: str) -> MirrorError:
+    """Return the error for a directory where a file belongs that others have written into."""
+    return MirrorError(
+        f"the directory {path} is in the way of a file and not empty",
+        id="mirror/directory-not-empty",
+        path=path,
+        hint="move what is in it away; syncd did not write it",
+    )
+
+
 def _not_empty(path: str, what: str) -> MirrorError:
     return MirrorError(
         f"the directory {path} is in the way of a file: {what} is in it and stays; "

@@ -130,6 +130,7 @@ class NewTree(Struct):
             frozenset(),
             entries,
             clock=self.disk.kernel_clock,
+            progress=self.disk.progress,
             open_replaced=partial(self._open_replaced, by_new_path),
             lost=self.lost,
         )

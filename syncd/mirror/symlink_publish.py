@@ -44,11 +44,14 @@ from syncd.mirror.tree_copy import Changes, copied_sizes, shares_blocks
 from syncd.models import Action, ActionKind, Job, Kind, LocalFile, RealFolder, WantedFile
 from syncd.policies import Publish
 from syncd.ports import NO_INODES, ApplyOutcome, Blobs, Inodes, Mirror, Target
+from syncd.progress import SILENT, ProgressListener
 
 
-def mirror_for(job: Job, disk: DiskMirror, clock: Clock) -> Mirror:
-    """Return the disk as this job writes it."""
-    own = disk.for_job(job)
+def mirror_for(
+    job: Job, disk: DiskMirror, clock: Clock, progress: ProgressListener = SILENT
+) -> Mirror:
+    """Return the disk as this job writes it; `progress` hears what is written."""
+    own = disk.for_job(job, progress)
     return own if job.publish is Publish.FILES else SymlinkMirror(own, job, clock)
 
 
@@ -263,6 +266,8 @@ class SymlinkMirror:
         self, tree: NewTree, applied: ApplyOutcome, before: Mapping[str, str | None]
     ) -> ApplyOutcome:
         """Remove old trees, and complete the outcome: `before` are the ids of what was replaced."""
+        for action in tree.actions:
+            self._disk.progress.acted(action.kind.value, action.path)
         top = () if self._link.path in tree.owned_dirs else (self._link.path,)
         gone = tuple(
             path

@@ -31,7 +31,7 @@ from syncd.mirror.dirfd import (
     mirror_error,
     opened_directory,
 )
-from syncd.mirror.emptied_directories import not_made_by_syncd
+from syncd.mirror.emptied_directories import not_empty, not_made_by_syncd
 from syncd.mirror.expected_state import inodes_written, is_kept, local_after_write
 from syncd.mirror.file_ops import (
     OtherBytesError,
@@ -58,6 +58,7 @@ from syncd.ports import (
     Inodes,
     Target,
 )
+from syncd.progress import SILENT, ProgressListener, Step
 
 # Past this many files one syncfs is cheaper than an fsync each (docs/promises.md has the figures).
 MAX_SINGLE_SYNCS = 8
@@ -70,6 +71,7 @@ class PlanWriter(Struct):
     `dir_entries` has mode and owner of those it makes now. `devices` is the file system of each
     directory when it was scanned. `kept` are the inodes of the set that no action touches.
     From `mtimes_aged_at` (monotonic clock) no write gets the mtime of a staged file any more.
+    `on_done` is called with each action when it has been carried out.
     """
 
     intent: str
@@ -81,6 +83,8 @@ class PlanWriter(Struct):
     devices: Mapping[str, int] = field(default_factory=dict)
     kept: Inodes = NO_INODES
     clock: KernelClock = field(default_factory=KernelClock)
+    progress: ProgressListener = SILENT
+    on_done: Callable[[Action], None] = lambda action: None
     open_replaced: Callable[[int, Action], int | None] = open_replaced
     lost: LostAttributes = field(default_factory=LostAttributes)
     filesystems: FilesystemSync = field(default_factory=FilesystemSync)
@@ -125,6 +129,7 @@ class PlanWriter(Struct):
         removals = [one for one in actions if one.kind is ActionKind.REMOVE]
         early, late = split_removals(removals, writes)
         blocked = {action.path for action in early}
+        self.progress.step(Step.WRITING, files=len(writes))
         # Directories first: an unreadable one would keep out what is written to it.
         self._change_modes([action for action in modes if action.is_directory])
         self._stage([action for action in writes if not is_below_any(action.path, blocked)])
@@ -149,6 +154,9 @@ class PlanWriter(Struct):
             removes = action.kind is ActionKind.REMOVE
             what = "remove" if removes else f"{action.kind.value} to"
             self._fail([action], mirror_error(what, action.path, error))
+        else:
+            if action.path in self.outcomes:
+                self.on_done(action)
 
     def _fail(self, actions: Iterable[Action], error: MirrorError) -> None:
         self.outcomes.update(
@@ -184,6 +192,7 @@ class PlanWriter(Struct):
             try:
                 for action in group:
                     self._attempt(action, partial(self._write_temporary, folder))
+                    self.progress.advance(files=1)
             finally:
                 os.close(folder)
 
@@ -220,6 +229,7 @@ class PlanWriter(Struct):
         A file system that reports an error fails all that was staged on it: which file was lost is
         not known.
         """
+        self.progress.step(Step.SYNCING)
         self._sync_new_directories()
         waiting = [
             one for one in self.staged if not one.synced and not self._has_failed(one.action)
@@ -331,12 +341,7 @@ class PlanWriter(Struct):
         except FileNotFoundError:
             pass  # removed with its last file, just before
         except OSError as error:
-            raise MirrorError(
-                f"the directory {action.path} is in the way of a file and not empty",
-                id="mirror/directory-not-empty",
-                path=action.path,
-                hint="move what is in it away; syncd did not write it",
-            ) from error
+            raise not_empty(action.path) from error
 
     # --- modes and removals -----------------------------------------------------------------------
 

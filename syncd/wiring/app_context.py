@@ -30,6 +30,7 @@ from syncd.mirror.symlink_publish import mirror_for
 from syncd.mirror.trash import TrashLimits
 from syncd.models import Job, Trigger
 from syncd.ports import Mirror
+from syncd.progress import SILENT, ProgressListener
 from syncd.protected_paths import ProtectedPaths
 from syncd.store.blobs import BlobCache
 from syncd.store.lock import job_lock
@@ -57,7 +58,8 @@ class AppContext:
 
     `read_only` leaves the state folder exactly as it is. `replies` are answers that the
     nothing-to-do check already has. `wait_for_limits`: a run waits for the end of a rate limit if
-    its time suffices. Off in the daemon, which starts another run later. The constructor takes 7
+    its time suffices. Off in the daemon, which starts another run later. `listener_of` returns what
+    hears the progress of a job; the job "" is a command's own requests. The constructor takes 7
     parameters: `open` and the tests fill in all but the first three by name.
     """
 
@@ -87,6 +89,7 @@ class AppContext:
         self.request_metrics = self.connections.request_metrics
         self._usage = UsageRecorder(self.connections, store.facts, self.clock)
         self.environ, self._read_only = environ, read_only
+        self.listener_of: Callable[[str], ProgressListener] = lambda job: SILENT
         self._failures: dict[Hashable, SyncdError] = {}  # shared by all runs of this command
         self._sources: dict[str, GitHubSource] = {}
         self._protected: tuple[float, ProtectedPaths] | None = None
@@ -164,7 +167,7 @@ class AppContext:
 
     def mirror_for(self, job: Job) -> Mirror:
         """Return the disk as this job publishes to it: in place, or through a symlink."""
-        return mirror_for(job, self.mirror, self.clock)
+        return mirror_for(job, self.mirror, self.clock, self.listener_of(job.name))
 
     def deadline(
         self,
@@ -185,12 +188,14 @@ class AppContext:
             trigger.interactive,
             on_waiting,
         )
-        deadline.failures = self._failures
+        deadline.failures, deadline.progress = self._failures, self.listener_of(job.name)
         return deadline
 
     def command_deadline(self, seconds: float) -> Deadline:
         """Return a deadline for requests that belong to no run. A signal ends it too."""
-        return Deadline(self.clock, seconds, self.stop)
+        deadline = Deadline(self.clock, seconds, self.stop)
+        deadline.progress = self.listener_of("")
+        return deadline
 
     @contextmanager
     def locked(self, job: Job) -> Iterator[None]:
