@@ -18,12 +18,13 @@ import io
 import os
 import select
 import sys
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 
 STDIN, STDOUT, STDERR = 0, 1, 2
 ERRORS = "backslashreplace"
 ALWAYS_PRINTS = (ERRORS, "replace", "namereplace", "xmlcharrefreplace", "ignore")
+_display: Callable[[], AbstractContextManager[object]] = nullcontext
 
 
 def echo(text: str, err: bool = False, nl: bool = True) -> None:
@@ -34,7 +35,24 @@ def echo(text: str, err: bool = False, nl: bool = True) -> None:
 
     from syncd.text import on_terminal
 
-    click.echo(on_terminal(text), err=err, nl=nl)
+    with above_display():
+        click.echo(on_terminal(text), err=err, nl=nl)
+
+
+@contextmanager
+def above_display() -> Iterator[None]:
+    """Take a display of progress away while the block writes what stays on the terminal."""
+    with _display():
+        yield
+
+
+def set_display(hidden: Callable[[], AbstractContextManager[object]]) -> None:
+    """Use `hidden` to take a display away from the terminal while something else is written.
+
+    `nullcontext` says that there is no display.
+    """
+    global _display
+    _display = hidden
 
 
 def echo_bytes(chunks: Iterable[bytes]) -> None:
@@ -172,4 +190,14 @@ class _Descriptor(io.RawIOBase):
             return 0
 
 
-__all__ = ["ALWAYS_PRINTS", "ERRORS", "confirm", "echo", "echo_bytes", "never_fail", "read_line"]
+__all__ = [
+    "ALWAYS_PRINTS",
+    "ERRORS",
+    "above_display",
+    "confirm",
+    "echo",
+    "echo_bytes",
+    "never_fail",
+    "read_line",
+    "set_display",
+]

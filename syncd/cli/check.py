@@ -75,6 +75,7 @@ def _check_online(settings: Settings, config: Config) -> int:
     The exit is 3 when a login or a job is in order and others are not.
     """
     from syncd.cli.findings import show_finding
+    from syncd.cli.progress import progress_of
     from syncd.diagnosis.checks import OnlineChecks, has_error
     from syncd.diagnosis.finding import Finding, Level, exit_code
     from syncd.diagnosis.runner import run_check
@@ -85,15 +86,16 @@ def _check_online(settings: Settings, config: Config) -> int:
     some_in_order = False
     try:
         online = OnlineChecks(app)
-        for check in chain(online.of_identities(), online.of_jobs(), online.of_answers()):
-            new = run_check(check)
-            some_in_order |= check.subject == "login" and not has_error(new)
-            for one in new:
-                if one.level is not Level.OK:
-                    show_finding(one, err=True)
-                elif not settings.quiet:
-                    show_finding(one)
-            found += new
+        with progress_of(settings, app):
+            for check in chain(online.of_identities(), online.of_jobs(), online.of_answers()):
+                new = run_check(check)
+                some_in_order |= check.subject == "login" and not has_error(new)
+                for one in new:
+                    if one.level is not Level.OK:
+                        show_finding(one, err=True)
+                    elif not settings.quiet:
+                        show_finding(one)
+                found += new
     finally:
         app.close()
     some_in_order |= any(not has_error(job.findings) for job in online.jobs.values())

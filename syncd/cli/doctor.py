@@ -9,6 +9,7 @@ import click
 from syncd.cli.common import Settings, say_ignored
 from syncd.cli.findings import show_finding
 from syncd.cli.init import outdated_dropin
+from syncd.cli.progress import progress_of
 from syncd.config.model import Config
 from syncd.diagnosis.checks import LocalChecks, OnlineChecks
 from syncd.diagnosis.finding import Finding, as_json, exit_code
@@ -54,10 +55,11 @@ def command(settings: Settings, as_json_: bool) -> int:
             online.of_answers(),
             local.after_online(online.jobs),
         )
-        for one in run_checks(checks):
-            found.append(one)
-            if not as_json_ and not settings.quiet:
-                show_finding(one)
+        with progress_of(settings, app):
+            for one in run_checks(checks):
+                found.append(one)
+                if not as_json_ and not settings.quiet:
+                    show_finding(one)
         requests = app.request_metrics.totals()["total"]
     finally:
         app.close()

@@ -11,6 +11,7 @@ from msgspec import Struct
 from syncd.cli.common import Settings, chosen_jobs, emit, exit_code, say
 from syncd.cli.diffs import HIDDEN, diff_lines, note
 from syncd.cli.plan_removals import split_removals
+from syncd.cli.progress import RunProgress, progress_of
 from syncd.cli.run_output import (
     MARK,
     as_json,
@@ -107,18 +108,33 @@ def command(
     options = PlanOptions(diff, show_secrets, exit_code, allow_delete, as_object)
     app = AppContext.open(config, settings.environ, read_only=True)
     try:
-        with stop_on_signals(app), app.blobs.shared_lock():
-            return _plan_all(settings, app, chosen, options)
+        with (
+            stop_on_signals(app),
+            app.blobs.shared_lock(),
+            progress_of(settings, app, len(chosen)) as progress,
+        ):
+            return _plan_all(settings, app, chosen, options, progress)
     finally:
         app.close()
 
 
 def _plan_all(
-    settings: Settings, app: AppContext, jobs: Sequence[Job], options: PlanOptions
+    settings: Settings,
+    app: AppContext,
+    jobs: Sequence[Job],
+    options: PlanOptions,
+    progress: RunProgress,
 ) -> int:
     """Plan all jobs at once, print the plans, and return the exit code."""
+
+    def plan(job: Job) -> PlannedJob:
+        try:
+            return _plan(app, job, options)
+        finally:
+            progress.finished(job.name)
+
     with ThreadPoolExecutor(max_workers=max(1, min(app.config.workers, len(jobs)))) as pool:
-        planned = list(pool.map(lambda job: _plan(app, job, options), jobs))
+        planned = list(pool.map(plan, jobs))
     reports = [one.report for one in planned]
     code = _code(reports, options.exit_code)
     if options.as_object:

@@ -11,6 +11,7 @@ import click
 from msgspec.structs import replace
 
 from syncd.cli.common import Settings, bug_report, chosen_jobs, emit, exit_code, say, utf8
+from syncd.cli.progress import progress_of
 from syncd.cli.run_output import (
     as_json,
     change_line,
@@ -27,7 +28,7 @@ from syncd.engine.run import run_job
 from syncd.engine.worker_pool import WorkerPool
 from syncd.errors import BugError, ConfigError, LockedError, SyncdError, unexpected
 from syncd.fastpath.snapshot import remove_snapshot, write_snapshot
-from syncd.models import Job, RunReport, RunStatus
+from syncd.models import ActionKind, Job, RunReport, RunStatus
 from syncd.notifications.sender import Messenger
 from syncd.output import echo
 from syncd.stored_jobs import follow_renames
@@ -137,8 +138,8 @@ def _run(
 
     messenger.start()
     try:
-        with stop_on_signals(app):
-            return run_all(app, jobs, options, on_done)
+        with stop_on_signals(app), progress_of(settings, app, len(jobs)) as progress:
+            return run_all(app, jobs, options, on_done, progress.finished)
     finally:
         messenger.close(NOTIFY_SECONDS)
 
@@ -189,18 +190,25 @@ def _write_metrics_file(
 
 
 def run_all(
-    app: AppContext, jobs: Sequence[Job], options: Options, on_done: Callable[[RunReport], None]
+    app: AppContext,
+    jobs: Sequence[Job],
+    options: Options,
+    on_done: Callable[[RunReport], None],
+    on_end: Callable[[str], None] = lambda job: None,
 ) -> list[RunReport]:
     """Run every job and its hook, and return the reports in the order of the jobs.
 
-    `on_done` is called with each report as it is finished.
+    `on_done` is called with each report as it is finished, and `on_end` with the name of a job that
+    does nothing more, also when another job runs the hook of both.
     """
     reloads: ReloadGroup[ExitStack] = ReloadGroup(jobs)
     reports: dict[str, RunReport] = {}
 
     def run_one(job: Job, on_waiting: Callable[[bool], None] | None) -> None:
         """Run one job, and collect the reports that are finished with it."""
-        for report in _run_one(app, job, options, reloads, on_waiting):
+        finished = _run_one(app, job, options, reloads, on_waiting)
+        on_end(job.name)
+        for report in finished:
             reports[report.job] = report
             on_done(report)
 
@@ -277,7 +285,11 @@ def bug(error: Exception) -> SyncdError:
 
 
 def show(settings: Settings, report: RunReport, width: int) -> None:
-    """Print a finished run; with -v also the error's id and each change."""
+    """Print a finished run; with -v also the error's id, what was left alone, and what
+    went to the trash.
+
+    What was done has been said while it was done.
+    """
     line, verbose = summary_line(report, width), settings.verbose > 0
     if report.error is not None and not isinstance(report.error, LockedError):
         echo("\n".join([line, *error_lines(report, verbose)]), err=settings.quiet)
@@ -287,7 +299,8 @@ def show(settings: Settings, report: RunReport, width: int) -> None:
         emit(settings, f"    {id_line(report.error)}")
     if verbose:
         for change in report.changes:
-            emit(settings, change_line(change))
+            if change.action is ActionKind.KEEP or change.trash is not None:
+                emit(settings, change_line(change))
 
 
 @contextmanager

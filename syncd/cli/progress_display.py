@@ -1,0 +1,255 @@
+"""The display of running jobs on a terminal: one line each, below everything else that is written.
+
+A thread draws it, by rich, a few times a second. Nothing is drawn in the first half second, and
+rich is loaded after that only. Whatever else is written takes the display away first; it is drawn
+again with the next refresh. The cursor is never hidden, so no end of the process leaves it hidden.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from syncd.output import set_display
+from syncd.progress import SilentListener, Step, Wait
+from syncd.text import one_line
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.live import Live
+
+DELAY_SECONDS = 0.5  # a command that is done sooner shows nothing
+REFRESH_SECONDS = 0.3
+RATE_SECONDS = 5.0  # the rate is that of so many last seconds
+LOCK_SECONDS = 1.0  # a hook that waits for no longer waits for nobody: its process starts
+MAX_COLUMNS = 79  # a line that no usual terminal wraps, also when the window becomes narrower
+MAX_LINES = 8
+WORDS = {
+    Step.LISTING: "listing the repository",
+    Step.COMPARING: "comparing with the disk",
+    Step.FETCHING: "fetching",
+    Step.WRITING: "writing",
+    Step.SYNCING: "syncing to disk",
+    Step.VALIDATE: "running validate",
+    Step.ON_CHANGE: "running on_change",
+}
+UNITS = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
+
+
+class JobLine(SilentListener):
+    """What one job does now. It is written by the threads of its run, and read by the display's."""
+
+    def __init__(self, job: str) -> None:
+        self.job, self.is_active = job, False
+        self._lock = threading.Lock()
+        self._subject = ""
+        self._waits: list[tuple[Wait, datetime | None, float]] = []
+        self._begin(None, "", 0, 0)
+
+    def _begin(self, step: Step | None, detail: str, files: int, size_bytes: int) -> None:
+        self._step, self._detail, self._files, self._bytes = step, detail, files, size_bytes
+        self._files_done = self._bytes_done = 0
+        self._began = time.monotonic()
+        self._samples = [(self._began, 0)]  # (time, bytes) of the last seconds
+
+    def step(self, step: Step, detail: str = "", files: int = 0, size_bytes: int = 0) -> None:
+        """Show the step."""
+        with self._lock:
+            self.is_active = True
+            self._begin(step, detail, files, size_bytes)
+
+    def advance(self, files: int = 0, size_bytes: int = 0) -> None:
+        """Count what is done."""
+        with self._lock:
+            self._files_done += files
+            self._bytes_done += size_bytes
+
+    def asking(self, subject: str) -> None:
+        """Show what GitHub is asked for, while there is no step that says more."""
+        self._subject, self.is_active = subject, True
+
+    def waiting(self, reason: Wait, until: datetime | None = None) -> None:
+        """Show what the job waits for."""
+        with self._lock:
+            self._waits.append((reason, until, time.monotonic()))
+
+    def resumed(self) -> None:
+        """Show one wait less."""
+        with self._lock:
+            if self._waits:
+                self._waits.pop()
+
+    def text(self, now: float) -> str:
+        """Return the line, without control characters; `now` is on the monotonic clock."""
+        with self._lock:
+            parts = self._waiting(now) or self._doing(now)
+        return "  ".join(one_line(part) for part in (self.job, *parts) if part)
+
+    def _waiting(self, now: float) -> list[str]:
+        for reason, until, since in reversed(self._waits):
+            if reason is Wait.GITHUB_LIMIT and until is not None:
+                return [f"waiting for GitHub's rate limit until {_hour(until)} (GitHub names it)"]
+            if reason is Wait.OWN_LIMIT and until is not None:
+                return [f"waiting until {_hour(until)}: at most 900 requests a minute"]
+            if reason is Wait.OTHER_HOOK and now - since > LOCK_SECONDS:
+                return ["waiting: another syncd runs a hook of this job"]
+        return []
+
+    def _doing(self, now: float) -> list[str]:
+        step = self._step
+        if step is None:
+            return [f"asking for {self._subject}"]
+        if step in (Step.VALIDATE, Step.ON_CHANGE):
+            return [WORDS[step], f"{now - self._began:.0f} s", self._detail]
+        if step is Step.LISTING and self._files_done:
+            return [WORDS[step], f"{self._files_done:,} entries"]
+        parts = [WORDS[step]]
+        if self._files:
+            parts[0] += f" {min(self._files_done, self._files):,} of {self._files:,} files"
+        if self._bytes:
+            done = min(self._bytes_done, self._bytes)
+            parts.append(f"{_size(done)} of {_size(self._bytes)}")
+            parts.append(f"{_size(self._rate(now))}/s")
+        return parts
+
+    def _rate(self, now: float) -> float:
+        """Return the bytes a second of the last seconds."""
+        self._samples.append((now, self._bytes_done))
+        while len(self._samples) > 2 and self._samples[1][0] <= now - RATE_SECONDS:
+            self._samples.pop(0)
+        start, before = self._samples[0]
+        return (self._bytes_done - before) / (now - start) if now > start else 0.0
+
+
+class ProgressDisplay:
+    """The lines of all running jobs. `stop` is set when a signal ends the command: the display goes
+    then.
+    """
+
+    def __init__(self, jobs: int, stop: threading.Event) -> None:
+        self._jobs, self._stop, self._closed = jobs, stop, threading.Event()
+        self._lines: dict[str, JobLine] = {}
+        self._done = 0
+        self._lock = threading.RLock()  # of the terminal
+        self._live: Live | None = None
+        set_display(self._hidden)
+        self._thread = threading.Thread(target=self._work, name="syncd-progress", daemon=True)
+        self._thread.start()
+
+    def line_of(self, job: str) -> JobLine:
+        """Return the line of a job; it is shown from the first report on."""
+        with self._lock:
+            return self._lines.setdefault(job, JobLine(job))
+
+    def remove(self, job: str) -> None:
+        """Stop showing the job: it is done."""
+        with self._lock:
+            self._done += self._lines.pop(job, None) is not None
+
+    def close(self) -> None:
+        """Take the display away for good."""
+        self._closed.set()
+        self._thread.join()
+        set_display(nullcontext)
+
+    def text(self, columns: int, rows: int) -> str:
+        """Return the lines that fit into the terminal."""
+        now, width = time.monotonic(), max(1, min(columns - 1, MAX_COLUMNS))
+        with self._lock:
+            active = [line for line in self._lines.values() if line.is_active]
+        most = max(1, min(MAX_LINES, rows - 2))
+        lines = [line.text(now) for line in active[:most]]
+        if lines and self._jobs > 1:
+            lines.append(self._summary(len(active) - most))
+        return "\n".join(cut(line, width) for line in lines)
+
+    def _summary(self, hidden: int) -> str:
+        more = f", {hidden} more running" if hidden > 0 else ""
+        return f"{self._done:,} of {self._jobs:,} jobs done{more}"
+
+    def _work(self) -> None:
+        if self._closed.wait(DELAY_SECONDS):
+            return
+        console = _console()
+        while not self._closed.wait(REFRESH_SECONDS) and not self._stop.is_set():
+            with self._lock:
+                self._draw(console)
+        with self._hidden():
+            pass
+
+    def _draw(self, console: Console) -> None:
+        from rich.live import Live
+        from rich.text import Text
+
+        shown = self.text(console.width, console.height)
+        if not shown:
+            return
+        text = Text(shown, no_wrap=True, overflow="crop", end="")
+        if self._live is None:
+            self._live = Live(
+                text,
+                console=console,
+                auto_refresh=False,
+                transient=True,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
+            self._live.start(refresh=True)
+        else:
+            self._live.update(text, refresh=True)
+
+    @contextmanager
+    def _hidden(self) -> Iterator[None]:
+        """Take the display away while the block writes to the terminal."""
+        with self._lock:
+            if self._live is not None:
+                self._live.stop()
+                self._live = None
+            yield
+
+
+def _console() -> Console:
+    """Return a console on stderr that neither styles nor hides the cursor."""
+    from rich.console import Console
+
+    plain_console = type("PlainConsole", (Console,), {"show_cursor": lambda *_: False})
+    console: Console = plain_console(
+        file=sys.stderr,
+        force_terminal=True,
+        color_system=None,
+        markup=False,
+        emoji=False,
+        highlight=False,
+    )
+    return console
+
+
+def cut(text: str, columns: int) -> str:
+    """Return the text cut to so many columns, with an ellipsis where something is missing."""
+    from rich.cells import cell_len, set_cell_size
+
+    if cell_len(text) <= columns:
+        return text
+    return set_cell_size(text, columns - 1).rstrip() + "…"
+
+
+def _hour(at: datetime) -> str:
+    """Return the local time: with seconds where it is soon."""
+    local = at.astimezone()
+    is_soon = (at - datetime.now(at.tzinfo)).total_seconds() < 120
+    return f"{local:%H:%M:%S}" if is_soon else f"{local:%H:%M}"
+
+
+def _size(count: float) -> str:
+    for size, unit in UNITS:
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count:.0f} B"
+
+
+__all__ = ["JobLine", "ProgressDisplay", "cut"]
