@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -26,6 +28,7 @@ HOST, KIND, APP = "GitHub host", "Sign in as", "App id or client id"
 KEY, TOKEN, CLIENT = "File with its private key", "File with the token", "Client id of the"
 ACCOUNT, REPO, REF, WHAT = "Account", "Repository", "Branch, tag or commit", "What to mirror"
 WHERE, EVERY, COMMAND, WRITE = "Where to", "How often", "Command after a change", "Write this to"
+NOBODY = 65534
 AGAIN, ANYWAY, DONE = "Now", "Use it anyway", "Press Enter when that is done"
 
 Start = Callable[..., Screen]
@@ -340,10 +343,50 @@ def flat_lines(screen: Screen) -> list[str]:
     return [line.strip() for line in screen.shown.splitlines()]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_place_that_cannot_be_written_is_refused_before_the_first_question(start: Start) -> None:
-    screen = start(where=Path("/etc/syncd-test/config.yaml"))
-    assert screen.end() == 2 and "can't write /etc/syncd-test/config.yaml" in screen.shown
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_user_is_told_what_only_root_may_do_and_gets_a_private_file(hub: SyncEnv) -> None:
+    home = Path(tempfile.mkdtemp(prefix="syncd-init-"))
+    home.chmod(0o755)
+    try:
+        refused = Screen("-c", "/etc/syncd-x/c.yaml", "init", env={"HOME": str(home)}, uid=NOBODY)
+        assert refused.end() == 2 and "can't write /etc/syncd-x/c.yaml" in refused.shown
+        assert HOST not in refused.shown
+        shutil.copy2(hub.folder / "app.pem", home / "app.pem")
+        for file in (home, home / "app.pem"):
+            os.chown(file, NOBODY, NOBODY)
+        screen = Screen("init", env={"HOME": str(home)}, uid=NOBODY)
+        screen.answer(HOST, hub.served.url)
+        screen.answer(KIND, "app")
+        screen.answer(APP, "12345")
+        assert "✓ an RSA key" in screen.answer(KEY, "~/app.pem")
+        screen.answer(REPO, "infra")
+        screen.answer(REF, "")
+        screen.answer(WHAT, "nginx")
+        said = screen.answer(WHERE, "/etc/acme-x")
+        assert "! /etc can't be written to" in said and "run: sudo syncd init" in said
+        screen.answer(ANYWAY, "n")
+        shown = finish(screen, f"{home}/etc")
+        place = home / ".config/syncd/config.yaml"
+        assert place.stat().st_mode & 0o777 == 0o600 and f"wrote {place} (0600)" in shown
+        assert shown.endswith("  syncd sync\n")
+    finally:
+        shutil.rmtree(home)
+
+
+def test_ctrl_c_ends_a_question_that_github_does_not_answer(
+    hub: SyncEnv, start: Start, place: Path
+) -> None:
+    hub.github.add_fault("app", faults.hang(30), times=1)
+    screen = start()
+    screen.answer(HOST, hub.served.url)
+    screen.answer(KIND, "")
+    screen.answer(APP, "12345")
+    screen.type(KEY, f"{hub.folder}/app.pem")
+    screen.wait_for(f"asking {hub.served.url.removeprefix('http://')} ...")
+    screen.press_ctrl_c()
+    assert screen.end() == 130 and "nothing was written" in screen.shown
+    assert not place.parent.exists()
 
 
 def test_names_of_a_repository_are_shown_as_text_and_a_hostile_one_is_not_taken(

@@ -17,17 +17,41 @@ from pathlib import Path
 
 SYNCD = Path(sys.executable).with_name("syncd")
 SECONDS = 60.0  # until a question comes
+# Every module is loaded before the process becomes the user, who may not be able to read them.
+AS_USER = """
+import encodings, encodings.idna, importlib, os, pkgutil, sys
+import certifi, requests, syncd
+for one in pkgutil.walk_packages(syncd.__path__, "syncd."):
+    if not one.name.endswith("__main__"):
+        importlib.import_module(one.name)
+for name in ("utf_8_sig", "idna", "ascii", "latin_1"):
+    importlib.import_module(f"encodings.{name}")
+from syncd.cli.main import run
+from syncd.output import never_fail
+uid = int(sys.argv[1])
+never_fail()
+os.setgroups([])
+os.setresgid(uid, uid, uid)
+os.setresuid(uid, uid, uid)
+sys.exit(run(sys.argv[2:]))
+"""
 
 
 class Screen:
-    """One command on a terminal. `shown` is all that it wrote, as text."""
+    """One command on a terminal. `shown` is all that it wrote, as text.
 
-    def __init__(self, *arguments: str, env: Mapping[str, str], columns: int = 80) -> None:
+    With `uid`, another user runs it; only root can do that.
+    """
+
+    def __init__(
+        self, *arguments: str, env: Mapping[str, str], columns: int = 80, uid: int | None = None
+    ) -> None:
+        command = [str(SYNCD)] if uid is None else [sys.executable, "-c", AS_USER, str(uid)]
         self._terminal, theirs = pty.openpty()
         size = struct.pack("HHHH", 50, columns, 0, 0)
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, size)
         self._process = subprocess.Popen(
-            [str(SYNCD), *arguments],
+            [*command, *arguments],
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
@@ -43,16 +67,29 @@ class Screen:
         """Type each text when the question is asked; return what was shown from the first on."""
         start = None
         for text in texts:
-            self._wait_for(question)
-            start = len(self.shown) if start is None else start
-            self._seen = len(self.shown)
-            os.write(self._terminal, f"{text}\n".encode())
+            self.type(question, text)
+            start = self._seen if start is None else start
         self._wait_for_any_question()
         return flat(self.shown[start:])
+
+    def type(self, question: str, text: str) -> None:
+        """Type the text when the question is asked, and wait for nothing."""
+        self._wait_for(question)
+        self._seen = len(self.shown)
+        os.write(self._terminal, f"{text}\n".encode())
 
     def interrupt(self, question: str) -> None:
         """Type Ctrl-C when the question is asked."""
         self._wait_for(question)
+        self.press_ctrl_c()
+
+    def wait_for(self, text: str) -> None:
+        """Read until the text is shown, which need not be a question."""
+        while text not in flat(self.shown[self._seen :]):
+            assert self._read(), f"no {text!r}:\n{self.shown}"
+
+    def press_ctrl_c(self) -> None:
+        """Type Ctrl-C now."""
         os.write(self._terminal, b"\x03")
 
     def end(self) -> int:

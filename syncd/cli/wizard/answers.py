@@ -133,8 +133,8 @@ class Answers(Struct):
 
 
 OTHER_KEYS = (
-    "    # drift: restore        # put local edits back | report: count | keep: leave",
-    "    # validate: COMMAND     # may refuse a commit; {staged} holds the new files",
+    "    # drift: restore       # local edits: restore | report | keep",
+    "    # validate: COMMAND    # may refuse a commit; {staged} has the new files",
 )
 
 

@@ -71,7 +71,7 @@ def _refuse_unwanted(to: str) -> None:
             continue
         hint = found.hint
         if os.geteuid() != 0 and found.text.endswith("can't be written to"):
-            hint = "where only root may write: end this with Ctrl-C, and run it as root (sudo)"
+            hint = "if only root may: end this with Ctrl-C, and run: sudo syncd init"
         terminal.warn(found.text, hint)
         if not terminal.confirm("Use it anyway", default=False):
             raise Mistake("name another place")
