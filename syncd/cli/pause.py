@@ -48,7 +48,12 @@ def command(settings: Settings, job: str, lasting: str | None, reason: str) -> i
             ) from error
     store = open_store(config)
     try:
-        store.change_state(job, lambda state: replace(state, pause=Pause(reason, until)))
+        store.change_state(
+            job,
+            lambda state: replace(state, pause=Pause(reason, until)).with_condition(
+                datetime.now(UTC)
+            ),
+        )
     finally:
         store.close()
     remove_cache(f"{config.state}/{SNAPSHOT}")  # the nothing-to-do check would ask GitHub

@@ -23,7 +23,10 @@ def command(settings: Settings, job: str) -> int:
     store = open_store(config)
     try:
         before = store.state(job)
-        store.change_state(job, lambda state: replace(state, held=False, pause=None))
+        store.change_state(
+            job,
+            lambda state: replace(state, held=False, pause=None).with_condition(datetime.now(UTC)),
+        )
     finally:
         store.close()
     went_on = before.paused(datetime.now(UTC))

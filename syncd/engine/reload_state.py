@@ -93,9 +93,9 @@ def reload_done(state: JobState, report: RunReport, now: datetime) -> JobState:
     A run that did everything is a success only now.
     """
     after = replace(state, pending_reload=None, undo=None)
-    if report.status not in (RunStatus.CHANGED, RunStatus.UNCHANGED):
-        return after
-    return after.after_success(now)
+    if report.status in (RunStatus.CHANGED, RunStatus.UNCHANGED):
+        after = after.after_success(now)
+    return after.with_condition(now)
 
 
 def reload_failed_again(state: JobState, error: SyncdError, own: bool, now: datetime) -> JobState:
@@ -104,7 +104,7 @@ def reload_failed_again(state: JobState, error: SyncdError, own: bool, now: date
     `own`: the run had no other error, so this is the job's.
     """
     after = _after_failed_attempt(state, now)
-    return after.after_failure(error) if own else after
+    return (after.after_failure(error) if own else after).with_condition(now)
 
 
 def after_undo(
@@ -118,7 +118,7 @@ def after_undo(
         state = replace(state, pending_reload=None)
     else:
         state = _after_failed_attempt(state, now)
-    return state.after_failure(verdict)
+    return state.after_failure(verdict).with_condition(now)
 
 
 def _after_failed_attempt(state: JobState, now: datetime) -> JobState:

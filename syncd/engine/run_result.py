@@ -249,11 +249,13 @@ def with_times(state: JobState, report: RunReport, now: datetime) -> JobState:
     if isinstance(report.error, StoppedError):
         return state
     state = replace(state, last_run_at=now)
-    if report.status in (RunStatus.FAILED, RunStatus.REFUSED):
-        return state
-    if report.status is RunStatus.CHANGED:
-        state = replace(state, last_change_at=now)
-    return state if state.pending_reload is not None else state.after_success(now)
+    if report.status not in (RunStatus.FAILED, RunStatus.REFUSED):
+        if report.status is RunStatus.CHANGED:
+            state = replace(state, last_change_at=now)
+        if state.pending_reload is not None:
+            return state  # its condition follows from the reload, which comes next
+        state = state.after_success(now)
+    return state.with_condition(now)
 
 
 __all__ = [

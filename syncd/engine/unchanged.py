@@ -35,6 +35,7 @@ HISTORY_FIELDS = (
     "last_success_at",
     "last_change_at",
     "accepted",
+    "condition",
 )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from syncd.ports.commands import HookCall, HookResult, Hooks, StagedFile
 from syncd.ports.job_state import (
     AcceptedCommit,
+    Condition,
     JobState,
     LastError,
     Pause,
@@ -53,6 +54,7 @@ __all__ = [
     "BlobRequest",
     "BlobWriter",
     "Blobs",
+    "Condition",
     "CopiedFile",
     "Head",
     "HookCall",

@@ -80,10 +80,21 @@ class Pause(Struct, frozen=True):
 
 
 class LastError(Struct, frozen=True):
-    """The error of the last run; `kind` is the word that reports and metrics have for it."""
+    """The error of the last run; `kind` is the word that reports and metrics have for it, `hint`
+    the remedy.
+    """
 
     kind: str
     message: str = ""
+    id: str | None = None
+    hint: str | None = None
+
+
+class Condition(Struct, frozen=True):
+    """How a job is, and since when: `in_sync`, `drift`, `failing`, `paused` or `never`."""
+
+    name: str
+    since: datetime
 
 
 class JobState(Struct, frozen=True):
@@ -111,6 +122,40 @@ class JobState(Struct, frozen=True):
     last_change_at: datetime | None = None
     # the last state that a notification was sent for: `failed`, `drift`, or None for well
     notified_as: str | None = None
+    condition: Condition | None = None  # as of the last run or command
+
+    def condition_at(self, now: datetime) -> str:
+        """Return how the job is: `in_sync`, `drift`, `failing`, `paused` or `never`."""
+        if self.paused(now):
+            return "paused"
+        if self.failures or self.last_error is not None:
+            return "failing"
+        if self.last_success_at is None:
+            return "never"
+        if self.drift_count:
+            return "drift"
+        is_whole = self.pending_reload is None and self.consistent
+        return "in_sync" if is_whole else "failing"
+
+    def with_condition(self, now: datetime) -> JobState:
+        """Return the state with the condition that it has now. Its time stays while it is the
+        same.
+        """
+        name = self.condition_at(now)
+        if self.condition is not None and self.condition.name == name:
+            return self
+        return replace(self, condition=Condition(name, now))
+
+    def condition_since(self, now: datetime) -> datetime | None:
+        """Return since when the job is as it is now; None where that is not known.
+
+        Between two runs, a pause may have ended, and a run may have been interrupted.
+        """
+        if self.condition is not None and self.condition.name == self.condition_at(now):
+            return self.condition.since
+        if self.pause is not None and self.pause.is_over(now):
+            return self.pause.until
+        return self.last_run_at
 
     def paused(self, now: datetime) -> bool:
         """Return whether the job is left alone: held after a rollback, or paused and not yet
@@ -126,7 +171,7 @@ class JobState(Struct, frozen=True):
 
     def after_failure(self, error: SyncdError) -> JobState:
         """Return the state after one more failure."""
-        last_error = LastError(error.kind, error.message)
+        last_error = LastError(error.kind, error.message, error.id, error.hint)
         return replace(self, failures=self.failures + 1, last_error=last_error)
 
     def after_success(self, at: datetime) -> JobState:
@@ -136,6 +181,7 @@ class JobState(Struct, frozen=True):
 
 __all__ = [
     "AcceptedCommit",
+    "Condition",
     "JobState",
     "LastError",
     "Pause",

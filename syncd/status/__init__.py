@@ -5,6 +5,7 @@ shown.
 Reading it sends no request to GitHub, and works with a running daemon, beside one and without one.
 """
 
+from syncd.status.daemon_status import DaemonStatus
 from syncd.status.model import (
     CONDITIONS,
     DELIVERY_OUTCOMES,
@@ -15,9 +16,9 @@ from syncd.status.model import (
     RunCounts,
     StatusSnapshot,
     WebhookStats,
-    condition_of,
 )
 from syncd.status.read import load_webhook_stats, nth_run_after, read_status, save_webhook_stats
+from syncd.status.remedy import daemon_problem, reasons_of, remedy_of
 from syncd.status.render import (
     ago,
     delivery_problem,
@@ -35,13 +36,14 @@ __all__ = [
     "DELIVERY_OUTCOMES",
     "INTERVALS",
     "RUN_OUTCOMES",
+    "DaemonStatus",
     "JobSnapshot",
     "ProcessStats",
     "RunCounts",
     "StatusSnapshot",
     "WebhookStats",
     "ago",
-    "condition_of",
+    "daemon_problem",
     "delivery_problem",
     "duration",
     "load_webhook_stats",
@@ -49,6 +51,8 @@ __all__ = [
     "pause_reason",
     "rate_limit_line",
     "read_status",
+    "reasons_of",
+    "remedy_of",
     "rfc3339",
     "save_webhook_stats",
     "status_json",

@@ -140,19 +140,6 @@ class StatusSnapshot(Struct, frozen=True):
         return tuple(one.stale for one in self.jobs if one.stale is not None)
 
 
-def condition_of(state: JobState, now: datetime) -> str:
-    """Return the condition of a job: `in_sync`, `drift`, `failing`, `paused` or `never`."""
-    if state.paused(now):
-        return "paused"
-    if state.failures or state.last_error is not None:
-        return "failing"
-    if state.last_success_at is None:
-        return "never"
-    if state.drift_count:
-        return "drift"
-    return "failing" if state.pending_reload is not None or not state.consistent else "in_sync"
-
-
 __all__ = [
     "CONDITIONS",
     "DELIVERY_OUTCOMES",
@@ -163,5 +150,4 @@ __all__ = [
     "RunCounts",
     "StatusSnapshot",
     "WebhookStats",
-    "condition_of",
 ]

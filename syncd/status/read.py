@@ -28,7 +28,6 @@ from syncd.status.model import (
     ProcessStats,
     StatusSnapshot,
     WebhookStats,
-    condition_of,
 )
 from syncd.status.read_daemon import read_daemon_status
 from syncd.status.render import ago, duration
@@ -63,7 +62,7 @@ def read_status(
             JobSnapshot(
                 job,
                 states[name],
-                condition_of(states[name], now),
+                states[name].condition_at(now),
                 files.get(name, 0),
                 next_runs.get(name) if _resumes_by_itself(states[name], now) else None,
                 process is not None and name in process.running,

@@ -13,6 +13,7 @@ from syncd.github.rate_limit import SavedRateLimit, reserved_requests
 from syncd.ports import JobState
 from syncd.status.daemon_status import DaemonStatus
 from syncd.status.model import JobSnapshot, StatusSnapshot, WebhookStats
+from syncd.status.remedy import remedy_of
 from syncd.status.systemd_timer import SystemdTimer
 from syncd.store.notification_queue import DeliveryStats
 
@@ -41,10 +42,16 @@ def _job_json(one: JobSnapshot, now: datetime) -> dict[str, Any]:
     state = one.state
     error = None
     if state.last_error is not None:
-        error = {"kind": state.last_error.kind, "message": state.last_error.message}
+        error = {
+            "kind": state.last_error.kind,
+            "id": state.last_error.id,
+            "message": state.last_error.message,
+            "hint": state.last_error.hint,
+        }
     return {
         "job": one.job.name,
         "state": one.condition,
+        "since": rfc3339(state.condition_since(now)),
         "commit": state.applied_commit,
         "last_run": rfc3339(state.last_run_at),
         "last_success": rfc3339(state.last_success_at),
@@ -54,6 +61,7 @@ def _job_json(one: JobSnapshot, now: datetime) -> dict[str, Any]:
         "reload_pending": state.pending_reload is not None,
         "paused": pause_reason(state, now),
         "error": error,
+        "hint": remedy_of(one),
     }
 
 

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, bindparam, delete, func, select, union
 
 from syncd.ports import (
     AcceptedCommit,
+    Condition,
     JobState,
     LastError,
     Pause,
@@ -72,7 +73,17 @@ PARTS = {
     ),
     "pause": Part(Pause, {"reason": "paused_reason", "until": "paused_until"}, ("paused_reason",)),
     "last_error": Part(
-        LastError, {"kind": "last_error_kind", "message": "last_error"}, ("last_error_kind",)
+        LastError,
+        {
+            "kind": "last_error_kind",
+            "message": "last_error",
+            "id": "last_error_id",
+            "hint": "last_error_hint",
+        },
+        ("last_error_kind",),
+    ),
+    "condition": Part(
+        Condition, {"name": "state", "since": "state_since"}, ("state", "state_since")
     ),
 }
 # what the columns of a value that is not there have, where that is not NULL
@@ -80,14 +91,14 @@ EMPTY = {"rejected_by_policy": False, "reload_attempts": 0, "undo_blobs": (), "u
 COLUMN_OF = {"drift_count": "drifted_files"}
 FLAGS = {"rejected_by_policy", "reload_pending", "undo_begun", "held", "consistent"}
 TIMES = {"reload_tried_at", "reload_since", "paused_until", "last_change_at"}
+TIMES |= {"last_run_at", "last_success_at", "state_since"}
 LISTS = {"undo_blobs", "directories_to_fix"}
-UNCHECKED = ("last_run_at", "last_success_at")
+RUN_TIMES = ("last_run_at", "last_success_at")
+UNCHECKED = (*RUN_TIMES, "state", "state_since", "last_error_id", "last_error_hint")
 STATE = [column for column in JOB.columns if column.name not in ("name", "checksum", *UNCHECKED)]
 STATE_COLUMNS = [column.name for column in STATE]
 PLAIN_COLUMNS = {
-    field: COLUMN_OF.get(field, field)
-    for field in JobState.__struct_fields__
-    if field not in (*PARTS, *UNCHECKED)
+    field: COLUMN_OF.get(field, field) for field in JobState.__struct_fields__ if field not in PARTS
 }
 WHOLE_STATE = [JOB.c.name, *STATE, JOB.c.checksum, *(JOB.c[name] for name in UNCHECKED)]
 ALL = text_of(select(*WHOLE_STATE))
@@ -137,7 +148,7 @@ def file_counts(connection: Connection) -> dict[str, int]:
 
 def mark_checked(connection: Connection, job: str, at: datetime) -> None:
     """Set the time of the last run and of the last success; nothing else of the state changes."""
-    times = {name: at.isoformat() for name in UNCHECKED}
+    times = {name: at.isoformat() for name in RUN_TIMES}
     connection.execute(JOB.update().where(JOB.c.name == job).values(times))
 
 
@@ -146,8 +157,8 @@ def state_row(job: str, state: JobState) -> dict[str, Any]:
     flat = _flat(state)
     values = [_column_value(column, flat[column]) for column in STATE_COLUMNS]
     row = dict(zip(STATE_COLUMNS, values, strict=True))
-    times = {name: _time_text(getattr(state, name)) for name in UNCHECKED}
-    return {"name": job, **row, "checksum": checksum(job, *values), **times}
+    unchecked = {name: _column_value(name, flat[name]) for name in UNCHECKED}
+    return {"name": job, **row, "checksum": checksum(job, *values), **unchecked}
 
 
 def state_from_row(row: Sequence[Any]) -> JobState:
@@ -155,15 +166,12 @@ def state_from_row(row: Sequence[Any]) -> JobState:
 
     For a damaged row nothing is known, and the next run reads everything.
     """
-    job, *values, stored_checksum, run_at, success_at = row
+    job, *values = row[: 1 + len(STATE_COLUMNS)]
+    stored_checksum, *unchecked = row[1 + len(STATE_COLUMNS) :]
     try:
         if stored_checksum == checksum(job, *values):
-            flat = {
-                column: _field_value(column, value)
-                for column, value in zip(STATE_COLUMNS, values, strict=True)
-            }
-            fields = _fields(flat)
-            return JobState(**fields, last_run_at=aware(run_at), last_success_at=aware(success_at))
+            stored = zip((*STATE_COLUMNS, *UNCHECKED), (*values, *unchecked), strict=True)
+            return JobState(**_fields({name: _field_value(name, value) for name, value in stored}))
     except (ValueError, TypeError):
         pass
     return JobState(consistent=False)
@@ -204,6 +212,8 @@ def _field_value(column: str, value: Any) -> Any:
         return bool(value)
     if column in LISTS:
         return TEXTS.decode(value)
+    if column in UNCHECKED:  # may be damaged: an unreadable value is as good as none
+        return aware(value) if column in TIMES else value if isinstance(value, str) else None
     return datetime.fromisoformat(value) if column in TIMES and value is not None else value
 
 

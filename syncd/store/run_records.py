@@ -54,8 +54,10 @@ def _with_other_writes(connection: Connection, job: str, state: JobState) -> Job
     The job may have been paused or resumed by hand, and a notification may have been queued.
     """
     stored = read_state(connection, job) or JobState()
+    is_same = (stored.pause, stored.held) == (state.pause, state.held)
     return replace(
         state,
+        condition=state.condition if is_same else stored.condition,
         pause=stored.pause,
         held=stored.held,
         notified_as=stored.notified_as,

@@ -30,7 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-VERSION = "0005"
+VERSION = "0006"
 
 METADATA = MetaData()
 
@@ -110,9 +110,13 @@ JOB = Table(
     Column("last_error", Text),
     Column("notified_as", Text),
     Column("checksum", Text, nullable=False),
-    # these two are outside the checksum: they decide nothing about files
+    # these are outside the checksum: they decide nothing about files
     Column("last_run_at", Text),
     Column("last_success_at", Text),
+    Column("state", Text),  # as of the last run or command: a pause may have ended since
+    Column("state_since", Text),
+    Column("last_error_id", Text),
+    Column("last_error_hint", Text),
 )
 
 INTENT = Table(
@@ -179,6 +183,8 @@ RUN = Table(
     Column("requests", Integer),
     Column("error_kind", Text),
     Column("error", Text),
+    Column("error_id", Text),
+    Column("error_hint", Text),
 )
 
 CHANGE = Table(

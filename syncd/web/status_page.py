@@ -12,7 +12,6 @@ from datetime import datetime
 from msgspec import Struct
 from msgspec.structs import replace
 
-from syncd.engine.hook_result import shown_command
 from syncd.recent_runs import RecentChange, RecentRun
 from syncd.status import (
     CONDITIONS,
@@ -21,7 +20,8 @@ from syncd.status import (
     ago,
     delivery_problem,
     duration,
-    pause_reason,
+    reasons_of,
+    remedy_of,
     rfc3339,
     webhook_line,
 )
@@ -196,6 +196,7 @@ def _row(one: JobSnapshot, now: datetime) -> Row:
 
 
 def _remarks(one: JobSnapshot, now: datetime) -> tuple[str, ...]:
+<<<<<<< HEAD
     job, state, found = one.job, one.state, []
     if state.last_error is not None:
         found.append(_cut(state.last_error.message or state.last_error.kind, MAX_TEXT_CHARACTERS))
@@ -215,6 +216,12 @@ def _remarks(one: JobSnapshot, now: datetime) -> tuple[str, ...]:
     if reason is not None:
         found.append(f"{reason}; to go on: syncd resume {job.name}")
     return tuple(found)
+=======
+    """Return why the job is not in sync, then what to do about it."""
+    found = [_cut(reason, LONGEST_TEXT) for reason in reasons_of(one, now)]
+    remedy = remedy_of(one)
+    return (*found, f"→ {remedy}") if remedy is not None else tuple(found)
+>>>>>>> aa41ace (status says since when, why, and what to type; the same facts in its JSON and on the page)
 
 
 def _in(moment: datetime | None, now: datetime) -> When:

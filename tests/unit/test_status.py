@@ -19,7 +19,6 @@ from syncd.status import (
     ProcessStats,
     RunCounts,
     ago,
-    condition_of,
     duration,
     nth_run_after,
     read_status,
@@ -78,7 +77,7 @@ def stale(
     ],
 )
 def test_each_state_has_its_public_word(state: JobState, word: str) -> None:
-    assert condition_of(state, NOW) == word
+    assert state.condition_at(NOW) == word
 
 
 @pytest.mark.parametrize(
