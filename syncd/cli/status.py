@@ -10,12 +10,12 @@ from datetime import UTC, datetime
 import click
 
 from syncd.cli.common import Settings, chosen_jobs, emit, say
-from syncd.status.identities import expiring_tokens
 from syncd.cli.status_table import status_lines
 from syncd.config.model import Config
 from syncd.models import Job
 from syncd.output import echo
 from syncd.status import StatusSnapshot, read_status, status_json
+from syncd.status.identities import expiring_tokens
 from syncd.store.store import SqliteStore
 from syncd.store.token_expiry import expiries_of
 from syncd.stored_jobs import open_store

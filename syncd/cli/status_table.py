@@ -77,7 +77,7 @@ def _next_run(one: JobSnapshot, snapshot: StatusSnapshot) -> str:
         return "after resume" if one.condition == "paused" else "-"
     seconds = (one.next_run - snapshot.at).total_seconds()
     when = f"in {duration(seconds)}" if seconds > 0 else "due"
-    return f"{when}, or on push" if one.job.on_push else when
+    return f"{when}, or on push" if one.job.on_push and snapshot.webhook is not None else when
 
 
 def _words(condition: str) -> str:

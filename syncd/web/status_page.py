@@ -196,32 +196,10 @@ def _row(one: JobSnapshot, now: datetime) -> Row:
 
 
 def _remarks(one: JobSnapshot, now: datetime) -> tuple[str, ...]:
-<<<<<<< HEAD
-    job, state, found = one.job, one.state, []
-    if state.last_error is not None:
-        found.append(_cut(state.last_error.message or state.last_error.kind, MAX_TEXT_CHARACTERS))
-    if state.pending_reload is not None:
-        found.append(
-            "on_change is pending"
-            + (f": {shown_command(job.on_change)}" if job.on_change is not None else "")
-        )
-    if state.drift_count:
-        files = (
-            "1 file or folder differs"
-            if state.drift_count == 1
-            else f"{state.drift_count} files or folders differ"
-        )
-        found.append(f"{files} from what was mirrored; see: syncd plan {job.name}")
-    reason = pause_reason(state, now)
-    if reason is not None:
-        found.append(f"{reason}; to go on: syncd resume {job.name}")
-    return tuple(found)
-=======
     """Return why the job is not in sync, then what to do about it."""
-    found = [_cut(reason, LONGEST_TEXT) for reason in reasons_of(one, now)]
+    found = [_cut(reason, MAX_TEXT_CHARACTERS) for reason in reasons_of(one, now)]
     remedy = remedy_of(one)
     return (*found, f"→ {remedy}") if remedy is not None else tuple(found)
->>>>>>> aa41ace (status says since when, why, and what to type; the same facts in its JSON and on the page)
 
 
 def _in(moment: datetime | None, now: datetime) -> When:

@@ -266,7 +266,10 @@ def test_each_installation_has_an_entry(
 
 
 def test_the_object_has_the_keys_of_the_contract_and_times_in_utc(store: SqliteStore) -> None:
-    store.change_state("nginx", lambda _: replace(WELL, last_error=LastError("hook", "no")))
+    store.change_state(
+        "nginx",
+        lambda _: replace(WELL, last_error=LastError("hook", "no", "hook/failed", "mend it")),
+    )
     found = status_json(read_status(config_of(store, job()), store, NOW))
     assert (
         list(found)[:3] == ["schema", "jobs", "identities"] and found["schema"] == "syncd.status/1"
@@ -275,6 +278,7 @@ def test_the_object_has_the_keys_of_the_contract_and_times_in_utc(store: SqliteS
         {
             "job": "nginx",
             "state": "failing",
+            "since": "2026-11-24T12:00:00Z",
             "commit": "a" * 40,
             "last_run": "2026-11-24T12:00:00Z",
             "last_success": "2026-11-24T12:00:00Z",
@@ -283,7 +287,8 @@ def test_the_object_has_the_keys_of_the_contract_and_times_in_utc(store: SqliteS
             "drifted": 0,
             "reload_pending": False,
             "paused": None,
-            "error": {"kind": "hook", "message": "no"},
+            "error": {"kind": "hook", "id": "hook/failed", "message": "no", "hint": "mend it"},
+            "hint": "mend it",
         }
     ]
     assert {
