@@ -33,7 +33,7 @@ from syncd.engine.reload import run_job_and_reload  # noqa: E402
 from syncd.engine.unchanged import UnchangedState, still_unchanged, unchanged_state  # noqa: E402
 from syncd.github.request_cache import SingleFlight  # noqa: E402
 from syncd.models import Job, RunReport, RunStatus, Trigger  # noqa: E402
-from syncd.wiring import AppContext  # noqa: E402
+from syncd.wiring import AppContext, ConnectionOptions  # noqa: E402
 
 
 def round_trip(server: Hub, ticks: int) -> float:
@@ -86,7 +86,9 @@ def measure(name: str, server: Hub, folder: Path, latency: float, ticks: int) ->
     place.command()
     environment = {**os.environ, "HUB_TOKEN": TOKEN, "HOME": str(folder)}
     app = AppContext.open(
-        load_config(folder / name / "config.yaml", environment), environment, wait_for_limits=False
+        load_config(folder / name / "config.yaml", environment),
+        environment,
+        ConnectionOptions(wait_for_limits=False),
     )
     rests: dict[str, UnchangedState] = {}
     with ThreadPoolExecutor(min(32, len(app.config.jobs))) as pool:

@@ -72,6 +72,13 @@ def echo_bytes(chunks: Iterable[bytes]) -> None:
         echo("")
 
 
+def clear_screen() -> None:
+    """Clear the terminal and put the cursor to its first line."""
+    import click
+
+    click.echo("\x1b[H\x1b[2J\x1b[3J", nl=False)
+
+
 def read_line(question: str) -> str:
     """Ask on standard error, and return the line that was typed; empty for Enter alone.
 

@@ -79,9 +79,10 @@ def _check_online(settings: Settings, config: Config) -> int:
     from syncd.diagnosis.checks import OnlineChecks, has_error
     from syncd.diagnosis.finding import Finding, Level, exit_code
     from syncd.diagnosis.runner import run_check
-    from syncd.wiring import AppContext
+    from syncd.wiring import AppContext, ConnectionOptions
 
-    app = AppContext.open(config, settings.environ, read_only=True, wait_for_limits=False)
+    options = ConnectionOptions(wait_for_limits=False, read_only=True)
+    app = AppContext.open(config, settings.environ, options)
     found: list[Finding] = []
     some_in_order = False
     try:

@@ -21,7 +21,7 @@ from syncd.store.access import refuse_reader
 from syncd.store.store import SqliteStore
 from syncd.stored_jobs import open_store
 from syncd.text import json_text
-from syncd.wiring import AppContext
+from syncd.wiring import AppContext, ConnectionOptions
 
 
 @click.command(name="doctor", short_help="Everything a run leans on: what is wrong and what to do.")
@@ -86,7 +86,8 @@ def open_context(
     except ConfigError as error:
         no_proxy = error
         environ = {name: value for name, value in environ.items() if not _is_proxy(name)}
-    app = AppContext(config, environ, store, wait_for_limits=False, read_only=True)
+    options = ConnectionOptions(wait_for_limits=False, read_only=True)
+    app = AppContext(config, environ, store, options=options)
     return app, no_store, no_proxy
 
 

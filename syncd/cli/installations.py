@@ -21,7 +21,7 @@ from syncd.identities import AnonymousIdentity, Identity
 from syncd.output import echo
 from syncd.status.identities import identity_description
 from syncd.text import did_you_mean
-from syncd.wiring import AppContext
+from syncd.wiring import AppContext, ConnectionOptions
 
 TIMEOUT_SECONDS = 600.0
 NEEDED = "contents: "
@@ -39,7 +39,7 @@ def command(settings: Settings, name: str | None) -> int:
     """
     config = settings.load_read_only()
     identities = chosen(config, name)
-    app = AppContext.open(config, settings.environ, read_only=True)
+    app = AppContext.open(config, settings.environ, options=ConnectionOptions(read_only=True))
     codes = []
     try:
         for identity in identities:

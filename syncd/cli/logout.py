@@ -9,7 +9,7 @@ from syncd.cli.login import login_identity
 from syncd.cli.sync import stop_on_signals
 from syncd.github.urls import web_origin
 from syncd.store.access import refuse_stranger
-from syncd.wiring import AppContext
+from syncd.wiring import AppContext, ConnectionOptions
 
 TIMEOUT_SECONDS = 60.0
 
@@ -25,7 +25,7 @@ def command(settings: Settings, name: str) -> int:
     config = settings.load()
     identity = login_identity(config, name)
     refuse_stranger(config.state)
-    app = AppContext.open(config, settings.environ, read_only=True)
+    app = AppContext.open(config, settings.environ, options=ConnectionOptions(read_only=True))
     try:
         pairs = app.oauth_token_file(identity)
         if not pairs.file.exists():

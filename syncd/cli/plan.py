@@ -35,7 +35,7 @@ from syncd.models import Action, ActionKind, Job, Kind, RunReport, RunStatus
 from syncd.output import echo
 from syncd.ports import JobState
 from syncd.text import one_line, shortened, styled
-from syncd.wiring import AppContext
+from syncd.wiring import AppContext, ConnectionOptions
 
 EXIT_CHANGES = 10
 MAX_SUBJECT, MAX_AUTHOR = 60, 30  # characters
@@ -106,7 +106,7 @@ def command(
     config = settings.load_read_only(members=not diff)
     chosen = chosen_jobs(config, jobs)
     options = PlanOptions(diff, show_secrets, exit_code, allow_delete, as_object)
-    app = AppContext.open(config, settings.environ, read_only=True)
+    app = AppContext.open(config, settings.environ, options=ConnectionOptions(read_only=True))
     try:
         with (
             stop_on_signals(app),

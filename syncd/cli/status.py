@@ -13,7 +13,7 @@ from syncd.cli.common import Settings, chosen_jobs, emit, say
 from syncd.cli.status_table import status_lines
 from syncd.config.model import Config
 from syncd.models import Job
-from syncd.output import echo
+from syncd.output import clear_screen, echo
 from syncd.status import StatusSnapshot, read_status, status_json
 from syncd.status.identities import expiring_tokens
 from syncd.store.store import SqliteStore
@@ -23,7 +23,6 @@ from syncd.text import json_text
 
 EXIT_NOT_IN_SYNC = 3
 WATCH_SECONDS = 2.0
-CLEAR_SCREEN = "\x1b[H\x1b[2J\x1b[3J"
 
 
 @click.command(name="status", short_help="The state of every job.")
@@ -44,7 +43,7 @@ def command(settings: Settings, jobs: tuple[str, ...], watch: bool, as_json: boo
     if as_json or not sys.stdout.isatty():
         raise click.UsageError("--watch shows a screen: it needs a terminal, and no --json")
     while True:
-        click.echo(CLEAR_SCREEN, nl=False)
+        clear_screen()
         _show_once(settings, config, chosen, as_json)
         time.sleep(WATCH_SECONDS)
 

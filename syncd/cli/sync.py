@@ -32,7 +32,7 @@ from syncd.models import ActionKind, Job, RunReport, RunStatus
 from syncd.notifications.sender import Messenger
 from syncd.output import echo
 from syncd.stored_jobs import follow_renames
-from syncd.wiring import AppContext, senders
+from syncd.wiring import AppContext, ConnectionOptions, senders
 
 NOTIFY_SECONDS = 10.0  # after the last run; the next sync sends what takes longer
 # After a change, the snapshot lists at most so many files, so that a change does not wait for it,
@@ -92,7 +92,9 @@ def command(
         )
     config = settings.load_with_cache()
     chosen = chosen_jobs(config, jobs)
-    app = AppContext.open(config, settings.environ, replies=settings.replies())
+    app = AppContext.open(
+        config, settings.environ, options=ConnectionOptions(replies=settings.replies())
+    )
     started_at = app.clock.now()
     try:
         if forget is not None:

@@ -37,7 +37,7 @@ from syncd.models import Trigger
 from syncd.recent_runs import DiffCache, RecentRun, read_recent_runs
 from syncd.ref_names import is_short
 from syncd.status import ProcessStats, StatusSnapshot, load_webhook_stats, read_status
-from syncd.wiring import AppContext
+from syncd.wiring import AppContext, ConnectionOptions
 
 LOG = logging.getLogger("syncd.daemon")
 BUG = "a bug in syncd, met by %s; please report it with these lines"
@@ -99,7 +99,12 @@ class Daemon:
         self._starting, self._abandoned = threading.Lock(), False
 
     def _open_app(self, config: Config) -> AppContext:
-        return AppContext.open(config, self._environ, clock=self.clock, wait_for_limits=False)
+        return AppContext.open(
+            config,
+            self._environ,
+            clock=self.clock,
+            options=ConnectionOptions(wait_for_limits=False),
+        )
 
     # --- start ------------------------------------------------------------------------------------
 

@@ -121,6 +121,7 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
 
     request: Any = None
 
+    # six parameters: the first five are those that waitress calls it with
     def __init__(
         self,
         server: Any,

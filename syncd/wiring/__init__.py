@@ -5,12 +5,13 @@ Nothing below this package reads the environment or asks the system for the time
 """
 
 from syncd.wiring.app_context import AppContext
-from syncd.wiring.connections import IdentityConnection
+from syncd.wiring.connections import ConnectionOptions, IdentityConnection
 from syncd.wiring.http_sender import http_sender, senders
 from syncd.wiring.job_owner import look_up_owner, resolve_owner
 
 __all__ = [
     "AppContext",
+    "ConnectionOptions",
     "IdentityConnection",
     "http_sender",
     "look_up_owner",

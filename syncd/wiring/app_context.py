@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
 
@@ -18,7 +18,6 @@ from syncd.engine.context import RunContext
 from syncd.engine.other_jobs import OtherJobs
 from syncd.engine.upstream import wanted_set
 from syncd.errors import MirrorError, SyncdError
-from syncd.fastpath.check import Reply
 from syncd.github.client import GitHubSource
 from syncd.github.rate_limit import SavedRateLimit
 from syncd.github.request_cache import SingleFlight
@@ -56,11 +55,10 @@ def trash_limits_of(config: Config) -> TrashLimits:
 class AppContext:
     """Collaborators of one command or daemon. `close` closes the connections and the store.
 
-    `read_only` leaves the state folder exactly as it is. `replies` are answers that the
-    nothing-to-do check already has. `wait_for_limits`: a run waits for the end of a rate limit if
-    its time suffices. Off in the daemon, which starts another run later. `listener_of` returns what
-    hears the progress of a job; the job "" is a command's own requests. The constructor takes 7
-    parameters: `open` and the tests fill in all but the first three by name.
+    The options decide more than the connections: `read_only` leaves the state folder exactly as it
+    is. With `wait_for_limits`, a run waits for the end of a rate limit if its time suffices; that
+    is off in the daemon, which starts another run later. `listener_of` returns what hears the
+    progress of a job; the job "" is a command's own requests.
     """
 
     def __init__(
@@ -69,26 +67,23 @@ class AppContext:
         environ: Mapping[str, str],
         store: SqliteStore,
         clock: Clock | None = None,
-        replies: Sequence[Reply] = (),
-        wait_for_limits: bool = True,
-        read_only: bool = False,
+        options: ConnectionOptions = ConnectionOptions(),
     ) -> None:
         self.config, self.store = config, store
         self.clock = clock or SystemClock()
         self.stop = threading.Event()
         # A stopped daemon lets its hooks finish what they have begun.
-        self.hook_stop = self.stop if wait_for_limits else threading.Event()
-        cache = ReadOnlyCache if read_only else BlobCache
+        self.hook_stop = self.stop if options.wait_for_limits else threading.Event()
+        cache = ReadOnlyCache if options.read_only else BlobCache
         self.blobs: BlobCache = cache(config.state / "blobs")
         self.mirror = DiskMirror(
             config.state / "trash", self.clock, trash_limits=trash_limits_of(config)
         )
         self.hooks = HookRunner(config.state, environ)
-        options = ConnectionOptions(replies, wait_for_limits, read_only)
         self.connections = Connections(config, environ, store.facts, self.clock, options)
         self.request_metrics = self.connections.request_metrics
         self._usage = UsageRecorder(self.connections, store.facts, self.clock)
-        self.environ, self._read_only = environ, read_only
+        self.environ, self._read_only = environ, options.read_only
         self.listener_of: Callable[[str], ProgressListener] = lambda job: SILENT
         self._failures: dict[Hashable, SyncdError] = {}  # shared by all runs of this command
         self._sources: dict[str, GitHubSource] = {}
@@ -100,17 +95,15 @@ class AppContext:
         cls,
         config: Config,
         environ: Mapping[str, str],
-        read_only: bool = False,
+        options: ConnectionOptions = ConnectionOptions(),
         clock: Clock | None = None,
-        replies: Sequence[Reply] = (),
-        wait_for_limits: bool = True,
     ) -> AppContext:
         """Open the store of the configuration, and return a context with it.
 
         Parameters: see the class.
         """
-        store = open_store(config, read_only)
-        return cls(config, environ, store, clock, replies, wait_for_limits, read_only)
+        store = open_store(config, options.read_only)
+        return cls(config, environ, store, clock, options)
 
     # --- runs -------------------------------------------------------------------------------------
 

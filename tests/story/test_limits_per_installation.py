@@ -14,7 +14,7 @@ from syncd.engine.run import run_job
 from syncd.models import Trigger
 from syncd.simulator import faults
 from syncd.simulator.github import GitHub
-from syncd.wiring import AppContext
+from syncd.wiring import AppContext, ConnectionOptions
 from tests.support.fast_clock import PassingClock
 from tests.support.metrics import samples
 from tests.support.sync_env import SyncEnv, sync_env
@@ -128,7 +128,7 @@ def test_the_reserve_of_one_account_does_not_hold_the_other_accounts_timers(
     hub: SyncEnv, clock: PassingClock
 ) -> None:
     config = load_config(hub.config, {})
-    app = AppContext.open(config, {}, clock=clock, wait_for_limits=False)
+    app = AppContext.open(config, {}, clock=clock, options=ConnectionOptions(wait_for_limits=False))
 
     def timer(name: str) -> str | None:
         job = config.jobs[name]

@@ -31,7 +31,7 @@ from syncd.models import RunReport
 from syncd.redaction import Secret
 from syncd.simulator.github import GitHub
 from syncd.store.store import SqliteStore
-from syncd.wiring import AppContext, IdentityConnection
+from syncd.wiring import AppContext, ConnectionOptions, IdentityConnection
 from tests.support.clock import FakeClock
 from tests.support.scheduler import under
 from tests.support.simulator_process import SimulatorProcess
@@ -141,7 +141,7 @@ class SimulatedDaemon:
                 os.environ,
                 SqliteStore.open(config.state),
                 self.clock,
-                wait_for_limits=False,
+                ConnectionOptions(wait_for_limits=False),
             )
             app.air = self.air
             return app

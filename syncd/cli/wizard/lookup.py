@@ -25,7 +25,7 @@ from syncd.github.installations import (
     with_repositories,
 )
 from syncd.identities import AnonymousIdentity, AppIdentity, Identity, SecretRef, TokenIdentity
-from syncd.wiring import AppContext, IdentityConnection
+from syncd.wiring import AppContext, ConnectionOptions, IdentityConnection
 
 TIMEOUT_SECONDS = 20.0  # of one question, which is all requests that it needs
 MAX_LIST_PAGES = 10  # of 100 repositories; the name of any other one can be typed
@@ -53,7 +53,9 @@ class Lookup:
             identities={identity.name: identity},
             jobs={},
         )
-        self._app = AppContext.open(config, self._environ, read_only=True)
+        self._app = AppContext.open(
+            config, self._environ, options=ConnectionOptions(read_only=True)
+        )
         self._identity = identity
 
     def close(self) -> None:

@@ -15,7 +15,7 @@ import pytest
 from syncd.config.load import load_config
 from syncd.config.program import this_program
 from syncd.config.protected import protected_paths, resolve_links
-from syncd.wiring import AppContext
+from syncd.wiring import AppContext, ConnectionOptions
 from tests.support.clock import FakeClock
 from tests.support.machine import machine
 
@@ -90,7 +90,9 @@ def test_a_key_whose_link_moves_is_protected_within_a_minute_and_after_a_reload_
         host.mirror("srv/")
         key = host.root / "etc/ssl/ghe.pem"
         config, clock = load_config(host.config, os.environ), FakeClock()
-        app = AppContext.open(config, os.environ, read_only=True, clock=clock)
+        app = AppContext.open(
+            config, os.environ, options=ConnectionOptions(read_only=True), clock=clock
+        )
         try:
             assert not app.protected().find(f"{host.root}/elsewhere/2.pem")
             key.unlink()
