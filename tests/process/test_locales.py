@@ -35,9 +35,8 @@ LOCALES = [
     {},
 ]
 IDS = [" ".join(f"{name}={value}" for name, value in one.items()) or "none" for one in LOCALES]
-EACH_LOCALE = pytest.mark.parametrize("locale", LOCALES, ids=IDS)
-# three of them without root, the others in the root lane: a test that starts several processes each
-SOME_LOCALES = pytest.mark.parametrize(
+# three of them at a push, the others in the root lane: each test starts processes
+EACH_LOCALE = pytest.mark.parametrize(
     "locale",
     [
         pytest.param(one, id=name, marks=[] if number in (1, 5, 8) else [pytest.mark.root])
@@ -128,7 +127,7 @@ def test_a_first_sync_writes_the_repositorys_bytes(shell: Shell, locale: dict[st
 
 
 @pytest.mark.parametrize("with_note", [True, False], ids=["nothing to do", "full run"])
-@SOME_LOCALES
+@EACH_LOCALE
 def test_a_second_sync_under_another_locale_changes_nothing(
     shell: Shell, locale: dict[str, str], with_note: bool
 ) -> None:
@@ -171,7 +170,7 @@ for number, arguments in enumerate(commands):
 """
 
 
-@SOME_LOCALES
+@EACH_LOCALE
 def test_no_command_fails_on_printing_a_name(shell: Shell, locale: dict[str, str]) -> None:
     """One process calls them all: its first call starts it again where the locale asks for that."""
     path = str(shell.hub.dest / "ü.conf")

@@ -108,6 +108,7 @@ def test_the_dashboard_is_one_that_grafana_imports_with_every_panel_in_its_place
         )
 
 
+@pytest.mark.root  # 7 s of CPU time, for files that seldom change
 @PROMTOOL
 def test_promtool_takes_the_rules_and_their_tests_pass() -> None:
     assert f"{len(rules())} rules found" in promtool("check", "rules", "alerts.yml")
