@@ -169,7 +169,9 @@ def restore(settings: Settings, entry: str, to: str | None) -> int:
 @command.command(name="purge", short_help="Remove entries for good.")
 @click.argument("ids", metavar="[ID]...", nargs=-1, shell_complete=complete_id)
 @click.option(
-    "--older-than", metavar="7d", help="All that were replaced before (like 12h, 7d or 4w)."
+    "--older-than",
+    metavar="7d",
+    help="All that were replaced longer ago than this (like 12h or 7d).",
 )
 @click.option("--all", "everything", is_flag=True, help="All entries.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
