@@ -74,15 +74,16 @@ def _check_online(settings: Settings, config: Config) -> int:
 
     The exit is 3 when a login or a job is in order and others are not.
     """
-    from syncd.cli.findings import show_finding
+    from syncd.cli.findings import FindingPrinter
     from syncd.cli.progress import progress_of
     from syncd.diagnosis.checks import OnlineChecks, has_error
-    from syncd.diagnosis.finding import Finding, Level, exit_code
+    from syncd.diagnosis.finding import Finding, exit_code
     from syncd.diagnosis.runner import run_check
     from syncd.wiring import AppContext, ConnectionOptions
 
     options = ConnectionOptions(wait_for_limits=False, read_only=True)
     app = AppContext.open(config, settings.environ, options)
+    printer = FindingPrinter(settings.verbose > 0, settings.quiet, bad_to_stderr=True)
     found: list[Finding] = []
     some_in_order = False
     try:
@@ -92,11 +93,9 @@ def _check_online(settings: Settings, config: Config) -> int:
                 new = run_check(check)
                 some_in_order |= check.subject == "login" and not has_error(new)
                 for one in new:
-                    if one.level is not Level.OK:
-                        show_finding(one, err=True)
-                    elif not settings.quiet:
-                        show_finding(one)
+                    printer.show(one)
                 found += new
+        printer.finish()
     finally:
         app.close()
     some_in_order |= any(not has_error(job.findings) for job in online.jobs.values())

@@ -7,7 +7,7 @@ from itertools import chain
 import click
 
 from syncd.cli.common import Settings, say_ignored
-from syncd.cli.findings import show_finding
+from syncd.cli.findings import FindingPrinter
 from syncd.cli.init import outdated_dropin
 from syncd.cli.progress import progress_of
 from syncd.config.model import Config
@@ -45,6 +45,7 @@ def command(settings: Settings, as_json_: bool) -> int:
     say_ignored(settings, config)
     app, no_store, no_proxy = open_context(settings, config)
     found: list[Finding] = []
+    printer = FindingPrinter(settings.verbose > 0, settings.quiet)
     try:
         online = OnlineChecks(app, no_proxy)
         local = LocalChecks(app, no_store, outdated_dropin(settings))
@@ -58,13 +59,15 @@ def command(settings: Settings, as_json_: bool) -> int:
         with progress_of(settings, app):
             for one in run_checks(checks):
                 found.append(one)
-                if not as_json_ and not settings.quiet:
-                    show_finding(one)
+                if not as_json_:
+                    printer.show(one)
         requests = app.request_metrics.totals()["total"]
     finally:
         app.close()
     if as_json_:
         echo(json_text(as_json(found, requests)))
+    else:
+        printer.finish()
     return exit_code(found)
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import shutil
 import sys
 import textwrap
+from collections import Counter
 
-from syncd.diagnosis.finding import Finding, Level
+from syncd.diagnosis.finding import Finding, Level, ok
 from syncd.output import echo
 from syncd.text import styled
 
@@ -15,6 +16,33 @@ SUBJECT_WIDTH = 13
 INDENT = " " * (SUBJECT_WIDTH + 3)
 ARROW = "    → "
 MIN_WIDTH = 60
+MAX_GOOD = 10  # lines of one subject
+
+
+class FindingPrinter:
+    """Prints findings as they come: of each subject at most MAX_GOOD that all is well, unless
+    `verbose`, so that what is wrong is not lost among a thousand good lines.
+    """
+
+    def __init__(self, verbose: bool, quiet: bool = False, bad_to_stderr: bool = False) -> None:
+        self._verbose, self._quiet, self._bad_to_stderr = verbose, quiet, bad_to_stderr
+        self._good: Counter[str] = Counter()
+
+    def show(self, one: Finding) -> None:
+        """Print the finding. Quiet leaves out what is well."""
+        if one.level is not Level.OK:
+            show_finding(one, err=self._bad_to_stderr)
+            return
+        self._good[one.subject] += 1
+        if not self._quiet and (self._verbose or self._good[one.subject] <= MAX_GOOD):
+            show_finding(one)
+
+    def finish(self) -> None:
+        """Print how many lines were left out."""
+        for subject, count in self._good.items():
+            if count > MAX_GOOD and not self._verbose and not self._quiet:
+                text = f"{count - MAX_GOOD:,} more, all well; with -v each is shown"
+                show_finding(ok("doctor/more", subject, text))
 
 
 def show_finding(one: Finding, err: bool = False) -> None:

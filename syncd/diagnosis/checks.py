@@ -23,6 +23,7 @@ from syncd.store.lock import daemon_lock_file
 from syncd.wiring import AppContext
 
 MAX_NAMED = 5  # jobs in one message
+STORE_SECONDS = 60.0  # a large store is read whole
 ONLINE_SECONDS = 45.0  # more than the requests' own limit, whose message says more
 
 
@@ -38,6 +39,7 @@ class OnlineChecks(Struct):
     jobs: dict[str, CheckedJob] = field(default_factory=dict)
     refused: set[str] = field(default_factory=set)
     named: set[str] = field(default_factory=set)  # of these, the ones that were said
+    shown: set[Finding] = field(default_factory=set)  # about jobs
 
     def of_identities(self) -> Iterator[Check]:
         """Yield a check of each login, and of each App that a job uses."""
@@ -82,10 +84,11 @@ class OnlineChecks(Struct):
         """Return what is new of this job: jobs of one repository and ref share the finding."""
         if job.identity in self.refused:
             return self._not_checked(job.identity)
-        before = {one.ref for one in self.jobs.values()}
         found = check_job(self.app, job)
         self.jobs[job.name] = found
-        return [one for one in found.findings if one not in before]
+        new = [one for one in found.findings if one not in self.shown]
+        self.shown.update(new)
+        return new
 
     def _not_checked(self, identity: str) -> list[Finding]:
         """Return that the jobs of an identity are not checked, for the first of them."""
@@ -122,7 +125,8 @@ class LocalChecks(Struct, frozen=True):
         app, config, store = self.app, self.app.config, self.app.store
         yield Check("config", lambda: configuration.check_config(config))
         yield Check("secret", lambda: configuration.check_secrets(config, app.environ))
-        yield Check("store", lambda: check_store(config, store, self.store_failure))
+        sound = partial(check_store, config, store, self.store_failure)
+        yield Check("store", sound, STORE_SECONDS)
         if self.store_failure is None:
             yield Check("daemon", lambda: daemon.check_daemon(config, store, app.clock.now()))
 

@@ -617,6 +617,17 @@ def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
 
 
 @broken(
+    "a hook that its user may not execute",
+    "doctor",
+    1,
+    "✕ hook          on_change of nginx: BASE/reload.sh can't be executed by nobody",
+    "    → chmod +x BASE/reload.sh, and see its folders",
+)
+def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
+    hub.jobs["nginx"] |= {"on_change": script(hub, 0o700), "hook_user": "nobody"}
+
+
+@broken(
     "a hook_user that nobody is",
     "doctor",
     1,
@@ -1079,7 +1090,17 @@ def not_well(hub: SyncEnv, done: CommandResult) -> list[str]:
     return [line for line in lines if not line.startswith(("✓ ", "{"))]
 
 
-@pytest.mark.parametrize("name", SETUPS)
+AS_ROOT = (
+    "a hook_user that nobody is",
+    "a hook that its user may not execute",
+    "a state folder that another user can replace",
+)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(one, marks=pytest.mark.root if one in AS_ROOT else ()) for one in SETUPS],
+)
 def test_cause_and_remedy_of_each_broken_setup_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

@@ -59,6 +59,30 @@ def test_the_checks_cost_few_requests(hub: SyncEnv) -> None:
     assert hub.github.count(status=304) == 1
 
 
+def test_a_damaged_store_is_not_called_sound_too(hub: SyncEnv) -> None:
+    hub.sync()
+    (hub.state / "syncd.db").write_bytes(b"no database" * 1000)
+    found = hub.call("doctor", "--json").json["findings"]
+    assert [one["id"] for one in found if one["subject"] == "store"] == ["doctor/store-damaged"]
+
+
+@pytest.mark.parametrize("command", [("doctor",), ("check", "--online")], ids=" ".join)
+def test_many_good_lines_do_not_hide_what_is_wrong(hub: SyncEnv, command: tuple[str, ...]) -> None:
+    for number in range(12):
+        paths = [{"from": "nginx/", "to": f"{hub.folder}/many/{number}/"}]
+        hub.jobs[f"job{number}"] = {**hub.jobs["nginx"], "paths": paths}
+    hub.jobs["job7"]["paths"][0]["from"] = "ngnix/"
+    hub.write()
+    done = hub.call(*command)
+    lines = [line for line in done.out.splitlines() if line.startswith("✓ path")]
+    assert len(lines) == 11
+    assert lines[-1] == "✓ path          2 more, all well; with -v each is shown"
+    assert (done.out + done.err).count("✕ path          job7: there is no folder 'ngnix'") == 1
+    assert hub.call("-v", *command).out.count("✓ path") == 12
+    quiet = hub.call("-q", *command)
+    assert "✓" not in quiet.out and "✕ path" in quiet.out + quiet.err
+
+
 def test_it_makes_no_state_where_there_is_none(hub: SyncEnv) -> None:
     assert hub.call("doctor").code == 0 and not hub.state.exists()
 
