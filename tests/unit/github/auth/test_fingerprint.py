@@ -1,4 +1,4 @@
-"""The fingerprint of a key, compared with what GitHub's documentation tells a person to type."""
+"""The fingerprint of an App's key, beside what GitHub's own instructions compute."""
 
 from __future__ import annotations
 
@@ -7,23 +7,29 @@ import shutil
 import subprocess
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from syncd.github.auth.fingerprint import key_fingerprint
 from syncd.redaction import Secret
-from syncd.simulator.github import GitHub
-from tests.support.sync_env import app_with_known_key
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl computes the expectation")
-def test_the_fingerprint_is_what_openssl_says() -> None:
-    key = app_with_known_key(GitHub(), 12345)
-    public = ["openssl", "rsa", "-pubout", "-outform", "DER"]
-    der = subprocess.run(public, input=key.encode(), capture_output=True, check=True).stdout
-    digest = ["openssl", "sha256", "-binary"]
-    hashed = subprocess.run(digest, input=der, capture_output=True, check=True).stdout
-    assert key_fingerprint(Secret(key)) == f"SHA256:{base64.b64encode(hashed).decode()}"
+def openssl(*arguments: str, given: bytes) -> bytes:
+    return subprocess.run(
+        ["openssl", *arguments], input=given, capture_output=True, check=True
+    ).stdout
 
 
-def test_a_text_that_is_no_key_is_refused() -> None:
-    with pytest.raises(ValueError, match="PEM"):
-        key_fingerprint(Secret("nothing"))
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
+@pytest.mark.parametrize("form", ["TraditionalOpenSSL", "PKCS8"])
+def test_the_fingerprint_is_the_one_that_github_shows(form: str) -> None:
+    """Source: GitHub docs, "Managing private keys for GitHub Apps", with openssl as it is there."""
+    pem = rsa.generate_private_key(65537, 2048).private_bytes(
+        serialization.Encoding.PEM,
+        getattr(serialization.PrivateFormat, form),
+        serialization.NoEncryption(),
+    )
+    public = openssl("rsa", "-pubout", "-outform", "DER", given=pem)
+    digest = openssl("sha256", "-binary", given=public)
+    shown = f"SHA256:{base64.b64encode(digest).decode()}"
+    assert key_fingerprint(Secret(pem.decode())) == shown
