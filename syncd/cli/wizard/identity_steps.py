@@ -45,7 +45,7 @@ def ask_host(session: Session) -> bool:
         answers.host = text
         return api
 
-    api = terminal.ask("GitHub host (github.com, or your Enterprise Server's)", judge, answers.host)
+    api = terminal.ask("GitHub host (or your Enterprise Server's)", judge, answers.host)
     if api != answers.api:
         answers.ca_file = ""
     answers.api, session.online = api, True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from syncd.cli.wizard import terminal
+from syncd.cli.wizard.lookup import MAX_LIST_PAGES
 from syncd.cli.wizard.session import Session
 from syncd.cli.wizard.terminal import Mistake
 from syncd.config.schema import JobModel, PathModel, mistake_in
@@ -10,6 +11,7 @@ from syncd.github.path_suggestions import find_similar
 from syncd.text import did_you_mean, in_quotes, one_line
 
 ROOT = "/"
+LISTED_AT_MOST = 100 * MAX_LIST_PAGES
 VALID_JOB = {"repo": "a/b", "every": "5m", "paths": [{"from": "x", "to": "/x"}]}
 
 
@@ -30,7 +32,8 @@ def ask_repository(session: Session) -> bool:
 
     if names:
         verb = "reached by" if session.answers.kind == "token" else "of"
-        terminal.say(f"Repositories {verb} {session.answers.account} ({len(names)}):")
+        count = f"the first {len(names)}" if len(names) >= LISTED_AT_MOST else str(len(names))
+        terminal.say(f"Repositories {verb} {session.answers.account} ({count}):")
     only = names[0] if len(names) == 1 else ""
     question = "Repository (number, part of a name, or owner/name)" if names else REPOSITORY
     session.answers.repo = terminal.pick(question, names, typed, session.answers.repo or only)

@@ -64,8 +64,9 @@ def run_wizard(place: Path, environ: Mapping[str, str]) -> Outcome | None:
     Nothing is written. Raises click.Abort at Ctrl-C.
     """
     terminal.say(
-        f"A first configuration for {place}. Nothing is written before the last question.\n"
-        "Enter takes the value in [brackets], < goes back, Ctrl-C ends.\n"
+        f"A first configuration for {place}\n"
+        "Nothing is written before the last question; Ctrl-C ends.\n"
+        "Enter takes the value in [brackets]; < goes back.\n"
     )
     session = Session(Answers(place), Lookup(environ), environ)
     try:
