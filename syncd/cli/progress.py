@@ -112,7 +112,7 @@ def progress_of(settings: Settings, app: AppContext, jobs: int = 0) -> Iterator[
     if not settings.quiet and sys.stderr.isatty() and _can_move_cursor(settings):
         from syncd.cli.progress_display import ProgressDisplay
 
-        display = ProgressDisplay(jobs, app.stop)
+        display = ProgressDisplay(jobs, app.stop, app.clock)
     progress = RunProgress(settings.verbose > 0, display)
     app.listener_of = progress.listener_of if jobs else lambda job: progress.listener_of("")
     try:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from syncd.clock import Clock
 from syncd.output import set_display
 from syncd.progress import SilentListener, Step, Wait
 from syncd.text import one_line
@@ -27,6 +27,7 @@ DELAY_SECONDS = 0.5  # a command that is done sooner shows nothing
 REFRESH_SECONDS = 0.3
 RATE_SECONDS = 5.0  # the rate is that of so many last seconds
 LOCK_SECONDS = 1.0  # a hook that waits for no longer waits for nobody: its process starts
+SOON_SECONDS = 120.0
 MAX_COLUMNS = 79  # a line that no usual terminal wraps, also when the window becomes narrower
 MAX_LINES = 8
 WORDS = {
@@ -44,8 +45,8 @@ UNITS = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 class JobLine(SilentListener):
     """What one job does now. It is written by the threads of its run, and read by the display's."""
 
-    def __init__(self, job: str) -> None:
-        self.job, self.is_active = job, False
+    def __init__(self, job: str, clock: Clock) -> None:
+        self.job, self.is_active, self._clock = job, False, clock
         self._lock = threading.Lock()
         self._subject = ""
         self._waits: list[tuple[Wait, datetime | None, float]] = []
@@ -54,7 +55,7 @@ class JobLine(SilentListener):
     def _begin(self, step: Step | None, detail: str, files: int, size_bytes: int) -> None:
         self._step, self._detail, self._files, self._bytes = step, detail, files, size_bytes
         self._files_done = self._bytes_done = 0
-        self._began = time.monotonic()
+        self._began = self._clock.monotonic()
         self._samples = [(self._began, 0)]  # (time, bytes) of the last seconds
 
     def step(self, step: Step, detail: str = "", files: int = 0, size_bytes: int = 0) -> None:
@@ -76,7 +77,7 @@ class JobLine(SilentListener):
     def waiting(self, reason: Wait, until: datetime | None = None) -> None:
         """Show what the job waits for."""
         with self._lock:
-            self._waits.append((reason, until, time.monotonic()))
+            self._waits.append((reason, until, self._clock.monotonic()))
 
     def resumed(self) -> None:
         """Show one wait less."""
@@ -84,8 +85,9 @@ class JobLine(SilentListener):
             if self._waits:
                 self._waits.pop()
 
-    def text(self, now: float) -> str:
-        """Return the line, without control characters; `now` is on the monotonic clock."""
+    def text(self) -> str:
+        """Return the line, without control characters."""
+        now = self._clock.monotonic()
         with self._lock:
             parts = self._waiting(now) or self._doing(now)
         return "  ".join(one_line(part) for part in (self.job, *parts) if part)
@@ -93,9 +95,11 @@ class JobLine(SilentListener):
     def _waiting(self, now: float) -> list[str]:
         for reason, until, since in reversed(self._waits):
             if reason is Wait.GITHUB_LIMIT and until is not None:
-                return [f"waiting for GitHub's rate limit until {_hour(until)} (GitHub names it)"]
+                return [
+                    f"waiting for GitHub's rate limit until {self._hour(until)} (GitHub names it)"
+                ]
             if reason is Wait.OWN_LIMIT and until is not None:
-                return [f"waiting until {_hour(until)}: at most 900 requests a minute"]
+                return [f"waiting until {self._hour(until)}: at most 900 requests a minute"]
             if reason is Wait.OTHER_HOOK and now - since > LOCK_SECONDS:
                 return ["waiting: another syncd runs a hook of this job"]
         return []
@@ -117,6 +121,11 @@ class JobLine(SilentListener):
             parts.append(f"{_size(self._rate(now))}/s")
         return parts
 
+    def _hour(self, at: datetime) -> str:
+        """Return the local time: with seconds where it is soon."""
+        is_soon = (at - self._clock.now()).total_seconds() < SOON_SECONDS
+        return f"{at.astimezone():%H:%M:%S}" if is_soon else f"{at.astimezone():%H:%M}"
+
     def _rate(self, now: float) -> float:
         """Return the bytes a second of the last seconds."""
         self._samples.append((now, self._bytes_done))
@@ -131,8 +140,9 @@ class ProgressDisplay:
     then.
     """
 
-    def __init__(self, jobs: int, stop: threading.Event) -> None:
-        self._jobs, self._stop, self._closed = jobs, stop, threading.Event()
+    def __init__(self, jobs: int, stop: threading.Event, clock: Clock) -> None:
+        self._jobs, self._stop, self._clock = jobs, stop, clock
+        self._closed = threading.Event()
         self._lines: dict[str, JobLine] = {}
         self._done = 0
         self._lock = threading.RLock()  # of the terminal
@@ -144,7 +154,7 @@ class ProgressDisplay:
     def line_of(self, job: str) -> JobLine:
         """Return the line of a job; it is shown from the first report on."""
         with self._lock:
-            return self._lines.setdefault(job, JobLine(job))
+            return self._lines.setdefault(job, JobLine(job, self._clock))
 
     def remove(self, job: str) -> None:
         """Stop showing the job: it is done."""
@@ -159,11 +169,11 @@ class ProgressDisplay:
 
     def text(self, columns: int, rows: int) -> str:
         """Return the lines that fit into the terminal."""
-        now, width = time.monotonic(), max(1, min(columns - 1, MAX_COLUMNS))
+        width = max(1, min(columns - 1, MAX_COLUMNS))
         with self._lock:
             active = [line for line in self._lines.values() if line.is_active]
         most = max(1, min(MAX_LINES, rows - 2))
-        lines = [line.text(now) for line in active[:most]]
+        lines = [line.text() for line in active[:most]]
         if lines and self._jobs > 1:
             lines.append(self._summary(len(active) - most))
         return "\n".join(cut(line, width) for line in lines)
@@ -236,13 +246,6 @@ def cut(text: str, columns: int) -> str:
     if cell_len(text) <= columns:
         return text
     return set_cell_size(text, columns - 1).rstrip() + "…"
-
-
-def _hour(at: datetime) -> str:
-    """Return the local time: with seconds where it is soon."""
-    local = at.astimezone()
-    is_soon = (at - datetime.now(at.tzinfo)).total_seconds() < 120
-    return f"{local:%H:%M:%S}" if is_soon else f"{local:%H:%M}"
 
 
 def _size(count: float) -> str:
