@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rich.live import Live
 
 DELAY_SECONDS = 0.5  # a command that is done sooner shows nothing
-REFRESH_SECONDS = 0.3
+REFRESH_SECONDS = 0.4
 RATE_SECONDS = 5.0  # the rate is that of so many last seconds
 LOCK_SECONDS = 1.0  # a hook that waits for no longer waits for nobody: its process starts
 SOON_SECONDS = 120.0

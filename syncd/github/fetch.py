@@ -30,7 +30,7 @@ from syncd.github.protocol import RAW, Request, Response, quote_path
 from syncd.github.rate_limit import MAX_RESERVED_REQUESTS
 from syncd.github.request import send_and_read, stream
 from syncd.github.scope import RepositoryScope
-from syncd.ports import BlobRequest, Blobs, BlobWriter
+from syncd.ports import SMALL_FILE_BYTES, BlobRequest, Blobs, BlobWriter
 from syncd.progress import ProgressListener, Step
 from syncd.text import in_quotes
 
@@ -103,8 +103,12 @@ class ReportedWriter(Struct, frozen=True):
 
     def add(self, blob: str, chunks: Iterable[bytes], size: int | None) -> int:
         """Store the content as `BlobWriter.add` does, and report its bytes and the file."""
-        kept = self.inner.add(blob, counted(chunks, self.progress), size)
-        self.progress.advance(files=1)
+        if size is None or size > SMALL_FILE_BYTES:
+            kept = self.inner.add(blob, counted(chunks, self.progress), size)
+            self.progress.advance(files=1)
+        else:  # one report, because there may be many such files
+            kept = self.inner.add(blob, chunks, size)
+            self.progress.advance(files=1, size_bytes=kept)
         return kept
 
 

@@ -37,6 +37,11 @@ def resumed(line: JobLine, clock: FakeClock) -> None:
     line.resumed()
 
 
+def listed(line: JobLine, clock: FakeClock) -> None:
+    line.step(Step.LISTING)
+    line.advance(files=1200)
+
+
 def hook(line: JobLine, clock: FakeClock) -> None:
     line.step(Step.ON_CHANGE, "systemctl reload nginx")
     clock.advance(12.4)
@@ -56,7 +61,7 @@ LINES: list[tuple[str, Callable[[JobLine, FakeClock], None], str]] = [
     ("listing", lambda line, _: line.step(Step.LISTING), "listing the repository"),
     (
         "listing entries",
-        lambda line, _: (line.step(Step.LISTING), line.advance(files=1200))[0],
+        listed,
         "listing the repository  1,200 entries",
     ),
     ("comparing", lambda line, _: line.step(Step.COMPARING), "comparing with the disk"),
