@@ -26,12 +26,14 @@ from syncd.errors import (
     StoppedError,
     TimedOutError,
 )
-from syncd.github.attempts import BACKOFF_SECONDS, MAX_ATTEMPTS
+from syncd.github import connections
+from syncd.github.attempts import BACKOFF_SECONDS, MAX_ATTEMPTS, Attempts
 from syncd.github.protocol import BufferedResponse, Request, Response, get, post, read_body
 from syncd.github.proxies import Proxies
 from syncd.github.rate_limit import ConcurrencyLimit, RateLimits, RequestMetrics
 from syncd.github.retry import RetryingTransport
 from syncd.github.transport import Network
+from syncd.progress import SilentListener
 from syncd.redaction import redact
 from tests.support.clock import FakeClock
 from tests.support.raw_server import RawServer
@@ -693,3 +695,65 @@ def test_a_permission_that_is_missing_keeps_nobody_back() -> None:
     with RawServer(refused, MESSAGE) as server, network() as net:
         assert net.send(request(server.url), deadline()).status == 403
         assert net.send(request(server.url), deadline()).status == 200
+
+
+class TickingClock(FakeClock):
+    """A clock of which each look costs 0.1 s."""
+
+    def monotonic(self) -> float:
+        self.advance(0.1)
+        return super().monotonic()
+
+
+class Heard(SilentListener):
+    """Keeps what is said of hosts, and ends the run then."""
+
+    def __init__(self, stop: threading.Event, clock: FakeClock) -> None:
+        self.stop, self.clock, self.seconds = stop, clock, 0.0
+        self.said = list[tuple[str, str, datetime | None]]()
+
+    def unreachable(self, host: str, reason: str, retry_until: datetime | None) -> None:
+        self.said.append((host, reason, retry_until))
+        self.seconds = self.clock.seconds
+        self.stop.set()
+
+
+def test_a_host_without_a_connection_is_reported_before_three_seconds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ended = threading.Event()
+
+    def silent(_: object) -> socket.socket:
+        ended.wait(30)
+        raise OSError("nobody")
+
+    monkeypatch.setattr(connections, "_connected", silent)
+    clock = TickingClock()
+    began, run = clock.seconds, Deadline(clock, 600)
+    run.progress = heard = Heard(run.stop, clock)
+    with network(clock=clock) as net:
+        with pytest.raises(StoppedError):
+            net.send(request("http://127.0.0.1:9/x"), run)
+        ended.set()
+    [(host, reason, until)] = heard.said
+    assert (host, reason) == ("127.0.0.1:9", "no connection yet")
+    assert 1.5 < heard.seconds - began < 3 and until is not None
+
+
+# failed attempts so far, whether the run may retry, its seconds: seconds until the last attempt ends
+LAST_ENDS = [(0, True, 600, 67), (1, True, 600, 46), (2, True, 600, 24), (3, True, 600, None)]
+LAST_ENDS += [(1, False, 600, None), (1, True, 30, 30), (1, True, 0, None)]
+
+
+@pytest.mark.parametrize(("lost", "may_retry", "seconds", "expected"), LAST_ENDS)
+def test_the_end_of_the_last_attempt_is_known(
+    lost: int, may_retry: bool, seconds: int, expected: int | None
+) -> None:
+    clock = FakeClock()
+    attempts, run = Attempts(random_fraction=lambda: 0.0), Deadline(clock, 600)
+    for _ in range(lost):
+        attempts.next_delay_seconds(run, answered=False)
+    run = Deadline(clock, seconds)
+    run.may_retry = may_retry
+    found = attempts.last_ends_at(run)
+    assert found == (None if expected is None else clock.at + timedelta(seconds=expected))
