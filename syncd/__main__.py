@@ -25,10 +25,10 @@ def main() -> None:
     from syncd.output import never_fail
 
     never_fail()
-    from syncd.encoding import use_bytes_for_names
+    from syncd.encoding import ensure_utf8_mode
 
-    use_bytes_for_names()
-    from syncd.dumps import forbid_dumps
+    ensure_utf8_mode()
+    from syncd.core_dumps import forbid_dumps
     from syncd.fastpath.check import UpToDate, check
 
     try:

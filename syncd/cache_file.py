@@ -23,7 +23,7 @@ from syncd.trusted_path import open_checked
 
 FORMAT = 3
 MAX_BYTES = 64 << 20
-VARIABLES = ("SYNCD_CONFIG", "STATE_DIRECTORY", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "HOME")
+CONFIG_VARIABLES = ("SYNCD_CONFIG", "STATE_DIRECTORY", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "HOME")
 
 
 def read_cache(file: str) -> Any:
@@ -61,7 +61,7 @@ def remove_cache(file: str) -> None:
         os.unlink(file)
 
 
-def usual_config(environ: Mapping[str, str]) -> str | None:
+def find_default_config(environ: Mapping[str, str]) -> str | None:
     """Return the first of the usual configuration files that exists; None also where that cannot be
     determined.
     """
@@ -91,7 +91,9 @@ def read_config(file: str) -> bytes:
         return opened.read(MAX_BYTES)
 
 
-def made_for(config: str, content: bytes, environ: Mapping[str, str], state: str) -> dict[str, Any]:
+def cache_key(
+    config: str, content: bytes, environ: Mapping[str, str], state: str
+) -> dict[str, Any]:
     """Return what identifies a configuration, its state folder and its environment in a cache
     file.
     """
@@ -101,7 +103,7 @@ def made_for(config: str, content: bytes, environ: Mapping[str, str], state: str
             os.path.realpath(config),
             hashlib.sha256(content).hexdigest(),
         ],
-        "environment": [environ.get(name) for name in VARIABLES],
+        "environment": [environ.get(name) for name in CONFIG_VARIABLES],
         "state": [state, os.path.realpath(state)],
     }
 

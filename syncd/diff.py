@@ -30,7 +30,7 @@ BYTES_PER_STEP = 64  # of reading: splitting and comparing them takes about as l
 Block = tuple[int, int, int, int]  # lines [a, b) of the old version became [c, d) of the new one
 
 
-class WorkBudget(Struct):
+class DiffBudget(Struct):
     """How many steps are left for several diffs together.
 
     A diff that would need more is not made: it raises WorkBudgetExhausted.
@@ -39,11 +39,11 @@ class WorkBudget(Struct):
     steps: int
 
 
-class WorkBudgetExhausted(Exception):
+class DiffBudgetExhausted(Exception):
     """The work that the caller allowed is used up."""
 
 
-class TooDifferent(Exception):
+class TooDifferentError(Exception):
     """The bound of one diff is reached."""
 
 
@@ -56,7 +56,7 @@ def readable_by_all(mode: int) -> bool:
 
 
 def changed_lines(
-    old: bytes | None, new: bytes | None, work: WorkBudget | None = None, masked: bool = True
+    old: bytes | None, new: bytes | None, work: DiffBudget | None = None, masked: bool = True
 ) -> list[str] | str:
     """Return the lines of a unified diff without its head; or, in words, why there are none.
 
@@ -72,7 +72,7 @@ def changed_lines(
     before, after = _lines(old, masked), _lines(new, masked)
     try:
         lines = _unified(before, after, _blocks(before, after, work))
-    except TooDifferent as error:
+    except TooDifferentError as error:
         return str(error)
     return lines or ("the difference is only in what is masked" if old != new else [])
 
@@ -88,14 +88,14 @@ def _lines(content: bytes, masked: bool) -> list[str]:
     return [f"{line}\n" for line in lines] + ([last] if last else [])
 
 
-def _spend(work: WorkBudget | None, steps: int) -> None:
+def _spend(work: DiffBudget | None, steps: int) -> None:
     if work is not None:
         work.steps -= steps
         if work.steps < 0:
-            raise WorkBudgetExhausted
+            raise DiffBudgetExhausted
 
 
-def _blocks(before: Sequence[str], after: Sequence[str], work: WorkBudget | None) -> list[Block]:
+def _blocks(before: Sequence[str], after: Sequence[str], work: DiffBudget | None) -> list[Block]:
     """Return which lines were replaced by which, in order."""
     start, end_a, end_b = 0, len(before), len(after)
     while start < min(end_a, end_b) and before[start] == after[start]:
@@ -110,7 +110,7 @@ def _blocks(before: Sequence[str], after: Sequence[str], work: WorkBudget | None
 
 
 def _flags(
-    old: Sequence[str], new: Sequence[str], work: WorkBudget | None
+    old: Sequence[str], new: Sequence[str], work: DiffBudget | None
 ) -> tuple[bytearray, bytearray]:
     """Return for each line of either version a 1 where it is not in the other one.
 
@@ -148,7 +148,7 @@ def _flagged(gone: bytearray, come: bytearray) -> Iterator[Block]:
 
 
 def _edits(
-    old: Sequence[int], new: Sequence[int], work: WorkBudget | None
+    old: Sequence[int], new: Sequence[int], work: DiffBudget | None
 ) -> list[tuple[int, int, bool]]:
     """Return the shortest edit script: (line of old, line of new, whether it was removed), in
     order.
@@ -179,9 +179,9 @@ def _edits(
         if steps > most:
             break
     if steps > most < MAX_STEPS:
-        raise WorkBudgetExhausted
+        raise DiffBudgetExhausted
     _spend(work, min(steps, most))
-    raise TooDifferent(f"too different to compare: {size_a:,} lines gave way to {size_b:,}")
+    raise TooDifferentError(f"too different to compare: {size_a:,} lines gave way to {size_b:,}")
 
 
 def _edits_along(trace: Sequence[array[int]], x: int, y: int) -> list[tuple[int, int, bool]]:
@@ -251,4 +251,4 @@ def _line(sign: str, line: str) -> Iterator[str]:
         yield "\\ No newline at end of file"
 
 
-__all__ = ["MAX_BYTES", "WorkBudget", "WorkBudgetExhausted", "changed_lines", "readable_by_all"]
+__all__ = ["MAX_BYTES", "DiffBudget", "DiffBudgetExhausted", "changed_lines", "readable_by_all"]

@@ -20,7 +20,7 @@ OUTPUT = "syncd_output"  # -X option of ours: the encoding that output had befor
 EXIT_FAILED = 1
 
 
-def use_bytes_for_names() -> None:
+def ensure_utf8_mode() -> None:
     """Return in a process that encodes file names as UTF-8 and can print any text.
 
     That may be this process started again. Leaves the process with a message and exit code 1 where
@@ -39,7 +39,7 @@ def _print_anything(stream: io.TextIOWrapper) -> None:
     stream.reconfigure(encoding=encoding if isinstance(encoding, str) else None, errors=errors)
 
 
-def arguments(executable: str, original: Sequence[str], output: str) -> list[str]:
+def restart_command_line(executable: str, original: Sequence[str], output: str) -> list[str]:
     """Return the command line of the second start.
 
     `original` is `sys.orig_argv`, `output` the encoding for the terminal.
@@ -53,7 +53,7 @@ def _start_again() -> None:
     if OUTPUT not in sys._xoptions:
         output = sys.stdout.encoding if sys.stdout is not None else "utf-8"
         try:
-            os.execv(sys.executable, arguments(sys.executable, sys.orig_argv, output))
+            os.execv(sys.executable, restart_command_line(sys.executable, sys.orig_argv, output))
         except (
             OSError,
             ValueError,
@@ -69,4 +69,4 @@ def _start_again() -> None:
     sys.exit(EXIT_FAILED)
 
 
-__all__ = ["use_bytes_for_names"]
+__all__ = ["ensure_utf8_mode"]

@@ -112,7 +112,7 @@ class ProtectedPaths(Struct, frozen=True, dict=True):
         return (
             folded == "/"
             or folded in self._above
-            or any(path in self._starts for path in (folded, *parents(folded)))
+            or any(path in self._starts for path in (folded, *directories_above(folded)))
         )
 
     def probes(self) -> Iterator[Probe]:
@@ -128,7 +128,7 @@ class ProtectedPaths(Struct, frozen=True, dict=True):
 
     def _outermost(self, place: ProtectedPlace) -> ProtectedPlace:
         """Return the largest protected directory around the place, to exclude instead of it."""
-        for path in reversed(list(parents(place.path))):
+        for path in reversed(list(directories_above(place.path))):
             outer = self._exact.get(fold(path))
             if outer is not None and outer.is_folder:
                 return outer
@@ -175,11 +175,11 @@ class ProtectedPaths(Struct, frozen=True, dict=True):
         """
         found: dict[str, ProtectedPlace] = {}
         for place in self.places:
-            for path in parents(fold(place.path)):
+            for path in directories_above(fold(place.path)):
                 found.setdefault(path, place)
         for names in self.names:
             place = ProtectedPlace(names.folder, names.what, True, names.at_check)
-            for path in (fold(names.folder), *parents(fold(names.folder))):
+            for path in (fold(names.folder), *directories_above(fold(names.folder))):
                 found.setdefault(path, place)
         return found
 
@@ -216,7 +216,7 @@ def _name_probes(names: ProtectedNames) -> Iterator[Probe]:
         )
 
 
-def parents(path: str) -> Iterator[str]:
+def directories_above(path: str) -> Iterator[str]:
     """Yield every directory above the absolute path but `/`, the nearest first."""
     while path := path.rpartition("/")[0]:
         yield path
@@ -230,7 +230,7 @@ def canonical(
     A bind mount gives another name; where there is none, it is the path itself. `identity_of` gives
     device and inode of a directory, or None where there is none.
     """
-    for folder in (path, *parents(path)):
+    for folder in (path, *directories_above(path)):
         identity = identity_of(folder)
         real = identities.get(identity) if identity is not None else None
         if real is not None:
@@ -243,7 +243,7 @@ def with_parents(paths: Iterable[str]) -> set[str]:
     found: set[str] = set()
     for path in paths:
         found.add(path)
-        for folder in parents(path):
+        for folder in directories_above(path):
             if folder in found:
                 break
             found.add(folder)

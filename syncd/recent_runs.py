@@ -14,7 +14,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from syncd.diff import MAX_BYTES, WorkBudget, WorkBudgetExhausted, changed_lines, readable_by_all
+from syncd.diff import MAX_BYTES, DiffBudget, DiffBudgetExhausted, changed_lines, readable_by_all
 from syncd.models import LedgerRow
 from syncd.store.blobs import BlobCache
 from syncd.store.history import PastChange, PastRun
@@ -86,7 +86,7 @@ class PageDiffs:
     """Diffs of one page, within its bounds of work, lines and characters."""
 
     def __init__(self, diffs: DiffCache, blobs: BlobCache) -> None:
-        self._diffs, self._blobs, self._work = diffs, blobs, WorkBudget(MAX_DIFF_STEPS)
+        self._diffs, self._blobs, self._work = diffs, blobs, DiffBudget(MAX_DIFF_STEPS)
         self._lines, self._chars = MAX_LINES, MAX_CHARS
 
     def of(self, change: PastChange) -> tuple[str, ...] | str:
@@ -111,7 +111,7 @@ class PageDiffs:
         )
         try:
             found = changed_lines(old, new, self._work)
-        except WorkBudgetExhausted:
+        except DiffBudgetExhausted:
             self._work.steps = 0
             return "not compared yet: this page had too much to compare; reload it"
         lines = found if isinstance(found, str) else tuple(found)

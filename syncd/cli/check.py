@@ -11,8 +11,8 @@ from syncd.config.cross_checks import ProblemFactory
 from syncd.config.model import Config
 from syncd.config.secrets import check_secrets
 from syncd.errors import ConfigError
-from syncd.hooks.command_lookup import missing_commands
-from syncd.store.access import refuse_reader
+from syncd.hooks.command_lookup import find_missing_commands
+from syncd.store.access import check_process_may_read
 
 
 @click.command(name="check", short_help="Every mistake in the configuration.")
@@ -38,7 +38,7 @@ def command(settings: Settings, online: bool, without_secrets: bool) -> int:
     config, problem_at = settings.load_with_positions()
     say_ignored(settings, config)
     if online:
-        refuse_reader(config.state, group_may_read=False)
+        check_process_may_read(config.state, group_may_read=False)
     problems = [] if without_secrets else check_secrets(config, settings.environ, problem_at)
     if problems:
         raise ConfigError(problems)
@@ -61,7 +61,7 @@ def say_missing_commands(settings: Settings, config: Config, problem_at: Problem
     used. A run that needs it fails, and `doctor` fails now.
     """
     said: set[tuple[str, int, int, str]] = set()  # a mistake in `defaults` is reported once
-    for job, key, found in missing_commands(config.jobs.values()):
+    for job, key, found in find_missing_commands(config.jobs.values()):
         one = problem_at(("jobs", job.name, key), f"warning: {found.text}; {found.hint}")
         if (one.file, one.line, one.column, one.text) not in said:
             said.add((one.file, one.line, one.column, one.text))

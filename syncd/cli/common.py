@@ -44,10 +44,10 @@ class Settings(Struct, frozen=True):
         With `members`, members of `state_group` may run it too. Raises NotOwnerError for a user who
         may not.
         """
-        from syncd.store.access import refuse_reader
+        from syncd.store.access import check_process_may_read
 
         config = self.load()
-        refuse_reader(config.state, group_may_read=members)
+        check_process_may_read(config.state, group_may_read=members)
         return config
 
     def load_with_cache(self) -> Config:
@@ -106,7 +106,9 @@ def exit_code(reports: Iterable[RunReport]) -> int:
     return failed[0] if len(set(failed)) == 1 else 1
 
 
-def utf8(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+def require_utf8(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> str | None:
     """Check an argument that is stored or sent as text. Raises BadParameter if it is not UTF-8."""
     if value is not None and any("\ud800" <= letter <= "\udfff" for letter in value):
         raise click.BadParameter(

@@ -17,7 +17,7 @@ from syncd.diagnosis.runner import run_checks
 from syncd.errors import ConfigError, StoreError
 from syncd.github.proxies import proxies_of
 from syncd.output import echo
-from syncd.store.access import refuse_reader
+from syncd.store.access import check_process_may_read
 from syncd.store.store import SqliteStore
 from syncd.stored_jobs import open_store
 from syncd.text import json_text
@@ -41,7 +41,7 @@ def command(settings: Settings, as_json_: bool) -> int:
     later, else 1.
     """
     config, _ = settings.load_with_positions()
-    refuse_reader(config.state, group_may_read=False)
+    check_process_may_read(config.state, group_may_read=False)
     say_ignored(settings, config)
     app, no_store, no_proxy = open_context(settings, config)
     found: list[Finding] = []

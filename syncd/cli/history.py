@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import click
 from msgspec.structs import asdict
 
-from syncd.cli.common import Settings, chosen_jobs, emit, utf8
+from syncd.cli.common import Settings, chosen_jobs, emit, require_utf8
 from syncd.cli.diffs import HIDDEN, diff_lines, note
 from syncd.cli.past_content import PastContent
 from syncd.cli.run_output import count_of
@@ -24,7 +24,7 @@ MARKS = {"changed": "✓", "unchanged": "✓", "skipped": "‖", "failed": "✕"
 @click.command(name="history", short_help="What past runs did.")
 @click.argument("job", required=False)
 @click.option(
-    "--path", metavar="PATH", callback=utf8, help="Only what happened to this destination."
+    "--path", metavar="PATH", callback=require_utf8, help="Only what happened to this destination."
 )
 @click.option(
     "--limit",

@@ -13,7 +13,7 @@ from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 
-from syncd.cache_file import usual_config
+from syncd.cache_file import find_default_config
 from syncd.cli.common import Settings, say
 from syncd.config.convert import default_state
 from syncd.config.load import SYSTEM
@@ -178,7 +178,7 @@ def _command(settings: Settings, place: Path) -> str:
     With -c where the file is not found without it, and as the state's owner where that is another
     user.
     """
-    found = None if settings.environ.get("SYNCD_CONFIG") else usual_config(settings.environ)
+    found = None if settings.environ.get("SYNCD_CONFIG") else find_default_config(settings.environ)
     own = os.path.lexists(place) and found == str(place)
     option = "" if own else f" -c {shell(str(settings.config or place))}"
     owner = state_owner(default_state(place, settings.environ))

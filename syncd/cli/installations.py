@@ -38,7 +38,7 @@ def command(settings: Settings, name: str | None) -> int:
     Exit: 0 all answered, 3 some did, 4 GitHub refused the credentials, 5 try again later.
     """
     config = settings.load_read_only()
-    identities = chosen(config, name)
+    identities = chosen_identities(config, name)
     app = AppContext.open(config, settings.environ, options=ConnectionOptions(read_only=True))
     codes = []
     try:
@@ -62,7 +62,7 @@ def command(settings: Settings, name: str | None) -> int:
     return codes[0] if len(set(codes)) == 1 else 1
 
 
-def chosen(config: Config, name: str | None) -> list[Identity]:
+def chosen_identities(config: Config, name: str | None) -> list[Identity]:
     """Return the identity of that name, or all. Raises ConfigError."""
     if name is None:
         return list(config.identities.values())

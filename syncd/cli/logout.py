@@ -8,7 +8,7 @@ from syncd.cli.common import Settings, emit
 from syncd.cli.login import login_identity
 from syncd.cli.sync import stop_on_signals
 from syncd.github.urls import web_origin
-from syncd.store.access import refuse_stranger
+from syncd.store.access import check_process_is_owner
 from syncd.wiring import AppContext, ConnectionOptions
 
 TIMEOUT_SECONDS = 60.0
@@ -24,7 +24,7 @@ def command(settings: Settings, name: str) -> int:
     """
     config = settings.load()
     identity = login_identity(config, name)
-    refuse_stranger(config.state)
+    check_process_is_owner(config.state)
     app = AppContext.open(config, settings.environ, options=ConnectionOptions(read_only=True))
     try:
         pairs = app.oauth_token_file(identity)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import click
 from msgspec import Struct
 
-from syncd.dumps import forbid_dumps
+from syncd.core_dumps import forbid_dumps
 from syncd.errors import ConfigError, NotOwnerError, SyncdError
 from syncd.output import echo
 from syncd.owners import nearest_owner

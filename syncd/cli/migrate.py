@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from syncd.cli.common import Settings, emit
-from syncd.store.foreign_store import opened
+from syncd.store.foreign_store import open_foreign
 from syncd.store.schema import VERSION
 from syncd.store.store import FILE_NAME, SqliteStore
 
@@ -34,7 +34,7 @@ def command(settings: Settings, check: bool) -> int:
 
 def _version(file: Path) -> str | None:
     try:
-        with opened(file) as connection:
+        with open_foreign(file) as connection:
             row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
     except sqlite3.Error:
         return None

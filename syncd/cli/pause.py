@@ -8,7 +8,7 @@ import click
 from msgspec.structs import replace
 
 from syncd.cache_file import remove_cache
-from syncd.cli.common import Settings, chosen_jobs, emit, utf8
+from syncd.cli.common import Settings, chosen_jobs, emit, require_utf8
 from syncd.config.value_types import duration
 from syncd.fastpath.check import NAME as SNAPSHOT
 from syncd.ports import Pause
@@ -26,7 +26,7 @@ from syncd.stored_jobs import open_store
 @click.option(
     "--reason",
     metavar="TEXT",
-    callback=utf8,
+    callback=require_utf8,
     default="paused by hand",
     help="Why; `status` shows it.",
 )

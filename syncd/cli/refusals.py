@@ -6,7 +6,7 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 
-from syncd.cache_file import usual_config
+from syncd.cache_file import find_default_config
 
 SYSTEM = "/etc/syncd/config.yaml"
 CONFIG_OPTIONS = ("-c", "--config")
@@ -20,7 +20,7 @@ def command_as(owner: str, arguments: Sequence[str] | None, environ: Mapping[str
     """
     typed = list(sys.argv[1:] if arguments is None else arguments)
     if not _names_config(typed):
-        found = environ.get("SYNCD_CONFIG") or usual_config(environ)
+        found = environ.get("SYNCD_CONFIG") or find_default_config(environ)
         typed = typed if found in (None, SYSTEM) else ["-c", str(found), *typed]
     return shlex.join(["sudo", "-u", owner, "syncd", *typed])
 

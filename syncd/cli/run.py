@@ -20,8 +20,8 @@ from syncd.daemon.daemon import Daemon, Service
 from syncd.daemon.malloc import tune_malloc
 from syncd.daemon.signals import Signals
 from syncd.errors import ConfigError, SyncdError
-from syncd.notifications.sender import Messenger
-from syncd.store.access import refuse_stranger
+from syncd.notifications.sender import NotificationSender
+from syncd.store.access import check_process_is_owner
 from syncd.store.lock import daemon_lock
 from syncd.store.migrate import has_current_schema
 from syncd.store.store import FILE_NAME, SqliteStore
@@ -67,7 +67,7 @@ def load(settings: Settings, starting: bool = False) -> Config:
     if starting:
         # before a lock file of ours could be in its owner's way, and before reading a secret that
         # only the owner may read
-        refuse_stranger(config.state)
+        check_process_is_owner(config.state)
     problems = check_secrets(config, settings.environ, problem_at)
     if problems:
         raise ConfigError(problems)
@@ -136,12 +136,12 @@ class NotifyService:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._messenger: Messenger | None = None
+        self._messenger: NotificationSender | None = None
 
     def start(self, daemon: Daemon) -> None:
         """Start the sender, and subscribe it to finished runs."""
         app, environ = daemon.app, self._settings.environ
-        self._messenger = messenger = Messenger(
+        self._messenger = messenger = NotificationSender(
             app.config, app.store, app.clock, environ, senders(environ)
         )
         daemon.job_status.subscribe(lambda report, _before: messenger.notify(report))

@@ -10,7 +10,7 @@ from datetime import datetime
 import click
 from msgspec.structs import replace
 
-from syncd.cli.common import Settings, bug_report, chosen_jobs, emit, exit_code, say, utf8
+from syncd.cli.common import Settings, bug_report, chosen_jobs, emit, exit_code, require_utf8, say
 from syncd.cli.progress import progress_of
 from syncd.cli.run_output import (
     as_json,
@@ -29,7 +29,7 @@ from syncd.engine.worker_pool import WorkerPool
 from syncd.errors import BugError, ConfigError, LockedError, SyncdError, unexpected
 from syncd.fastpath.snapshot import remove_snapshot, write_snapshot
 from syncd.models import ActionKind, Job, RunReport, RunStatus
-from syncd.notifications.sender import Messenger
+from syncd.notifications.sender import NotificationSender
 from syncd.output import echo
 from syncd.stored_jobs import follow_renames
 from syncd.wiring import AppContext, ConnectionOptions, senders
@@ -45,7 +45,7 @@ MAX_FILES_AFTER_CHANGE = 500
 @click.option(
     "--ref",
     metavar="REF",
-    callback=utf8,
+    callback=require_utf8,
     help="Mirror this branch, tag or commit instead, in this run only; name the jobs.",
 )
 @click.option(
@@ -63,7 +63,7 @@ MAX_FILES_AFTER_CHANGE = 500
 @click.option(
     "--forget",
     metavar="JOB",
-    callback=utf8,
+    callback=require_utf8,
     help="Forget what is recorded of JOB, then go on; its files stay.",
 )
 @click.option(
@@ -127,7 +127,7 @@ def _run(
 ) -> list[RunReport]:
     """Run the jobs, show each when it is done unless `quiet`, and send notifications."""
     width = max((len(job.name) for job in jobs), default=0)
-    messenger = Messenger(
+    messenger = NotificationSender(
         app.config, app.store, app.clock, settings.environ, senders(settings.environ)
     )
 

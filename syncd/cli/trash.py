@@ -21,7 +21,7 @@ from syncd.errors import ConfigError, MirrorError
 from syncd.mirror.restore import check_whole
 from syncd.mirror.trash import Trash, TrashEntry
 from syncd.output import confirm, echo, echo_bytes
-from syncd.store.access import refuse_stranger
+from syncd.store.access import check_process_is_owner
 from syncd.text import json_text, one_line
 
 CHUNK_BYTES = 1 << 20
@@ -159,7 +159,7 @@ def restore(settings: Settings, entry: str, to: str | None) -> int:
     replaced last. What is there now goes into the trash first. Exit 11 while the job runs.
     """
     config = settings.load()
-    refuse_stranger(config.state)
+    check_process_is_owner(config.state)
     found = _found(settings, trash_of(config), entry)
     for line in restore_entry(config, settings.environ, found, to):
         emit(settings, line)
@@ -183,7 +183,7 @@ def purge(
     if sum((bool(ids), older_than is not None, everything)) != 1:
         raise click.UsageError("say which: ids, --older-than 7d, or --all")
     config = settings.load()
-    refuse_stranger(config.state)
+    check_process_is_owner(config.state)
     trash = trash_of(config)
     entries = trash.entries()
     if ids:

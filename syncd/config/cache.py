@@ -18,12 +18,12 @@ from msgspec import Struct
 
 from syncd import identities, models, policies
 from syncd.cache_file import (
+    cache_key,
     config_digest,
+    find_default_config,
     guess_state,
-    made_for,
     read_cache,
     read_config,
-    usual_config,
     write_cache,
 )
 from syncd.config import model
@@ -41,14 +41,14 @@ KIND, VALUE = "~", "="  # no name in a configuration holds these
 
 def load_cached(path: str | None, environ: Mapping[str, str]) -> Config | None:
     """Return the configuration at `path` if these bytes were checked before, else None."""
-    file = path or usual_config(environ)
+    file = path or find_default_config(environ)
     if file is None:
         return None
     try:
         content = read_config(file)
         state = guess_state(content, file, environ)
         cached = read_cache(f"{state}/{NAME}")
-        if cached["made_for"] == made_for(file, content, environ, state):
+        if cached["made_for"] == cache_key(file, content, environ, state):
             config = decoded(cached["value"])
             return config if isinstance(config, Config) and str(config.path) == file else None
     except (OSError, ValueError, KeyError, TypeError):
@@ -62,7 +62,7 @@ def save_cached(config: Config, environ: Mapping[str, str]) -> None:
     with suppress(OSError):
         content = config.path.read_bytes()
         if config_digest(file, content) == config.digest:
-            key = made_for(file, content, environ, str(config.state))
+            key = cache_key(file, content, environ, str(config.state))
             write_cache(str(config.state / NAME), {"made_for": key, "value": encoded(config)})
 
 

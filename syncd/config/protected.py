@@ -112,7 +112,7 @@ def protected_paths(
         *_credentials(config, environ, system),
     )
     shared = [*_shared(environ, system), *_modules(program)]
-    found = [*resolved(named), *_installed(program), *resolved(_commands(environ))]
+    found = [*resolve_places(named), *_installed(program), *resolve_places(_commands(environ))]
     found += [place for one in shared for place in _links(one.folder, one.what, one.at_check)]
     places = tuple(dict.fromkeys(found))
     names = tuple(
@@ -121,7 +121,7 @@ def protected_paths(
     return ProtectedPaths(places, names, _identities(places, names))
 
 
-def resolved(named: Iterable[NamedPlace]) -> Iterator[ProtectedPlace]:
+def resolve_places(named: Iterable[NamedPlace]) -> Iterator[ProtectedPlace]:
     """Yield each place by its real path, and each link on the way to it."""
     for one in named:
         yield from _links(one.path, one.what, one.at_check)
@@ -245,7 +245,7 @@ def _installed(program: Program) -> tuple[ProtectedPlace, ...]:
             named.append(
                 NamedPlace(f"{beside.rstrip('/')}/pyvenv.cfg", "syncd's Python", at_check=False)
             )
-    return tuple(resolved(named))
+    return tuple(resolve_places(named))
 
 
 def _commands(environ: Mapping[str, str]) -> Iterator[NamedPlace]:

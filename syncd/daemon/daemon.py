@@ -19,10 +19,10 @@ from typing import Protocol
 
 from syncd.clock import Clock, SystemClock
 from syncd.config.model import Config
+from syncd.daemon.context import DaemonContext
 from syncd.daemon.housekeeping import Housekeeper
 from syncd.daemon.job_status import JobStatusBoard
 from syncd.daemon.malloc import trim_heap
-from syncd.daemon.parts import Parts
 from syncd.daemon.push_trigger import PushTrigger
 from syncd.daemon.queue import Queue
 from syncd.daemon.reload import apply_config, schedule_jobs
@@ -123,7 +123,7 @@ class Daemon:
         )
         self.job_status.subscribe(self.push_trigger.run_finished)
         self.scheduler = Scheduler(self.clock, self._on_due, self._jitter)
-        self._parts = Parts(
+        self._parts = DaemonContext(
             self.app,
             self.clock,
             self.queue,

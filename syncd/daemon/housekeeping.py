@@ -9,8 +9,8 @@ import os
 import socket
 from datetime import timedelta
 
+from syncd.daemon.context import DaemonContext
 from syncd.daemon.malloc import trim_heap
-from syncd.daemon.parts import Parts
 from syncd.errors import SyncdError
 from syncd.models import Trigger
 from syncd.status import WebhookStats, save_webhook_stats
@@ -26,7 +26,7 @@ TICK_TTL_SECONDS = 3600.0
 class Housekeeper:
     """Runs every few seconds on a thread of its own."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: DaemonContext) -> None:
         self._parts = parts
         self._store_counter = parts.app.store.counter()
         self._limits_saved_at = self._cleaned_up_at = parts.clock.monotonic()

@@ -10,7 +10,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from syncd.config.model import Config
-from syncd.daemon.parts import Parts
+from syncd.daemon.context import DaemonContext
 from syncd.errors import ConfigError
 from syncd.models import Job, Trigger
 from syncd.schedule import first_run_after_start, schedules_of
@@ -30,7 +30,7 @@ class JobChanges(Struct, frozen=True):
         return len({*self.affected, *self.rescheduled})
 
 
-def apply_config(parts: Parts, config: Config) -> JobChanges:
+def apply_config(parts: DaemonContext, config: Config) -> JobChanges:
     """Use the configuration from now on, and return which jobs it changes.
 
     Raises ConfigError for another state folder and for a secret that can't be read; nothing has
@@ -74,7 +74,7 @@ def compare(before: Config, after: Config, identities: frozenset[str]) -> JobCha
 
 
 def schedule_jobs(
-    parts: Parts, config: Config, names: Sequence[str], starting: bool = False
+    parts: DaemonContext, config: Config, names: Sequence[str], starting: bool = False
 ) -> None:
     """Schedule these jobs and set their status.
 
@@ -89,7 +89,7 @@ def schedule_jobs(
         parts.job_status.set(name, state, now)
 
 
-def forget_job(parts: Parts, name: str) -> None:
+def forget_job(parts: DaemonContext, name: str) -> None:
     """Forget a job that was removed from the configuration. A run in progress ends by itself."""
     parts.scheduler.remove(name)
     parts.queue.remove(name)

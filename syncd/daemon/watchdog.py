@@ -7,8 +7,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 
+from syncd.daemon.context import DaemonContext
 from syncd.daemon.job_status import JobStatusBoard
-from syncd.daemon.parts import Parts
 from syncd.daemon.sd_notify import SdNotify
 
 LOG = logging.getLogger("syncd.daemon")
@@ -27,7 +27,7 @@ class Watchdog:
 
     def __init__(
         self,
-        parts: Parts,
+        parts: DaemonContext,
         sd_notify: SdNotify,
         workers: Callable[[], int],
         services: Callable[[], Iterable[str | None]],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from syncd.diagnosis.finding import Finding, error, ok
-from syncd.hooks.command_lookup import missing_commands
+from syncd.hooks.command_lookup import find_missing_commands
 from syncd.models import Job
 
 MAX_NAMED = 5  # jobs in one message
@@ -15,7 +15,7 @@ def check_hooks(jobs: Iterable[Job]) -> Iterator[Finding]:
     """Yield each hook that can't be started; a command of several jobs once."""
     jobs = list(jobs)
     names: dict[tuple[str, str, str], list[str]] = {}
-    for job, key, found in missing_commands(jobs):
+    for job, key, found in find_missing_commands(jobs):
         names.setdefault((key, found.text, found.hint), []).append(job.name)
     for (key, text, hint), of in names.items():
         more = f" and {len(of) - MAX_NAMED} more" if len(of) > MAX_NAMED else ""

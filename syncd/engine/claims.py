@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from msgspec.structs import replace
 
 from syncd.colliding_names import fold
-from syncd.engine.context import RunInputs
+from syncd.engine.context import RunState
 from syncd.engine.coverage import real_path
 from syncd.engine.handover import hand_over, take_abandoned_folders, take_over
 from syncd.engine.job_ledger import JobLedger
@@ -25,7 +25,7 @@ from syncd.models import LedgerRow, LocalFile, Ownership, RealFolder, WantedFile
 from syncd.ports import Mirror
 
 
-def claim(run: RunInputs, remote: Mapping[str, WantedFile], before: JobLedger) -> JobLedger:
+def claim(run: RunState, remote: Mapping[str, WantedFile], before: JobLedger) -> JobLedger:
     """Return the rows of everything that the job wants, and none of what another job lists now.
 
     Raises MirrorError when another job lists a wanted file too, or two wanted paths are one file.
@@ -40,7 +40,7 @@ def claim(run: RunInputs, remote: Mapping[str, WantedFile], before: JobLedger) -
 
 
 def recognise(
-    run: RunInputs,
+    run: RunState,
     remote: Mapping[str, WantedFile],
     own: JobLedger,
     local: Mapping[str, LocalFile | None],

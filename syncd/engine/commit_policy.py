@@ -10,7 +10,7 @@ import logging
 
 from msgspec.structs import replace
 
-from syncd.engine.context import RunInputs
+from syncd.engine.context import RunState
 from syncd.errors import RemoteUnavailableError, UntrustedError
 from syncd.git_objects import is_object_id
 from syncd.models import Job
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 CHECKER_FAILED_PREFIX = "gpgverify_"  # GitHub's own checker failed: says nothing of the commit
 
 
-def check_required(run: RunInputs, commit: str) -> None:
+def check_required(run: RunState, commit: str) -> None:
     """Raise UntrustedError for a commit that `require` keeps out.
 
     A commit that the operator names (`--ref`) may rewrite the history, but its signature is still
@@ -35,7 +35,7 @@ def check_required(run: RunInputs, commit: str) -> None:
         _check_fast_forward(run, commit)
 
 
-def _check_fast_forward(run: RunInputs, commit: str) -> None:
+def _check_fast_forward(run: RunState, commit: str) -> None:
     job = run.job
     before = _accepted_before(job, run.state)
     if before is None or before == commit:
@@ -52,7 +52,7 @@ def _check_fast_forward(run: RunInputs, commit: str) -> None:
     )
 
 
-def accept(run: RunInputs, before: JobState, result: RunRecord) -> RunRecord:
+def accept(run: RunState, before: JobState, result: RunRecord) -> RunRecord:
     """Return the result with its commit as the one that the next head has to follow.
 
     A run of another ref that the operator named changes nothing of that. A ref that names again
@@ -77,7 +77,7 @@ def accept(run: RunInputs, before: JobState, result: RunRecord) -> RunRecord:
     return replace(result, report=report, state=state)
 
 
-def _check_verified(run: RunInputs, commit: str) -> None:
+def _check_verified(run: RunState, commit: str) -> None:
     job = run.job
     verified, reason = run.ctx.source.verification(job.repo, commit, run.deadline)
     if verified:

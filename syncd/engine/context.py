@@ -54,7 +54,7 @@ class Options(Struct, frozen=True):
 
 
 @dataclass
-class RunInputs:
+class RunState:
     """Everything that the steps of one run need.
 
     `state` is the job's state as the run knows it now.
@@ -77,4 +77,4 @@ class RunInputs:
         return self.options.ref or self.job.ref
 
 
-__all__ = ["Options", "RunContext", "RunInputs"]
+__all__ = ["Options", "RunContext", "RunState"]

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from syncd.colliding_names import CollidingNames
 from syncd.engine.claims import claim, recognise
-from syncd.engine.context import RunInputs
+from syncd.engine.context import RunState
 from syncd.engine.delete_limits import delete_limit_error
 from syncd.engine.desired import expected_size
 from syncd.engine.directories import OwnedDirectories, directory_targets, unlocking_actions
@@ -66,7 +66,7 @@ class _Snapshots(Struct, frozen=True):
     local: Mapping[str, LocalFile | None]
 
 
-def decide(run: RunInputs) -> Decision:
+def decide(run: RunState) -> Decision:
     """Resolve the ref once, list what it holds, look at the disk, and choose the actions."""
     known = known_head(run)  # before the ledger is read, which would delay the request
     with Prefetch(run.job.name, run.ctx.store, run.ctx.mirror, run.deadline.check) as prefetch:
@@ -97,7 +97,7 @@ def decide(run: RunInputs) -> Decision:
     )
 
 
-def _first_look(run: RunInputs, wanted: WantedSet, prefetch: Prefetch) -> _Snapshots:
+def _first_look(run: RunState, wanted: WantedSet, prefetch: Prefetch) -> _Snapshots:
     """Find the job's ledger rows by real path, and look at every destination."""
     run.deadline.progress.step(Step.COMPARING)
     ledger = JobLedger(wanted.recorded, {}, folders=prefetch.folders())
@@ -108,7 +108,7 @@ def _first_look(run: RunInputs, wanted: WantedSet, prefetch: Prefetch) -> _Snaps
     return _Snapshots(ledger, directories, local)
 
 
-def _second_look(run: RunInputs, remote: Mapping[str, WantedFile], found: _Snapshots) -> _Snapshots:
+def _second_look(run: RunState, remote: Mapping[str, WantedFile], found: _Snapshots) -> _Snapshots:
     """Find the ledger rows of files that only the disk shows to be the same, and look at what that
     adds.
     """
@@ -121,7 +121,7 @@ def _second_look(run: RunInputs, remote: Mapping[str, WantedFile], found: _Snaps
 
 
 def _directories(
-    run: RunInputs, remote: Mapping[str, WantedFile], ledger: JobLedger
+    run: RunState, remote: Mapping[str, WantedFile], ledger: JobLedger
 ) -> OwnedDirectories:
     return OwnedDirectories.of(remote, ledger.recorded, ledger.folders, run.state)
 
@@ -142,7 +142,7 @@ def _scan_targets(
     return files | directory_targets(directories.wanted)
 
 
-def _full_plan(run: RunInputs, remote: Mapping[str, WantedFile], found: _Snapshots) -> Plan:
+def _full_plan(run: RunState, remote: Mapping[str, WantedFile], found: _Snapshots) -> Plan:
     """Plan everything. Raises MirrorError for a destination that could not be looked at."""
     recorded = found.ledger.recorded
     _refuse_unreadable(run.job, recorded.keys() - remote.keys(), found.local)
@@ -150,7 +150,7 @@ def _full_plan(run: RunInputs, remote: Mapping[str, WantedFile], found: _Snapsho
 
 
 def _limit_of(
-    run: RunInputs, plan: Plan, remote: Mapping[str, WantedFile], found: _Snapshots
+    run: RunState, plan: Plan, remote: Mapping[str, WantedFile], found: _Snapshots
 ) -> LimitError | None:
     recorded = found.ledger.recorded
     allow_delete = run.options.allow_delete

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from msgspec.structs import replace
 
-from syncd.engine.context import RunContext, RunInputs
+from syncd.engine.context import RunContext, RunState
 from syncd.engine.coverage import folders_above
 from syncd.engine.job_ledger import JobLedger
 from syncd.engine.respelling import renamed_folders
@@ -20,7 +20,7 @@ MAX_PATHS_SHOWN = 3  # in a note of the report
 
 
 def take_over(
-    run: RunInputs,
+    run: RunState,
     remote: Mapping[str, WantedFile],
     own: JobLedger,
     wanted: Mapping[str, str],
@@ -56,7 +56,7 @@ def take_over(
     return _with_what_belongs_to_them(run, remote, own, taken)
 
 
-def _refuse_wanted_by_both(run: RunInputs, path: str, real: str, row: OwnedRow) -> None:
+def _refuse_wanted_by_both(run: RunState, path: str, real: str, row: OwnedRow) -> None:
     ctx = run.ctx
     if row.job not in ctx.jobs:
         return
@@ -71,7 +71,7 @@ def _refuse_wanted_by_both(run: RunInputs, path: str, real: str, row: OwnedRow) 
 
 
 def _with_what_belongs_to_them(
-    run: RunInputs,
+    run: RunState,
     remote: Mapping[str, WantedFile],
     own: JobLedger,
     taken: Mapping[str, OwnedRow],
@@ -123,7 +123,7 @@ def _take_folders(
     )
 
 
-def hand_over(run: RunInputs, remote: Mapping[str, WantedFile], own: JobLedger) -> JobLedger:
+def hand_over(run: RunState, remote: Mapping[str, WantedFile], own: JobLedger) -> JobLedger:
     """Give the rows that the job no longer lists to the job that lists them now.
 
     A file that another job may list, which cannot be asked now, is left alone.
@@ -149,7 +149,7 @@ def hand_over(run: RunInputs, remote: Mapping[str, WantedFile], own: JobLedger) 
 
 
 def take_abandoned_folders(
-    run: RunInputs, remote: Mapping[str, WantedFile], own: JobLedger
+    run: RunState, remote: Mapping[str, WantedFile], own: JobLedger
 ) -> JobLedger:
     """Take directories that were made for other jobs and hold none of their files: they go with
     this job's.

@@ -8,14 +8,14 @@ from collections.abc import Iterable, Mapping
 from msgspec.structs import replace
 
 from syncd.colliding_names import fold
-from syncd.engine.context import RunInputs
+from syncd.engine.context import RunState
 from syncd.engine.coverage import folders_above
 from syncd.engine.job_ledger import JobLedger
 from syncd.models import Kind, LedgerRow, LocalFile, WantedFile
 from syncd.ports import Mirror
 
 
-def follow_spelling(run: RunInputs, remote: Mapping[str, WantedFile], own: JobLedger) -> JobLedger:
+def follow_spelling(run: RunState, remote: Mapping[str, WantedFile], own: JobLedger) -> JobLedger:
     """Move rows to the wanted paths that lead to the same real path.
 
     The file of a row whose real path has changed is read again.
@@ -36,7 +36,7 @@ def follow_spelling(run: RunInputs, remote: Mapping[str, WantedFile], own: JobLe
 
 
 def move_rows(
-    run: RunInputs,
+    run: RunState,
     remote: Mapping[str, WantedFile],
     own: JobLedger,
     pairs: Mapping[str, str],

@@ -19,7 +19,7 @@ from syncd.engine import hook_call, hook_result, reload_state, run_result
 from syncd.engine.apply import ApplyResult, apply_result, planned_changes, stage
 from syncd.engine.commit_contents import CommitContents
 from syncd.engine.commit_policy import accept
-from syncd.engine.context import Options, RunContext, RunInputs
+from syncd.engine.context import Options, RunContext, RunState
 from syncd.engine.coverage import with_mounts
 from syncd.engine.decision import Decision, decide
 from syncd.engine.directories import directories_to_fix, wanted_directories
@@ -56,12 +56,12 @@ def plan_job(
     it, for a limit or a rejected commit, and of a job that is paused or held.
     """
     began = time.perf_counter()
-    run = RunInputs(job, ctx, deadline, options, ctx.store.state(job.name))
+    run = RunState(job, ctx, deadline, options, ctx.store.state(job.name))
     report, decision = _planned(run, run_result.first_report(run, ctx.clock.now()))
     return replace(report, seconds=time.perf_counter() - began), decision
 
 
-def _planned(run: RunInputs, report: RunReport) -> tuple[RunReport, Decision | None]:
+def _planned(run: RunState, report: RunReport) -> tuple[RunReport, Decision | None]:
     on_hold = run.state.paused(run.ctx.clock.now())
     if on_hold:
         report = run_result.skipped(report, run.state)
@@ -88,7 +88,7 @@ def _planned(run: RunInputs, report: RunReport) -> tuple[RunReport, Decision | N
     return replace(report, commit_summary=_commit_summary(run, decision)), decision
 
 
-def _commit_summary(run: RunInputs, decision: Decision) -> CommitSummary | None:
+def _commit_summary(run: RunState, decision: Decision) -> CommitSummary | None:
     """Return who made the commit and its subject, for one that is not applied yet.
 
     None when GitHub does not say: the plan is the same without it.
@@ -102,12 +102,12 @@ def _commit_summary(run: RunInputs, decision: Decision) -> CommitSummary | None:
         return None
 
 
-def _contents(run: RunInputs, decision: Decision) -> CommitContents:
+def _contents(run: RunState, decision: Decision) -> CommitContents:
     ctx = run.ctx
     return CommitContents(run.job, decision.commit, ctx.source, ctx.blobs, run.deadline)
 
 
-class Run(RunInputs):
+class Run(RunState):
     """One execution of one job; `_run_steps` is its steps in order."""
 
     def __init__(self, job: Job, ctx: RunContext, deadline: Deadline, options: Options) -> None:

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from syncd.engine import rejection, reload_state
 from syncd.engine.apply import ApplyResult
-from syncd.engine.context import RunInputs
+from syncd.engine.context import RunState
 from syncd.engine.decision import Decision
 from syncd.engine.desired import set_digest
 from syncd.engine.directories import directories_to_fix
@@ -20,7 +20,7 @@ from syncd.models import ActionKind, Plan, RunReport, RunStatus
 from syncd.ports import JobState, RunRecord
 
 
-def first_report(run: RunInputs, started_at: datetime) -> RunReport:
+def first_report(run: RunState, started_at: datetime) -> RunReport:
     """Return the report of a run that has done nothing yet.
 
     A renamed job's report says which job it was.
@@ -74,7 +74,7 @@ def with_error(report: RunReport, error: SyncdError) -> RunReport:
 
 
 def conclude(
-    run: RunInputs, report: RunReport, decision: Decision, result: ApplyResult
+    run: RunState, report: RunReport, decision: Decision, result: ApplyResult
 ) -> RunRecord:
     """Return what to store of a run that applied its plan: the report, the rows and the job's
     state.
@@ -124,7 +124,7 @@ def _repaired(plan: Plan, result: ApplyResult) -> int:
 
 
 def _state_after(
-    run: RunInputs, report: RunReport, decision: Decision, result: ApplyResult
+    run: RunState, report: RunReport, decision: Decision, result: ApplyResult
 ) -> JobState:
     """Return the job's state as far as it is the same after a success and after a failure."""
     state, job = run.state, run.job
@@ -139,7 +139,7 @@ def _state_after(
     )
 
 
-def _with_applied_set(run: RunInputs, state: JobState, decision: Decision) -> JobState:
+def _with_applied_set(run: RunState, state: JobState, decision: Decision) -> JobState:
     """Return the state of a job whose whole set is in place: its commit, its configuration, its
     files.
     """
@@ -171,7 +171,7 @@ def _still_to_fix(decision: Decision, result: ApplyResult) -> tuple[str, ...]:
 
 
 def progress_record(
-    run: RunInputs, report: RunReport, decision: Decision, result: ApplyResult
+    run: RunState, report: RunReport, decision: Decision, result: ApplyResult
 ) -> RunRecord:
     """Return what to store before the run plans again: what the plan did until it could not go
     on.
@@ -219,7 +219,7 @@ def record_of(
     )
 
 
-def failed_record(run: RunInputs, report: RunReport, error: SyncdError) -> RunRecord:
+def failed_record(run: RunState, report: RunReport, error: SyncdError) -> RunRecord:
     """Return what to store of a run that an error ended before its end."""
     report = replace(
         with_error(report, error),

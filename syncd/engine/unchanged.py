@@ -14,7 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from syncd.deadline import Deadline
-from syncd.engine.context import Options, RunContext, RunInputs
+from syncd.engine.context import Options, RunContext, RunState
 from syncd.engine.decision import decide
 from syncd.engine.directories import applied_set, wanted_directories
 from syncd.engine.owners import configured_owners
@@ -87,7 +87,7 @@ def unchanged_state(job: Job, ctx: RunContext, deadline: Deadline) -> UnchangedS
         seen = _seen(job, ctx, ledger)
         known_head = replace(ctx, source=KnownHeadSource(head))
         # looks at the disk after `seen`, so that a change between them is noticed
-        decision = decide(RunInputs(job, known_head, deadline, Options(), state))
+        decision = decide(RunState(job, known_head, deadline, Options(), state))
     except (SyncdError, OSError):
         return None  # the next run meets the same error, and reports it
     same_rows = decision.recorded == ledger and decision.remote.keys() == ledger.keys()

@@ -16,7 +16,7 @@ from syncd.deadline import Deadline
 from syncd.engine import rejection
 from syncd.engine.commit_contents import CommitContents
 from syncd.engine.commit_policy import check_required
-from syncd.engine.context import Options, RunContext, RunInputs
+from syncd.engine.context import Options, RunContext, RunState
 from syncd.engine.desired import desired, max_listed, set_digest, set_limit_error
 from syncd.engine.directories import applied_set
 from syncd.engine.lfs import with_contents
@@ -68,21 +68,21 @@ def wanted_set(job: Job, ctx: RunContext, deadline: Deadline) -> Mapping[str, Wa
 
     Raises LimitError when they are past the job's limits.
     """
-    run = RunInputs(job, ctx, deadline, Options(), ctx.store.state(job.name))
+    run = RunState(job, ctx, deadline, Options(), ctx.store.state(job.name))
     found = resolve_wanted(run, StoredLedger(ctx.store, job.name), known_head(run))
     if found.limit is not None:
         raise found.limit
     return found.remote
 
 
-def known_head(run: RunInputs) -> Head | None:
+def known_head(run: RunState) -> Head | None:
     """Return the stored head of the ref that the run follows. A rollback follows none."""
     if run.is_rollback:
         return None
     return run.ctx.store.head(run.ctx.scope, run.job.repo, run.ref)
 
 
-def resolve_wanted(run: RunInputs, ledger: Ledger, known: Head | None) -> WantedSet:
+def resolve_wanted(run: RunState, ledger: Ledger, known: Head | None) -> WantedSet:
     """Return the commit that the run is about, and the files that it asks for.
 
     Raises the refusal of a rejected commit when no earlier set was accepted.
@@ -98,7 +98,7 @@ def resolve_wanted(run: RunInputs, ledger: Ledger, known: Head | None) -> Wanted
         _save_head(run, known, head)
 
 
-def _wanted_at(run: RunInputs, head: Head, ledger: Ledger) -> WantedSet:
+def _wanted_at(run: RunState, head: Head, ledger: Ledger) -> WantedSet:
     """Return the files that the job wants at this head."""
     refusal = _earlier_refusal(run, head.commit)
     if refusal is not None:
@@ -110,7 +110,7 @@ def _wanted_at(run: RunInputs, head: Head, ledger: Ledger) -> WantedSet:
     return _from_listing(run, head, ledger)
 
 
-def _resolve_head(run: RunInputs, known: Head | None) -> Head:
+def _resolve_head(run: RunState, known: Head | None) -> Head:
     """Ask for the head of the ref.
 
     A push of another ref of that name makes the known one doubtful.
@@ -122,14 +122,14 @@ def _resolve_head(run: RunInputs, known: Head | None) -> Head:
     return run.ctx.source.resolve(run.job.repo, run.ref, asked, run.deadline)
 
 
-def _save_head(run: RunInputs, known: Head | None, head: Head) -> None:
+def _save_head(run: RunState, known: Head | None, head: Head) -> None:
     """Store the head, also of a commit that can't be listed: the next run asks with its ETag."""
     found = replace(head, unchanged=False)
     if found != known:
         run.ctx.store.save_head(run.ctx.scope, run.job.repo, run.ref, found)
 
 
-def _earlier_refusal(run: RunInputs, commit: str) -> Refusal | None:
+def _earlier_refusal(run: RunState, commit: str) -> Refusal | None:
     """Return why the commit was rejected before.
 
     A commit that the operator names is judged again by `require`.
@@ -140,7 +140,7 @@ def _earlier_refusal(run: RunInputs, commit: str) -> Refusal | None:
     return refusal
 
 
-def _last_accepted(run: RunInputs, head: Head, ledger: Ledger, refusal: Refusal) -> WantedSet:
+def _last_accepted(run: RunState, head: Head, ledger: Ledger, refusal: Refusal) -> WantedSet:
     """Return the set that stays instead of a rejected commit, from the ledger.
 
     Raises the refusal when there is none.
@@ -156,7 +156,7 @@ def _last_accepted(run: RunInputs, head: Head, ledger: Ledger, refusal: Refusal)
     return WantedSet(run.state.applied_commit or head.commit, remote, recorded, refusal)
 
 
-def _from_ledger(run: RunInputs, head: Head, ledger: Ledger) -> dict[str, WantedFile] | None:
+def _from_ledger(run: RunState, head: Head, ledger: Ledger) -> dict[str, WantedFile] | None:
     """Return the remote snapshot from the ledger, when that is provably the applied one.
 
     It is, when commit, configuration and rows are those of the last run, and that run finished.
@@ -172,7 +172,7 @@ def _from_ledger(run: RunInputs, head: Head, ledger: Ledger) -> dict[str, Wanted
     return with_current_ids(entries, run.ctx.resolve_owner)
 
 
-def _from_listing(run: RunInputs, head: Head, ledger: Ledger) -> WantedSet:
+def _from_listing(run: RunState, head: Head, ledger: Ledger) -> WantedSet:
     """List the commit and return what the job's rules and policies make of it.
 
     The contents of LFS pointers are not fetched past a limit.

@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from typing import Any, NamedTuple
 
-from syncd.cache_file import guess_state, made_for, read_cache, read_config, usual_config
+from syncd.cache_file import cache_key, find_default_config, guess_state, read_cache, read_config
 from syncd.file_lock import acquire, release
 from syncd.trusted_path import open_checked, secret_exposure
 from syncd.unchanged import Seen, is_as_seen
@@ -128,7 +128,7 @@ def parse_arguments(arguments: Sequence[str], environ: Mapping[str, str]) -> Syn
             return None
         else:
             jobs.append(argument)
-    return SyncArgs(config or usual_config(environ), quiet, as_json, tuple(jobs))
+    return SyncArgs(config or find_default_config(environ), quiet, as_json, tuple(jobs))
 
 
 def _read_snapshot(config: str, environ: Mapping[str, str], now: float) -> Any:
@@ -139,7 +139,7 @@ def _read_snapshot(config: str, environ: Mapping[str, str], now: float) -> Any:
     content = read_config(config)
     state = guess_state(content, config, environ)
     snapshot = read_cache(f"{state}/{NAME}")
-    if snapshot["made_for"] != made_for(config, content, environ, state):
+    if snapshot["made_for"] != cache_key(config, content, environ, state):
         raise ValueError("the snapshot was made for another configuration")
     if not snapshot["written_at"] <= now < snapshot["ends_at"]:
         raise ValueError("the snapshot is too old")

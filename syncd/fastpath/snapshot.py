@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from syncd.cache_file import config_digest, made_for, remove_cache, write_cache
+from syncd.cache_file import cache_key, config_digest, remove_cache, write_cache
 from syncd.engine.unchanged import applied_head, unchanged_state
 from syncd.fastpath.check import NAME
 from syncd.github.auth.app import AppCredentials
@@ -62,7 +62,7 @@ def write_snapshot(app: AppContext, environ: Mapping[str, str], with_files: bool
     return write_cache(
         file,
         {
-            "made_for": made_for(path, content, environ, str(config.state)),
+            "made_for": cache_key(path, content, environ, str(config.state)),
             "written_at": written_at,
             "ends_at": min(written_at + MAX_AGE_SECONDS, requests.check_due_at),
             "store": str(store.file),

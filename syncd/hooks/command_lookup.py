@@ -22,14 +22,14 @@ ELF = b"\x7fELF"
 MAX_DEPTH = 4  # scripts whose interpreter is a script: execve(2), ELOOP
 
 
-class Missing(Struct, frozen=True):
+class MissingCommand(Struct, frozen=True):
     """Why a hook can't be started, and what to do."""
 
     text: str
     hint: str
 
 
-def missing(hook: Hook, user: str | None) -> Missing | None:
+def find_missing_command(hook: Hook, user: str | None) -> MissingCommand | None:
     """Return why the hook could not be started now as `user` (None: our own user), or None.
 
     A check of syncd's own and a program of the staged set (`{staged}/...`) are not looked up. Of a
@@ -41,15 +41,15 @@ def missing(hook: Hook, user: str | None) -> Missing | None:
         return _Search(find_hook_user(user)).find_problem(hook.argv[0])
     except UnrunnableError as error:
         if os.geteuid() == 0 or user is None:
-            return Missing(str(error), error.hint)
+            return MissingCommand(str(error), error.hint)
     return _Search(HookUser(user, "/", None), as_any_user=True).find_problem(hook.argv[0])
 
 
-def missing_commands(jobs: Iterable[Job]) -> Iterator[tuple[Job, str, Missing]]:
+def find_missing_commands(jobs: Iterable[Job]) -> Iterator[tuple[Job, str, MissingCommand]]:
     """Yield each hook that could not be started now: its job, its key, and why."""
     for job in jobs:
         for key, hook in (("validate", job.validate), ("on_change", job.on_change)):
-            found = missing(hook, job.hook_user) if hook is not None else None
+            found = find_missing_command(hook, job.hook_user) if hook is not None else None
             if found is not None:
                 yield job, key, found
 
@@ -59,14 +59,14 @@ class _Search:
         self._user = user
         self._as_any_user = as_any_user  # another user runs it, whose rights we can't tell
 
-    def find_problem(self, command: str, depth: int = 0) -> Missing | None:
+    def find_problem(self, command: str, depth: int = 0) -> MissingCommand | None:
         """Return why execvpe(3) would not start the command in the folder `/`, or None.
 
         `depth` is how many scripts name each other as interpreters.
         """
         if "/" in command:
             return self._problem_at(os.path.join("/", command), depth)
-        first: Missing | None = None
+        first: MissingCommand | None = None
         for folder in PATH.split(":"):
             place = f"{folder}/{command}"
             if os.path.lexists(place):
@@ -74,37 +74,43 @@ class _Search:
                 if found is None:
                     return None
                 first = first or found
-        return first or Missing(
+        return first or MissingCommand(
             f"there is no command '{command}' in {PATH}",
             "install it, or write its whole path; a hook has this PATH, whatever yours is",
         )
 
-    def _problem_at(self, place: str, depth: int) -> Missing | None:
+    def _problem_at(self, place: str, depth: int) -> MissingCommand | None:
         try:
             found = os.stat(place)
         except OSError as error:
             return self._not_found(place, error)
         if not stat.S_ISREG(found.st_mode):
             what = "a folder" if stat.S_ISDIR(found.st_mode) else "no regular file"
-            return Missing(f"{place} is {what}, not a command", "name the program itself")
+            return MissingCommand(f"{place} is {what}, not a command", "name the program itself")
         if not self._may_execute(place, found):
             return self._not_executable(place)
         return self._script(place, depth)
 
-    def _not_executable(self, place: str) -> Missing:
+    def _not_executable(self, place: str) -> MissingCommand:
         if os.statvfs(place).f_flag & os.ST_NOEXEC:
-            return Missing(f"{place} is on a disk that is mounted noexec", "name one elsewhere")
+            return MissingCommand(
+                f"{place} is on a disk that is mounted noexec", "name one elsewhere"
+            )
         who = f" by {self._user.name}" if self._user.ids is not None else ""
-        return Missing(f"{place} can't be executed{who}", f"chmod +x {place}, and see its folders")
+        return MissingCommand(
+            f"{place} can't be executed{who}", f"chmod +x {place}, and see its folders"
+        )
 
-    def _not_found(self, place: str, error: OSError) -> Missing | None:
+    def _not_found(self, place: str, error: OSError) -> MissingCommand | None:
         if error.errno == errno.EACCES:
             if self._as_any_user:
                 return None
-            return Missing(f"{place} can't be looked at: {error.strerror}", "check its folders")
+            return MissingCommand(
+                f"{place} can't be looked at: {error.strerror}", "check its folders"
+            )
         if os.path.islink(place):
-            return Missing(f"{place} is a link that leads nowhere", "correct the link")
-        return Missing(f"there is no command {place}", "install it, or correct its path")
+            return MissingCommand(f"{place} is a link that leads nowhere", "correct the link")
+        return MissingCommand(f"there is no command {place}", "install it, or correct its path")
 
     def _may_execute(self, place: str, found: os.stat_result) -> bool:
         if self._as_any_user:
@@ -114,7 +120,7 @@ class _Search:
         real = Path(os.path.realpath(place))
         return not any(is_closed_to(self._user, str(one)) for one in (real, *real.parents))
 
-    def _script(self, place: str, depth: int) -> Missing | None:
+    def _script(self, place: str, depth: int) -> MissingCommand | None:
         """Return what keeps the kernel from starting a script. Source: execve(2), "Interpreter
         scripts".
         """
@@ -126,29 +132,29 @@ class _Search:
         if not head.startswith(b"#!"):
             if head.startswith(ELF) or b"\0" in head:
                 return None
-            return Missing(
+            return MissingCommand(
                 f"{place} has no #! line, so only a shell can start it",
                 "begin it with a line like #!/bin/sh",
             )
         line = head[2:].partition(b"\n")[0]
         if line.endswith(b"\r"):
-            return Missing(f"{place} has Windows line ends", f"sed -i 's/\\r$//' {place}")
+            return MissingCommand(f"{place} has Windows line ends", f"sed -i 's/\\r$//' {place}")
         return self._interpreter(place, os.fsdecode(line).split(), depth + 1)
 
-    def _interpreter(self, place: str, words: list[str], depth: int) -> Missing | None:
+    def _interpreter(self, place: str, words: list[str], depth: int) -> MissingCommand | None:
         name = words[0] if words else ""
         if not name.startswith("/") or depth > MAX_DEPTH:
-            return Missing(f"{place} names no program in its #! line", "correct that line")
+            return MissingCommand(f"{place} names no program in its #! line", "correct that line")
         reason = self._problem_at(name, depth)
         if reason is None and os.path.basename(name) == "env":
             reason = self._env_command(words[1:], depth)
         if reason is None:
             return None
-        return Missing(
+        return MissingCommand(
             f"the interpreter of {place}: {reason.text}", f"{reason.hint}; or correct the #! line"
         )
 
-    def _env_command(self, words: list[str], depth: int) -> Missing | None:
+    def _env_command(self, words: list[str], depth: int) -> MissingCommand | None:
         """Check what `#!/usr/bin/env NAME` or `env -S NAME=VALUE NAME` starts; other options are
         not read.
         """
@@ -161,4 +167,4 @@ class _Search:
         )
 
 
-__all__ = ["Missing", "missing", "missing_commands"]
+__all__ = ["MissingCommand", "find_missing_command", "find_missing_commands"]

@@ -113,7 +113,7 @@ READERS: dict[str, tuple[tuple[str, ...], Callable[[bytes], None]]] = {
 }
 
 
-def problems(names: Sequence[str], tree: str) -> list[str]:
+def find_problems(names: Sequence[str], tree: str) -> list[str]:
     """Return `/destination: where and why` for each file that can't be parsed.
 
     Every file below the tree with a suffix of these checks is read. Links are not followed.
@@ -152,7 +152,7 @@ def main(where_yaml_is: str, tree: str, *names: str) -> int:
     """Print the problems of the tree; return 1 if there are any. PyYAML is in `where_yaml_is`."""
     resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
     sys.path.append(where_yaml_is)
-    broken = problems(names, tree)
+    broken = find_problems(names, tree)
     for line in broken[:MAX_NAMED]:
         # its answer
         print(line.encode(errors="surrogateescape").decode(errors="replace"))  # noqa: T201

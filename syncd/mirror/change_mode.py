@@ -7,12 +7,12 @@ import posixpath
 from collections.abc import Callable
 
 from syncd.mirror.attributes import LostAttributes
-from syncd.mirror.dirfd import changed
+from syncd.mirror.dirfd import changed_error
 from syncd.mirror.expected_state import check_expected, local_after_write
 from syncd.mirror.file_ops import chown_id
 from syncd.mirror.hard_links import LinkedFile, replace_linked
 from syncd.mirror.metadata import check_file
-from syncd.mirror.ordering import entry_of
+from syncd.mirror.ordering import entry_written
 from syncd.mirror.racy import is_racy_after
 from syncd.mirror.scan import stat_of
 from syncd.models import Action, Kind, LocalFile, WantedFile
@@ -27,13 +27,13 @@ def change_mode(
     may belong to another user. `now_ns` is the clock that files are stamped with.
     Raises ChangedUnderneathError where it is not what the plan saw, MirrorError, OSError.
     """
-    wanted, name = entry_of(action), posixpath.basename(action.path)
+    wanted, name = entry_written(action), posixpath.basename(action.path)
     check_expected(folder, name, action, now_ns)
     descriptor = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
     try:
         found, before = os.fstat(descriptor), action.expected
         if before is None or stat_of(found) != before.stat:
-            raise changed(action.path, f"{action.path} has changed since it was scanned")
+            raise changed_error(action.path, f"{action.path} has changed since it was scanned")
         has_other_names = found.st_nlink > 1
         if has_other_names:
             replace_linked(LinkedFile(folder, name, temporary, found), action, lost)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from msgspec import Struct
 
 from syncd.mirror.cleanup import with_parents
-from syncd.mirror.dirfd import broken_link
+from syncd.mirror.dirfd import broken_link_reason
 from syncd.mirror.free_space import nearest_existing_dir
 from syncd.safe_open import untrusted_link
 
@@ -43,7 +43,7 @@ def destination_warnings(to: str, directory: bool) -> Iterator[DestinationWarnin
             is_error=True,
         )
         return
-    broken = broken_link(os.path.dirname(to) or "/")
+    broken = broken_link_reason(os.path.dirname(to) or "/")
     if broken is not None:
         yield DestinationWarning(
             "doctor/broken-link", to, broken.message, broken.hint or "", is_error=True

@@ -12,8 +12,8 @@ from msgspec import Struct, field
 from syncd.errors import ChangedUnderneathError
 from syncd.mirror.dirfd import (
     DirectoryMissingError,
-    changed,
-    directory_gone,
+    changed_error,
+    directory_gone_error,
     mirror_error,
     open_root,
     open_subdirectory,
@@ -70,7 +70,7 @@ class DestinationDirectories(Struct):
         try:
             return self._tracked(open_root(root), root)
         except DirectoryMissingError as error:
-            raise directory_gone(root) from error
+            raise directory_gone_error(root) from error
 
     def _tracked(self, folder: int, path: str) -> int:
         """Return the open directory, its file system tracked; close it where that fails."""
@@ -117,6 +117,6 @@ class DestinationDirectories(Struct):
 
 
 def _other_filesystem(path: str) -> ChangedUnderneathError:
-    return changed(
+    return changed_error(
         path, f"{path} is on another file system than when it was scanned", "mirror/mount-changed"
     )

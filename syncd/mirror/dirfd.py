@@ -87,7 +87,7 @@ def open_root(root: str) -> int:
     try:
         return open_folder(root)
     except FileNotFoundError as error:
-        broken = broken_link(root)
+        broken = broken_link_reason(root)
         if broken is not None:
             raise broken from error
         raise DirectoryMissingError(root) from error
@@ -102,7 +102,7 @@ def open_root(root: str) -> int:
         raise mirror_error("open", root, error) from error
 
 
-def broken_link(path: str) -> UnsafePathError | None:
+def broken_link_reason(path: str) -> UnsafePathError | None:
     """Return why no directory can be made at `path`: a link at or above it leads nowhere."""
     while not os.path.exists(path):
         if os.path.islink(path):
@@ -219,18 +219,18 @@ def translated_errors(attempt: str) -> Iterator[None]:
     try:
         yield
     except DirectoryMissingError as error:
-        raise directory_gone(str(error)) from error
+        raise directory_gone_error(str(error)) from error
     except OSError as error:
         place = error.filename if isinstance(error.filename, str) else ""
         raise mirror_error(attempt, place or "what is mirrored here", error) from error
 
 
-def directory_gone(folder: str, path: str | None = None) -> ChangedUnderneathError:
+def directory_gone_error(folder: str, path: str | None = None) -> ChangedUnderneathError:
     """Return the error for a directory that was removed while syncd was working."""
-    return changed(path or folder, f"the directory {folder} is gone", "mirror/directory-gone")
+    return changed_error(path or folder, f"the directory {folder} is gone", "mirror/directory-gone")
 
 
-def changed(path: str, message: str, id: str = "mirror/changed") -> ChangedUnderneathError:
+def changed_error(path: str, message: str, id: str = "mirror/changed") -> ChangedUnderneathError:
     """Return the error for a destination that another process changed during the run."""
     return ChangedUnderneathError(message, id=id, path=path, hint="the next run checks it again")
 
@@ -240,7 +240,7 @@ def mirror_error(attempt: str, path: str, error: Exception) -> MirrorError:
     if isinstance(error, MirrorError):
         return error
     if not isinstance(error, OSError):
-        return directory_gone(str(error), path)
+        return directory_gone_error(str(error), path)
     id, hint = _HINTS.get(error.errno or 0, ("mirror/other-disk-error", None))
     return MirrorError(
         f"can't {attempt} {path}: {error.strerror or error}",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from syncd.errors import MirrorError
 from syncd.mirror.dirfd import DirectoryMissingError, opened_directory
-from syncd.mirror.ordering import entry_of
+from syncd.mirror.ordering import entry_written
 from syncd.models import Action, ActionKind, Kind
 from syncd.tree_walk import walk
 
@@ -26,8 +26,8 @@ def check_replaceable_directories(
         if not _replaces_directory(action):
             continue
         if action.path not in owned_dirs:
-            raise not_made_by_syncd(action.path)
-        for path, is_directory in _inside(action.path, entry_of(action).root, real):
+            raise foreign_directory_error(action.path)
+        for path, is_directory in _inside(action.path, entry_written(action).root, real):
             if path not in (owned_dirs if is_directory else removed):
                 raise _not_empty(action.path, path)
 
@@ -47,7 +47,7 @@ def _inside(path: str, root: str, real: Callable[[str], str]) -> Iterator[tuple[
         return
 
 
-def not_made_by_syncd(path: str) -> MirrorError:
+def foreign_directory_error(path: str) -> MirrorError:
     """Return the error for a directory that syncd did not make, where a file belongs."""
     return MirrorError(
         f"{path} is a directory where a file belongs",

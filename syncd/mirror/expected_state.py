@@ -7,7 +7,7 @@ import stat
 from collections.abc import Callable, Mapping
 
 from syncd.errors import ChangedUnderneathError
-from syncd.mirror.dirfd import changed
+from syncd.mirror.dirfd import changed_error
 from syncd.mirror.file_ops import stat_at
 from syncd.mirror.racy import has_same_bytes
 from syncd.mirror.scan import scan_entry, stat_of
@@ -28,13 +28,13 @@ def check_expected(folder: int, name: str, action: Action, now_ns: Callable[[], 
     if same and expected is not None and expected.racy:
         same = has_same_bytes(scan_entry(folder, name, action.path, None, now_ns), expected)
     if not same:
-        raise changed_meanwhile(action.path)
+        raise destination_changed_error(action.path)
     return now is not None
 
 
-def changed_meanwhile(path: str) -> ChangedUnderneathError:
+def destination_changed_error(path: str) -> ChangedUnderneathError:
     """Return the error for a destination that is no longer what the plan saw."""
-    return changed(path, f"{path} was changed while syncd was working; it was left unchanged")
+    return changed_error(path, f"{path} was changed while syncd was working; it was left unchanged")
 
 
 def local_after_write(want: WantedFile, found: os.stat_result, racy: bool) -> LocalFile:
@@ -53,7 +53,7 @@ def inodes_written(outcomes: Mapping[str, ActionOutcome]) -> Inodes:
     }
 
 
-def is_kept(have: LocalFile, path: str, kept: Inodes) -> bool:
+def is_spelling_of_kept(have: LocalFile, path: str, kept: Inodes) -> bool:
     """Return whether the name to remove is another spelling of one of these files."""
     other = kept.get((have.stat.device, have.stat.inode))
     return other is not None and is_same_file(path, other)

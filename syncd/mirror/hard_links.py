@@ -14,7 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from syncd.mirror.attributes import LostAttributes, copy_attributes
-from syncd.mirror.expected_state import changed_meanwhile
+from syncd.mirror.expected_state import destination_changed_error
 from syncd.mirror.file_ops import OtherBytesError, chown_id, unlink_if_there, write_new
 from syncd.mirror.scan import stat_of
 from syncd.models import Action, Kind, WantedFile
@@ -47,10 +47,10 @@ def replace_linked(linked: LinkedFile, action: Action, lost: LostAttributes) -> 
         elif action.wanted is not None:
             _copy_file(linked, action.wanted, lost)
         if stat_of(os.stat(name, dir_fd=folder, follow_symlinks=False)) != stat_of(linked.stat):
-            raise changed_meanwhile(action.path)
+            raise destination_changed_error(action.path)
         os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
     except OtherBytesError as error:
-        raise changed_meanwhile(action.path) from error
+        raise destination_changed_error(action.path) from error
     finally:
         unlink_if_there(folder, temporary)
 

@@ -12,7 +12,7 @@ from syncd.mirror.cleanup import with_parents
 from syncd.models import Action, Kind, WantedFile
 
 
-def entry_of(action: Action) -> WantedFile:
+def entry_written(action: Action) -> WantedFile:
     """Return what the action writes, or, for a removal, what it wrote once."""
     if action.wanted is not None:
         return action.wanted
@@ -25,7 +25,7 @@ def by_directory(actions: Iterable[Action]) -> dict[tuple[str, str], list[Action
     """Return the actions by (root, directory), in their order."""
     groups: dict[tuple[str, str], list[Action]] = {}
     for action in actions:
-        groups.setdefault((entry_of(action).root, posixpath.dirname(action.path)), []).append(
+        groups.setdefault((entry_written(action).root, posixpath.dirname(action.path)), []).append(
             action
         )
     return groups

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from syncd.errors import MirrorError
 from syncd.mirror.attributes import set_permissions_by_acl
-from syncd.mirror.dirfd import changed, mirror_error
+from syncd.mirror.dirfd import changed_error, mirror_error
 from syncd.mirror.file_ops import chown_id
 from syncd.mirror.metadata import check_folder
 from syncd.mirror.scan import scan_directory
@@ -34,14 +34,14 @@ def change_folder(
     """
     found = scan_directory(folder, name, path, os.fstat(folder).st_dev)
     if found is None or found != expect:
-        raise changed(path, f"{path} has changed since it was scanned")
+        raise changed_error(path, f"{path} has changed since it was scanned")
     descriptor = os.open(
         name, os.O_PATH | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder
     )
     try:
         opened = os.fstat(descriptor)
         if (opened.st_dev, opened.st_ino) != (found.stat.device, found.stat.inode):
-            raise changed(path, f"{path} has changed since it was scanned")
+            raise changed_error(path, f"{path} has changed since it was scanned")
         set_mode_and_owner(descriptor, want, opened.st_mode)
         after = os.fstat(descriptor)
         check_folder(path, want.mode, after, want.uid, want.gid)

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 
 from syncd.errors import MirrorError, UnsafePathError
 from syncd.folder_sync import sync_folder
-from syncd.mirror.dirfd import OPEN_DIR_NOFOLLOW, TREE_NAME, changed, opened_below
+from syncd.mirror.dirfd import OPEN_DIR_NOFOLLOW, TREE_NAME, changed_error, opened_below
 from syncd.mirror.published_trees import is_directory, remove_tree
 from syncd.mirror.temp_names import TEMP_PREFIX, temp_name
 from syncd.mirror.tree_copy import list_names
@@ -104,7 +104,7 @@ class PublishedLink:
         try:
             if self.live() != live:
                 text = f"{self.path} was changed while syncd was working; nothing was switched"
-                raise changed(self.path, text)
+                raise changed_error(self.path, text)
             os.rename(temporary, self.name, src_dir_fd=parent, dst_dir_fd=parent)
         except BaseException:
             with suppress(FileNotFoundError):

@@ -74,7 +74,7 @@ def is_directory(parent: int, name: str) -> bool:
         return False
 
 
-def is_gone(path: str) -> bool:
+def is_directory_gone(path: str) -> bool:
     """Return whether there is certainly no directory any more."""
     try:
         return not stat.S_ISDIR(os.lstat(path).st_mode)

@@ -9,7 +9,7 @@ import stat
 from typing import BinaryIO
 
 from syncd.errors import MirrorError
-from syncd.mirror.dirfd import DirectoryMissingError, changed, mirror_error, opened_directory
+from syncd.mirror.dirfd import DirectoryMissingError, changed_error, mirror_error, opened_directory
 
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -39,10 +39,10 @@ def open_current(path: str, root: str) -> BinaryIO:
                 return io.BytesIO(os.fsencode(os.readlink(name, dir_fd=folder)))
             descriptor = os.open(name, READ, dir_fd=folder)
     except (DirectoryMissingError, FileNotFoundError) as error:
-        raise changed(path, f"{path} is gone") from error
+        raise changed_error(path, f"{path} is gone") from error
     except OSError as error:
         raise mirror_error("read", path, error) from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise changed(path, f"{path} is no longer a file")
+        raise changed_error(path, f"{path} is no longer a file")
     return open(descriptor, "rb")

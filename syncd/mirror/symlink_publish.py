@@ -22,7 +22,7 @@ from syncd.clock import Clock
 from syncd.deadline import no_limit
 from syncd.errors import ChangedUnderneathError, MirrorError
 from syncd.folder_sync import sync_folder
-from syncd.mirror.dirfd import OPEN_DIR_NOFOLLOW, changed, translated_errors
+from syncd.mirror.dirfd import OPEN_DIR_NOFOLLOW, changed_error, translated_errors
 from syncd.mirror.disk_mirror import DiskMirror, missing_parents
 from syncd.mirror.emptied_directories import check_replaceable_directories
 from syncd.mirror.free_space import check_free_space
@@ -33,7 +33,7 @@ from syncd.mirror.published_link import PublishedLink
 from syncd.mirror.published_trees import (
     check_only_own_entries,
     directory_at,
-    is_gone,
+    is_directory_gone,
     remove_tree,
     stamp_of_new_tree,
     stat_at_path,
@@ -272,7 +272,7 @@ class SymlinkMirror:
         gone = tuple(
             path
             for path in sorted(tree.owned_dirs)
-            if self._link.contains(path) and is_gone(self._link.in_tree(tree.name, path))
+            if self._link.contains(path) and is_directory_gone(self._link.in_tree(tree.name, path))
         )
         old_trees = self._link.remove_old_trees(tree.parent, tree.live)
         return replace(
@@ -335,7 +335,9 @@ class SymlinkMirror:
                 raise self._changed(action.path)
 
     def _changed(self, path: str) -> ChangedUnderneathError:
-        return changed(path, f"{path} was changed while syncd was working; nothing was switched")
+        return changed_error(
+            path, f"{path} was changed while syncd was working; nothing was switched"
+        )
 
     # --- after a crash ----------------------------------------------------------------------------
 
@@ -371,7 +373,7 @@ class SymlinkMirror:
                 for _, path in pairs
                 if self._link.contains(path)
                 and live is not None
-                and is_gone(self._link.real(path, live))
+                and is_directory_gone(self._link.real(path, live))
             ]
         outside = [pair for pair in pairs if not self._link.contains(pair[1])]
         return (*gone, *self._disk.remove_empty_directories(outside))

@@ -12,7 +12,7 @@ from syncd.git_objects import size_of
 from syncd.mirror.attributes import LostAttributes, copy_attributes
 from syncd.mirror.file_ops import chown_id, read_cached, write_new
 from syncd.mirror.metadata import check_file
-from syncd.mirror.ordering import entry_of
+from syncd.mirror.ordering import entry_written
 from syncd.mirror.racy import is_coarse
 from syncd.mirror.scan import stat_of
 from syncd.models import Action
@@ -40,7 +40,7 @@ class TempFile(Struct):
 
     def write_link(self, folder: int, blobs: BlobReader) -> None:
         """Make the link in the open `folder`. Raises KeyError, MirrorError, OSError."""
-        wanted = entry_of(self.action)
+        wanted = entry_written(self.action)
         with blobs.open(wanted.blob) as content:
             os.symlink(content.read(), os.fsencode(self.temporary), dir_fd=folder)
         if wanted.uid is not None or wanted.gid is not None:
@@ -63,7 +63,7 @@ class TempFile(Struct):
         It gets the ACL, `user.*` attributes and label of the file that it replaces; the rename
         checks that this file has not changed since. Raises KeyError, MirrorError, OSError.
         """
-        wanted = entry_of(self.action)
+        wanted = entry_written(self.action)
         # Verified as it is written: to read fifty megabytes twice took a twentieth of their run.
         with blobs.open_unverified(wanted.blob) as content:
             self.size = size_of(content)

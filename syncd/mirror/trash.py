@@ -29,7 +29,7 @@ from syncd import file_lock
 from syncd.errors import MirrorError
 from syncd.folder_sync import sync_folder
 from syncd.mirror.age import CountedTime
-from syncd.mirror.expected_state import changed_meanwhile, check_expected
+from syncd.mirror.expected_state import check_expected, destination_changed_error
 from syncd.mirror.free_space import MARGIN_BYTES, nearest_existing_dir
 from syncd.mirror.restore_journal import has_leftovers, remove_leftovers
 from syncd.mirror.trash_copy import blob_id_of, copy_content
@@ -197,7 +197,7 @@ class Trash:
         try:
             content, size = copy_content(folder, name, local, temporary if is_new else None)
             if local.blob is not None and content != local.blob:
-                raise changed_meanwhile(action.path)
+                raise destination_changed_error(action.path)
             if is_new:
                 os.rename(temporary, self._contents / content)
         finally:

@@ -26,13 +26,13 @@ from syncd.mirror.destination_directories import DestinationDirectories
 from syncd.mirror.dirfd import (
     UNREACHABLE_ERRORS,
     DirectoryMissingError,
-    changed,
-    directory_gone,
+    changed_error,
+    directory_gone_error,
     mirror_error,
     opened_directory,
 )
-from syncd.mirror.emptied_directories import not_empty, not_made_by_syncd
-from syncd.mirror.expected_state import inodes_written, is_kept, local_after_write
+from syncd.mirror.emptied_directories import foreign_directory_error, not_empty
+from syncd.mirror.expected_state import inodes_written, is_spelling_of_kept, local_after_write
 from syncd.mirror.file_ops import (
     OtherBytesError,
     identity_of,
@@ -40,7 +40,7 @@ from syncd.mirror.file_ops import (
     unlink_if_there,
 )
 from syncd.mirror.filesystem_sync import FilesystemSync
-from syncd.mirror.ordering import by_directory, entry_of, is_below_any, split_removals
+from syncd.mirror.ordering import by_directory, entry_written, is_below_any, split_removals
 from syncd.mirror.permissions import change_folder
 from syncd.mirror.racy import FINE_STEP_SECONDS, KernelClock, is_racy_after
 from syncd.mirror.scan import scan_entry, stat_of
@@ -175,7 +175,7 @@ class PlanWriter(Struct):
             with opened_directory(root, parent) as folder:
                 act(folder)
         except DirectoryMissingError as error:
-            self._fail(group, directory_gone(str(error), parent))
+            self._fail(group, directory_gone_error(str(error), parent))
         except (MirrorError, OSError) as error:
             self._fail(group, mirror_error("write to", parent, error))
 
@@ -185,7 +185,7 @@ class PlanWriter(Struct):
         """Write each action's complete temporary file into its directory."""
         for (root, parent), group in by_directory(actions).items():
             try:
-                folder = self.directories.open_or_make(root, parent, entry_of(group[0]))
+                folder = self.directories.open_or_make(root, parent, entry_written(group[0]))
             except MirrorError as error:
                 self._fail(group, error)
                 continue
@@ -197,7 +197,7 @@ class PlanWriter(Struct):
                 os.close(folder)
 
     def _write_temporary(self, folder: int, action: Action) -> None:
-        wanted = entry_of(action)
+        wanted = entry_written(action)
         staged = TempFile(action, temp_name(self.intent), 0)
         self.staged.append(staged)  # recorded first: whatever happens now, it is removed at the end
         try:
@@ -307,7 +307,7 @@ class PlanWriter(Struct):
         path = files[0].action.path
         if identity_of(folder) != identity:
             text = f"the directory of {path} was replaced while syncd was working"
-            raise changed(path, text, "mirror/directory-replaced")
+            raise changed_error(path, text, "mirror/directory-replaced")
         # The whole file system first: then the syncs of the directories, which say whose names
         # are safe, find little left to wait for.
         if sync_filesystem is not None:
@@ -317,7 +317,7 @@ class PlanWriter(Struct):
             staged.is_named = self.outcomes[staged.action.path].error is None
 
     def _rename(self, folder: int, staged: TempFile, action: Action) -> None:
-        wanted, name = entry_of(action), posixpath.basename(action.path)
+        wanted, name = entry_written(action), posixpath.basename(action.path)
         self._remove_directory_in_the_way(folder, name, action)
         with replacing(self.trash, folder, action, self.now, self.clock.now_ns) as replaced:
             if replaced.is_present:
@@ -334,7 +334,7 @@ class PlanWriter(Struct):
         if action.expected is None or action.expected.kind is not Kind.DIRECTORY:
             return
         if action.path not in self.owned_dirs:
-            raise not_made_by_syncd(action.path)
+            raise foreign_directory_error(action.path)
         try:
             os.rmdir(name, dir_fd=folder)
             self.removed_dirs.append(action.path)
@@ -354,7 +354,7 @@ class PlanWriter(Struct):
         )
 
     def _change_mode(self, action: Action) -> None:
-        wanted, (parent, name) = entry_of(action), posixpath.split(action.path)
+        wanted, (parent, name) = entry_written(action), posixpath.split(action.path)
         with opened_directory(wanted.root, parent) as folder:
             self.filesystems.track(folder)
             if action.is_directory:
@@ -381,7 +381,7 @@ class PlanWriter(Struct):
                 self._fail(group, mirror_error("remove from", parent, error))
 
     def _unlink(self, folder: int, kept: Inodes, action: Action) -> None:
-        name, entry = posixpath.basename(action.path), entry_of(action)
+        name, entry = posixpath.basename(action.path), entry_written(action)
         same_stat = action.expected is not None and action.expected.stat == stat_at(folder, name)
         recorded = action.recorded if same_stat else None
         target = Target(
@@ -391,8 +391,8 @@ class PlanWriter(Struct):
         if found is not None:
             if not entry.same_content(found):
                 text = f"{action.path} was edited while syncd was working; it was not removed"
-                raise changed(action.path, text)
-            if not is_kept(found, action.path, kept):
+                raise changed_error(action.path, text)
+            if not is_spelling_of_kept(found, action.path, kept):
                 os.unlink(name, dir_fd=folder)
         self.outcomes[action.path] = ActionOutcome(None)
 
@@ -403,7 +403,7 @@ class PlanWriter(Struct):
 
         What can't be removed is reported with the run.
         """
-        roots = {entry_of(action).root for action in removals}
+        roots = {entry_written(action).root for action in removals}
         parents = {posixpath.dirname(action.path) for action in removals}
         paths = {path for parent in parents for path in with_parents(parent)} & self.owned_dirs
         for path in sorted(paths, key=len, reverse=True):
@@ -425,7 +425,7 @@ class PlanWriter(Struct):
             with suppress(OSError):  # what close(2) says comes too late: the file is removed
                 staged.close()
             if not staged.is_named:
-                place = entry_of(staged.action).root, posixpath.dirname(staged.action.path)
+                place = entry_written(staged.action).root, posixpath.dirname(staged.action.path)
                 left.setdefault(place, []).append(staged.temporary)
         for (root, parent), names in left.items():
             try:
@@ -447,4 +447,4 @@ def _rename_into_nothing(folder: int, temporary: str, name: str, path: str) -> N
     try:
         rename_noreplace(folder, temporary, name)
     except FileExistsError as error:
-        raise changed(path, f"{path} has appeared while syncd was working") from error
+        raise changed_error(path, f"{path} has appeared while syncd was working") from error

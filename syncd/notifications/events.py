@@ -86,7 +86,7 @@ def body(message_id: str, event: Event, context: Context) -> str:
         "schema": "syncd.notice/1",
         "id": message_id,
         "event": event.value,
-        "text": plain(_sentence(event, context)),
+        "text": without_mentions(_sentence(event, context)),
         "host": context.host,
         "job": report.job,
         "repo": report.repo,
@@ -99,14 +99,14 @@ def body(message_id: str, event: Event, context: Context) -> str:
         if error is None
         else {
             "kind": error.kind,
-            "message": plain(error.message),
-            "hint": plain(error.hint) if error.hint else None,
+            "message": without_mentions(error.message),
+            "hint": without_mentions(error.hint) if error.hint else None,
         },
     }
     return json.dumps(value)
 
 
-def plain(text: str) -> str:
+def without_mentions(text: str) -> str:
     """Return the text without what a chat system would act on: mentions, and links under another
     name.
 

@@ -34,7 +34,7 @@ GIVE_UP_SECONDS = 86_400.0
 POLL_INTERVAL_SECONDS = 60.0  # messages that another process queued are found within this time
 
 
-class Messenger:
+class NotificationSender:
     """Queues messages at any time, and sends them between `start` and `close`.
 
     Safe to use from many threads.
@@ -216,4 +216,4 @@ def redact_address(secret: Secret) -> None:
         add_secret(Secret(rest))
 
 
-__all__ = ["Messenger", "redact_address"]
+__all__ = ["NotificationSender", "redact_address"]

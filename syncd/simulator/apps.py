@@ -144,7 +144,7 @@ def _create_token(state: SimulatorState, request: SimRequest, number: str) -> An
     )
     shape: dict[str, Any] = {
         "token": made.value,
-        "expires_at": responses.iso(made.expires),
+        "expires_at": responses.github_time(made.expires),
         "permissions": permissions,
         "repository_selection": "selected" if chosen else "all",
     }

@@ -278,7 +278,7 @@ def _tree_row(repo: Repository, path: str, mode: int, identity: str) -> dict[str
 
 
 def _git_commit(repo: Repository, identity: str) -> Answer:
-    commit = responses.or_not_found(repo.commits.get(identity))
+    commit = responses.require_commit(repo.commits.get(identity))
     return responses.as_json(responses.git_commit(commit))
 
 

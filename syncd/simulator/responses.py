@@ -32,7 +32,7 @@ def resolve_commit(repo: Repository, ref: str, status: int, message: str) -> Com
     return found
 
 
-def or_not_found(commit: Commit | None) -> Commit:
+def require_commit(commit: Commit | None) -> Commit:
     """Return the commit. Raises ApiError (404) for None."""
     if commit is None:
         raise ApiError(404, "Not Found")
@@ -57,7 +57,7 @@ def git_commit(commit: Commit) -> dict[str, Any]:
         "sha": commit.id,
         "tree": {"sha": commit.tree},
         "message": commit.message,
-        "author": {"name": "Ada", "date": iso(commit.at)},
+        "author": {"name": "Ada", "date": github_time(commit.at)},
         "verification": {
             "verified": commit.verification == "valid",
             "reason": commit.verification,
@@ -120,6 +120,6 @@ def wrapped_base64(content: bytes) -> str:
     return "".join(text[start : start + 60] + "\n" for start in range(0, len(text), 60))
 
 
-def iso(at: float) -> str:
+def github_time(at: float) -> str:
     """Return epoch seconds as GitHub writes a time."""
     return datetime.fromtimestamp(int(at), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

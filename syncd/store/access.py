@@ -26,7 +26,7 @@ GROUP_COMMANDS = ", whose group may run status, history, explain and plan, witho
 LOCKS = "locks"
 
 
-def refuse_stranger(state_dir: Path) -> None:
+def check_process_is_owner(state_dir: Path) -> None:
     """Raise NotOwnerError where this process is not the owner of the state: files it creates would
     lock the owner out.
     """
@@ -35,7 +35,7 @@ def refuse_stranger(state_dir: Path) -> None:
         raise _not_owner(state_dir, found.st_uid)
 
 
-def refuse_reader(state_dir: Path, group_may_read: bool) -> None:
+def check_process_may_read(state_dir: Path, group_may_read: bool) -> None:
     """Raise NotOwnerError where this process may not read the state.
 
     Where there is no state, everyone may.
@@ -86,7 +86,7 @@ def set_access(state_dir: Path, group: str | None) -> None:
         ) from error
     _set_state_mode(state_dir, SHARED_MODE)
     with suppress(FileNotFoundError):
-        share(state_dir / LOCKS, state_dir)
+        share_with_group(state_dir / LOCKS, state_dir)
 
 
 def _set_state_mode(state_dir: Path, mode: int) -> None:
@@ -121,7 +121,7 @@ def set_private_mode(path: Path, mode: int) -> None:
         )
 
 
-def share(path: Path, state_dir: Path) -> None:
+def share_with_group(path: Path, state_dir: Path) -> None:
     """Let the state folder's group read a file or a folder of the state, if it has a group.
 
     Raises OSError.
@@ -137,10 +137,10 @@ def share(path: Path, state_dir: Path) -> None:
         os.chmod(path, mode)
 
 
-def try_to_share(path: Path, state_dir: Path) -> None:
+def try_share_with_group(path: Path, state_dir: Path) -> None:
     """Share as `share` does; a file that cannot be shared stays private."""
     with suppress(OSError):
-        share(path, state_dir)
+        share_with_group(path, state_dir)
 
 
 def _stat(state_dir: Path) -> os.stat_result | None:

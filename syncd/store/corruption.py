@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from syncd.errors import StoreError
-from syncd.store.location import holders
+from syncd.store.location import lock_holders
 from syncd.store.schema import statements
 
 
@@ -81,7 +81,7 @@ def is_damage(error: Failure, examine: Callable[[], bool]) -> bool:
     ) and examine()
 
 
-def calls_itself_broken(error: Failure) -> bool:
+def is_malformed(error: Failure) -> bool:
     """Return whether SQLite calls the file malformed.
 
     It also does where a read failed that may succeed the next time (since 3.34, for EIO).
@@ -147,7 +147,7 @@ def store_error(error: Failure, file: Path | None) -> StoreError:
     code = (_code(error) or 0) & 0xFF
     text = driver_text(error)
     if code == sqlite3.SQLITE_BUSY and file is not None:
-        who = ", ".join(holders(file)) or "another process"
+        who = ", ".join(lock_holders(file)) or "another process"
         text = f"{who} holds it ({text})"
     return StoreError(
         f"the store {file or 'in memory'}: {text}", id=IDS.get(code), hint=HINTS.get(code)

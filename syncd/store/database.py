@@ -21,19 +21,19 @@ from sqlalchemy import Connection
 
 from syncd.errors import StoreError
 from syncd.fastpath.record import next_counter
-from syncd.store.access import try_to_share
+from syncd.store.access import try_share_with_group
 from syncd.store.corruption import (
     FAILURES,
     Failure,
-    calls_itself_broken,
     driver_text,
     is_damage,
     is_file_damaged,
+    is_malformed,
     store_error,
 )
 from syncd.store.foreign_store import copy_into
 from syncd.store.location import (
-    identity,
+    file_identity,
     is_open,
     make_private,
     opening_lock,
@@ -86,7 +86,7 @@ class Database:
         Raises StoreError.
         """
         made = cls(None)
-        if identity(file) is None:
+        if file_identity(file) is None:
             return made
         made._copied_from, made._connection = file, open_store(":memory:")
         made.refresh_copy()
@@ -192,8 +192,8 @@ class Database:
         refuse_network_filesystem(self.file)
         self._open_file(self.file)
         for suffix in ("-wal", "-shm"):
-            try_to_share(self._sibling(suffix), self.file.parent)
-        self._journal_identity = identity(self._sibling("-wal"))
+            try_share_with_group(self._sibling(suffix), self.file.parent)
+        self._journal_identity = file_identity(self._sibling("-wal"))
 
     def _open_file(self, file: Path) -> None:
         """Open the file.
@@ -202,17 +202,17 @@ class Database:
         without waiting.
         """
         try:
-            if identity(file) is not None and self._is_ready():
+            if file_identity(file) is not None and self._is_ready():
                 return
         except FAILURES as error:
-            if not is_damage(error, self._examine_damage) and not calls_itself_broken(error):
+            if not is_damage(error, self._examine_damage) and not is_malformed(error):
                 raise self._translated(error) from error
         self.close()
         with opening_lock(file, BUSY_SECONDS):
             try:
                 self._prepare()
             except FAILURES as error:  # a second time, where it was called malformed
-                if not is_damage(error, self._examine_damage) and not calls_itself_broken(error):
+                if not is_damage(error, self._examine_damage) and not is_malformed(error):
                     raise self._translated(error) from error
                 self._set_aside(error)
             else:
@@ -243,7 +243,7 @@ class Database:
             raise StoreError("this store has no file")
         self.close()
         make_private(self.file)
-        self._identity = identity(self.file)
+        self._identity = file_identity(self.file)
         self._connection = open_store(str(self.file))
 
     def _pragma(self, text: str) -> str:
@@ -260,7 +260,7 @@ class Database:
         LOG.warning("%s", text)
 
     def _is_replaced(self) -> bool:
-        return self.file is not None and identity(self.file) != self._identity
+        return self.file is not None and file_identity(self.file) != self._identity
 
     def _reopen_replaced(self) -> None:
         """Open the file that has taken the place of ours.
@@ -275,7 +275,7 @@ class Database:
         self.close()
         if self.file is not None and own_journal is not None:
             with opening_lock(self.file, BUSY_SECONDS):
-                if identity(self._sibling("-wal")) == own_journal and not is_open(self.file):
+                if file_identity(self._sibling("-wal")) == own_journal and not is_open(self.file):
                     for suffix in ("-wal", "-shm"):
                         self._sibling(suffix).unlink(missing_ok=True)
         self._open()
@@ -290,7 +290,7 @@ class Database:
             self._repair_copy(error)
             return
         if not is_damage(error, self._examine_damage):
-            if not calls_itself_broken(error):
+            if not is_malformed(error):
                 raise store_error(error, self.file) from error
             if first:
                 self._open()
@@ -305,9 +305,7 @@ class Database:
         Raises StoreError for other errors.
         """
         copy = self._opened()
-        damaged = is_damage(error, lambda: is_file_damaged(driver_of(copy))) or calls_itself_broken(
-            error
-        )
+        damaged = is_damage(error, lambda: is_file_damaged(driver_of(copy))) or is_malformed(error)
         if self._copied_from is None or not damaged:
             raise store_error(error, self._copied_from) from error
         self._warn(
@@ -339,7 +337,7 @@ class Database:
         meanwhile.
         """
         self.close()
-        if self.file is None or identity(self.file) != self._identity:
+        if self.file is None or file_identity(self.file) != self._identity:
             return
         cause = driver_text(error)
         time_text = time.strftime("%Y%m%dT%H%M%S", time.gmtime())

@@ -74,7 +74,7 @@ class Heartbeat(Struct, frozen=True):
     beat_at: datetime
 
 
-def hour_of(now: datetime, reset_at: datetime | None) -> datetime:
+def usage_hour_end(now: datetime, reset_at: datetime | None) -> datetime:
     """Return the end of the hour that is counted:
 
     GitHub's reset time where it is known and to come, else the clock's hour.
@@ -329,4 +329,4 @@ def _text(value: Any) -> str | None:
     return value if isinstance(value, str) else None
 
 
-__all__ = ["Facts", "LimitKey", "LimitRow", "Usage", "WebhookFacts", "hour_of"]
+__all__ = ["Facts", "LimitKey", "LimitRow", "Usage", "WebhookFacts", "usage_hour_end"]

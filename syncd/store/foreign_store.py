@@ -42,7 +42,7 @@ def copy_into(memory: sqlite3.Connection, file: Path) -> None:
     _refuse_unreadable(file)
     for attempt in range(MAX_ATTEMPTS):
         try:
-            with opened(file) as source:
+            with open_foreign(file) as source:
                 before = _version_of(file)
                 source.backup(memory)
             if _has_journal(file) or _version_of(file) == before:
@@ -59,7 +59,7 @@ def copy_into(memory: sqlite3.Connection, file: Path) -> None:
 
 
 @contextmanager
-def opened(file: Path) -> Iterator[sqlite3.Connection]:
+def open_foreign(file: Path) -> Iterator[sqlite3.Connection]:
     """Open the store for reading, in the way that leaves its folder as it is. Raises
     sqlite3.Error.
     """

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from syncd.errors import StoreError
 from syncd.file_lock import acquire_polling, release
-from syncd.store.access import GROUP_READ_BITS, set_private_mode, share
+from syncd.store.access import GROUP_READ_BITS, set_private_mode, share_with_group
 
 NETWORK_FILE_SYSTEMS = {
     "nfs",
@@ -66,7 +66,7 @@ def make_private(file: Path) -> None:
                 hint="move it away; syncd creates a new one, and adopts files that are equal",
             )
         if os.stat(file.parent).st_mode & GROUP_READ_BITS:
-            share(file, file.parent)
+            share_with_group(file, file.parent)
         elif stat.S_IMODE(found.st_mode) != 0o600:
             set_private_mode(file, 0o600)
     except OSError as error:
@@ -77,7 +77,7 @@ def make_private(file: Path) -> None:
         ) from error
 
 
-def identity(file: Path) -> tuple[int, int] | None:
+def file_identity(file: Path) -> tuple[int, int] | None:
     """Return device and inode of the file; None where there is no file.
 
     Raises StoreError when the disk fails.
@@ -127,7 +127,7 @@ def opening_lock(file: Path, seconds: float) -> Iterator[None]:
         release(descriptor)
 
 
-def holders(file: Path) -> list[str]:
+def lock_holders(file: Path) -> list[str]:
     """Return who may write to the store now, as `name (pid N)`; empty where the kernel does not
     list it.
     """
@@ -152,7 +152,7 @@ def locks_on(file: Path) -> list[tuple[str, int]]:
 
     Source: proc_locks(5): number, kind, mode, access, pid, MAJOR:MINOR:INODE.
     """
-    found = identity(file)
+    found = file_identity(file)
     if found is None:
         return []
     try:

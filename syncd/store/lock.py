@@ -10,7 +10,7 @@ from pathlib import Path
 
 from syncd.errors import LockedError, StoreError
 from syncd.file_lock import acquire, release
-from syncd.store.access import LOCKS, try_to_share
+from syncd.store.access import LOCKS, try_share_with_group
 from syncd.store.location import locks_on
 
 MAX_NAME = 100
@@ -94,7 +94,7 @@ def _held(file: Path, subject: str, refused: Callable[[str], LockedError]) -> It
     try:
         os.makedirs(file.parent, mode=0o700, exist_ok=True)
         if file.parent.name == LOCKS:
-            try_to_share(file.parent, file.parent.parent)
+            try_share_with_group(file.parent, file.parent.parent)
         descriptor = acquire(file)
     except BlockingIOError as error:
         holder = next((f" (pid {pid})" for _, pid in locks_on(file) if pid > 0), "")

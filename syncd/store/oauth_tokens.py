@@ -27,7 +27,7 @@ from syncd.file_lock import acquire_polling, release
 from syncd.folder_sync import sync_folder
 from syncd.identities import OAuthTokens
 from syncd.redaction import Secret
-from syncd.store.access import make_state_folder, refuse_stranger
+from syncd.store.access import check_process_is_owner, make_state_folder
 from syncd.store.location import locks_on
 from syncd.store.lock import safe_name
 
@@ -72,7 +72,7 @@ class OAuthTokenFile:
 
         Raises StoreError, and what `Deadline.wait` raises.
         """
-        refuse_stranger(self._folder.parent)
+        check_process_is_owner(self._folder.parent)
 
         def wait() -> None:
             deadline.wait(POLL_INTERVAL_SECONDS)

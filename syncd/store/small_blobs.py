@@ -24,7 +24,7 @@ from threading import RLock
 from typing import TYPE_CHECKING, TypeVar
 
 from syncd.git_objects import is_object_id
-from syncd.store.foreign_store import opened
+from syncd.store.foreign_store import open_foreign
 from syncd.store.location import make_private, open_nofollow, opening_lock
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ class SmallBlobs:
         from syncd.store.cache_table import CacheTable
 
         if self._read_only:
-            driver = self._opened.enter_context(opened(self._file))
+            driver = self._opened.enter_context(open_foreign(self._file))
         else:
             driver = sqlite3.connect(
                 self._file, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False

@@ -32,7 +32,7 @@ from syncd.store import (
     run_records,
 )
 from syncd.store.accepted_commits import AcceptedCommits
-from syncd.store.access import make_state_folder, refuse_stranger, set_access
+from syncd.store.access import check_process_is_owner, make_state_folder, set_access
 from syncd.store.database import Database
 from syncd.store.facts import Facts
 from syncd.store.job_states import read_state, read_states, write_state
@@ -65,7 +65,7 @@ class SqliteStore:
         Raises StoreError, which names the user who may open it.
         """
         try:
-            refuse_stranger(state_dir)
+            check_process_is_owner(state_dir)
             make_state_folder(state_dir)
             set_access(state_dir, group)
         except OSError as error:

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from syncd.clock import Clock
 from syncd.github.rate_limit import SavedRateLimit
-from syncd.store.facts import Facts, LimitKey, LimitRow, Usage, hour_of
+from syncd.store.facts import Facts, LimitKey, LimitRow, Usage, usage_hour_end
 from syncd.wiring.connections import Connections
 
 
@@ -70,7 +70,7 @@ class UsageRecorder:
             name, installation = key
             limits = self._connections.rate_limits.get(name)
             reset_at = limits.get(installation).status().reset_at if limits is not None else None
-            yield Usage(key, hour_of(self._clock.now(), reset_at), added)
+            yield Usage(key, usage_hour_end(self._clock.now(), reset_at), added)
 
 
 __all__ = ["UsageRecorder"]

@@ -44,7 +44,7 @@ def test_a_daemon_is_not_dumpable_from_its_start(hub: SyncEnv) -> None:
 
 
 def dumpable(code: str) -> str:
-    program = f"import ctypes, subprocess, sys; from syncd.dumps import forbid_dumps; {code}"
+    program = f"import ctypes, subprocess, sys; from syncd.core_dumps import forbid_dumps; {code}"
     return subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     ).stdout.strip()
@@ -76,7 +76,7 @@ def test_another_process_of_the_same_user_can_not_read_the_memory(
 ) -> None:
     """Such as a program that a hook left behind. The first row shows that it could without the protection."""
     become = f"os.setresgid({USER}, {USER}, {USER}); os.setresuid({USER}, {USER}, {USER}); ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)"
-    program = f"import ctypes, os, resource, sys; from syncd.dumps import forbid_dumps; {become}; {protection}; print('ready', flush=True); sys.stdin.read()"
+    program = f"import ctypes, os, resource, sys; from syncd.core_dumps import forbid_dumps; {become}; {protection}; print('ready', flush=True); sys.stdin.read()"
     with subprocess.Popen(
         [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:

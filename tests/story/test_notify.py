@@ -21,7 +21,7 @@ from syncd.errors import LockedError, NotFoundError
 from syncd.models import RunReport, RunStatus
 from syncd.notifications import http_post as postal
 from syncd.notifications.http_post import post
-from syncd.notifications.sender import Messenger
+from syncd.notifications.sender import NotificationSender
 from syncd.store.store import FILE_NAME, SqliteStore
 from syncd.wiring import http_sender, senders
 from tests.support.clock import FakeClock
@@ -170,7 +170,7 @@ def test_a_crash_between_a_run_and_its_message_only_delays_it(
 ) -> None:
     break_it(hub)
     with monkeypatch.context() as dead:
-        dead.setattr(Messenger, "notify", lambda self, report: None)
+        dead.setattr(NotificationSender, "notify", lambda self, report: None)
         hub.sync()
     assert receiver.got == []
     hub.sync()
@@ -329,8 +329,10 @@ def failure(number: int = 0) -> RunReport:
     )
 
 
-def messenger(hub: SyncEnv, receiver: Receiver, clock: FakeClock, store: SqliteStore) -> Messenger:
-    return Messenger(
+def messenger(
+    hub: SyncEnv, receiver: Receiver, clock: FakeClock, store: SqliteStore
+) -> NotificationSender:
+    return NotificationSender(
         load_config(hub.config, {"HOME": str(hub.folder)}),
         store,
         clock,

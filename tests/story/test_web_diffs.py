@@ -18,7 +18,7 @@ from syncd import recent_runs as recent_module
 from syncd.config.load import load_config
 from syncd.config.model import Web as WebConfig
 from syncd.config.model import Webhook
-from syncd.diff import MAX_STEPS, WorkBudget, changed_lines
+from syncd.diff import MAX_STEPS, DiffBudget, changed_lines
 from syncd.identities import SecretRef
 from syncd.ports import JobState, LastError
 from syncd.recent_runs import (
@@ -95,7 +95,7 @@ def test_four_views_of_hostile_diffs_leave_health_and_webhook_answering(
     began, end = threading.Semaphore(0), threading.Event()
 
     def slow(
-        old: bytes | None, new: bytes | None, work: WorkBudget | None = None
+        old: bytes | None, new: bytes | None, work: DiffBudget | None = None
     ) -> list[str] | str:
         began.release()
         assert end.wait(30)
@@ -128,7 +128,7 @@ def test_a_page_of_hostile_diffs_ends_soon_and_the_next_one_knows_them(
     made = 0
 
     def counted(
-        old: bytes | None, new: bytes | None, work: WorkBudget | None = None
+        old: bytes | None, new: bytes | None, work: DiffBudget | None = None
     ) -> list[str] | str:
         nonlocal made
         made += 1

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from syncd import diff
-from syncd.diff import MAX_BYTES, MAX_LINES, WorkBudget, WorkBudgetExhausted, changed_lines
+from syncd.diff import MAX_BYTES, MAX_LINES, DiffBudget, DiffBudgetExhausted, changed_lines
 from syncd.redaction import Secret, add_secret
 
 
@@ -137,10 +137,10 @@ def test_a_large_change_to_a_large_file_is_still_shown() -> None:
 
 
 def test_the_work_for_several_diffs_together_is_bounded() -> None:
-    work = WorkBudget(diff.MAX_STEPS)
+    work = DiffBudget(diff.MAX_STEPS)
     lines = changed_lines(b"a\nb\n", b"b\na\n", work)
     assert isinstance(lines, list) and 0 < diff.MAX_STEPS - work.steps < 100
-    with pytest.raises(WorkBudgetExhausted):
+    with pytest.raises(DiffBudgetExhausted):
         for seed in range(20):
             changed_lines(lines_of(9_000, 40, seed), lines_of(9_000, 40, seed + 100), work)
 

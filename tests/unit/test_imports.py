@@ -63,7 +63,7 @@ def test_a_sync_with_nothing_to_do_loads_few_modules_and_none_of_the_heavy_ones(
     ours = {name for name in loaded if name.startswith("syncd")}
     few = {
         "cache_file",
-        "dumps",
+        "core_dumps",
         "encoding",
         "fastpath",
         "fastpath.check",

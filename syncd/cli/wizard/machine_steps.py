@@ -11,7 +11,7 @@ from syncd.cli.wizard.session import Session
 from syncd.cli.wizard.terminal import Mistake
 from syncd.config.commands import PasteableMistake, hook
 from syncd.config.schema import JobModel, PathModel, mistake_in
-from syncd.hooks.command_lookup import missing
+from syncd.hooks.command_lookup import find_missing_command
 from syncd.mirror.destination_checks import destination_warnings
 from syncd.models import Hook
 
@@ -145,7 +145,7 @@ def _through_shell(text: str) -> Hook:
 
 def _refuse_missing(found: Hook) -> None:
     """Say that the command is not on this machine; raise Mistake unless it is meant."""
-    problem = missing(found, None)
+    problem = find_missing_command(found, None)
     if problem is None:
         return
     terminal.warn(problem.text, problem.hint)

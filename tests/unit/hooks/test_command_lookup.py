@@ -9,12 +9,12 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from syncd.hooks import command_lookup
-from syncd.hooks.command_lookup import missing
+from syncd.hooks.command_lookup import find_missing_command
 from syncd.models import Hook
 
 
 def said(command: str, user: str | None = None) -> str | None:
-    found = missing(Hook(command, (command, "x")), user)
+    found = find_missing_command(Hook(command, (command, "x")), user)
     return found.text if found is not None else None
 
 
@@ -51,8 +51,8 @@ def test_the_callers_own_path_is_not_the_hooks(path: Path, monkeypatch: pytest.M
 
 def test_what_a_run_has_first_to_stage_or_brings_itself_is_not_looked_for() -> None:
     assert said("{staged}/usr/local/bin/check") is None
-    assert missing(Hook("check json", checks=("json",)), None) is None
-    assert missing(Hook("gone | x", ("/bin/sh", "-c", "gone | x"), True), None) is None
+    assert find_missing_command(Hook("check json", checks=("json",)), None) is None
+    assert find_missing_command(Hook("gone | x", ("/bin/sh", "-c", "gone | x"), True), None) is None
 
 
 def test_what_can_not_be_started_is_named_for_what_it_is(path: Path) -> None:

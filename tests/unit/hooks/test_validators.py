@@ -11,7 +11,7 @@ import pytest
 from syncd.clock import SystemClock
 from syncd.deadline import Deadline
 from syncd.hooks.runner import HookRunner
-from syncd.hooks.validators import MAX_NAMED, problems
+from syncd.hooks.validators import MAX_NAMED, find_problems
 from syncd.models import Hook, Kind
 from syncd.ports import HookCall, HookResult, StagedFile
 
@@ -21,7 +21,7 @@ ALL = ("json", "yaml", "toml", "xml")
 def judged(tree: Path, name: str, content: bytes, names: tuple[str, ...] = ALL) -> list[str]:
     (tree / "etc").mkdir()
     (tree / "etc" / name).write_bytes(content)
-    return problems(names, str(tree))
+    return find_problems(names, str(tree))
 
 
 def whole(
@@ -135,7 +135,7 @@ def test_only_the_named_checks_look_and_links_are_not_followed(tmp_path: Path) -
     assert judged(tmp_path, "a.json", b"broken", ("yaml", "toml")) == []
     (tmp_path / "etc/b.json").symlink_to("a.json")
     (tmp_path / "etc/gone.json").symlink_to("nothing")
-    assert [line.partition(":")[0] for line in problems(ALL, str(tmp_path))] == ["/etc/a.json"]
+    assert [line.partition(":")[0] for line in find_problems(ALL, str(tmp_path))] == ["/etc/a.json"]
 
 
 def test_many_broken_files_are_counted_not_all_listed_and_odd_names_are_printed(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from syncd.store.facts import OTHERS, Facts, LimitRow, Usage, WebhookFacts, hour_of
+from syncd.store.facts import OTHERS, Facts, LimitRow, Usage, WebhookFacts, usage_hour_end
 from syncd.store.store import SqliteStore
 
 NOW = datetime(2026, 11, 24, 12, 20, tzinfo=UTC)
@@ -36,8 +36,8 @@ def used(
 
 
 def test_the_hour_is_githubs_where_it_says_so_and_the_clocks_where_not() -> None:
-    assert hour_of(NOW, NOW + timedelta(minutes=7)) == NOW + timedelta(minutes=7)
-    assert hour_of(NOW, None) == hour_of(NOW, NOW - timedelta(minutes=1)) == ENDS
+    assert usage_hour_end(NOW, NOW + timedelta(minutes=7)) == NOW + timedelta(minutes=7)
+    assert usage_hour_end(NOW, None) == usage_hour_end(NOW, NOW - timedelta(minutes=1)) == ENDS
 
 
 def test_requests_are_added_up_by_repository_the_most_first(facts: Facts) -> None:

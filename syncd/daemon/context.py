@@ -14,7 +14,7 @@ from syncd.daemon.worker import WorkerRunner
 from syncd.wiring import AppContext
 
 
-class Parts(Struct, frozen=True):
+class DaemonContext(Struct, frozen=True):
     """Collaborators of a daemon that is prepared. Each is safe to use from many threads."""
 
     app: AppContext
@@ -27,4 +27,4 @@ class Parts(Struct, frozen=True):
     scheduler: Scheduler
 
 
-__all__ = ["Parts"]
+__all__ = ["DaemonContext"]
