@@ -175,8 +175,11 @@ def _row_after(action: Action, outcome: ActionOutcome) -> LedgerRow | None:
 
 
 def planned_changes(plan: Plan) -> tuple[Change, ...]:
-    """Return the public line for each action of the plan that has one."""
-    return tuple(as_change(action) for action in plan.actions if action.kind.is_public)
+    """Return the public line for each action of the plan that has one.
+
+    It names the trash entries that will be made, as the report of the run will.
+    """
+    return tuple(carried_out(action) for action in plan.actions if action.kind.is_public)
 
 
 def as_change(action: Action, replaced: str | None = None) -> Change:

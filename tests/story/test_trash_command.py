@@ -538,10 +538,14 @@ def test_a_path_that_no_job_mirrors_any_more(hub: SyncEnv) -> None:
     assert file.read_text() == "theirs"
 
 
-def test_plan_says_what_goes_to_the_trash_and_names_no_entry_yet(hub: SyncEnv) -> None:
+def test_plan_says_what_goes_to_the_trash_and_names_the_entry_that_sync_makes(
+    hub: SyncEnv,
+) -> None:
     file = edit(hub, "theirs")
     assert f"  ~ {file}  takes over (your version goes to the trash)" in hub.call("plan").out
-    assert [one["trash"] for one in hub.plan().job["changes"]] == [None, None]
+    planned = [one["trash"] for one in hub.plan().job["changes"]]
+    assert planned[0] is not None and planned[1] is None
+    assert [one["trash"] for one in hub.sync().job["changes"]] == planned
 
 
 def test_sync_history_and_explain_name_the_command(hub: SyncEnv) -> None:

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from syncd.engine import reload_state
 from syncd.models import Hook, Job, PathRule, RunReport, RunStatus, Trigger
-from syncd.ports import JobState, LastError, PendingReload
+from syncd.ports import Condition, JobState, LastError, PendingReload
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 COMMIT, OTHER = "a" * 40, "b" * 40
@@ -37,7 +37,7 @@ def test_a_reload_is_pending_from_the_first_change_until_it_succeeds() -> None:
     assert reload_state.is_reload_due(JOB, reload_state.with_reload_commit(again, COMMIT))
     failing = replace(again, failures=2, last_error=LastError("hook", "x"))
     done = reload_state.reload_done(failing, REPORT, later)
-    assert done == replace(JobState(), last_success_at=later)
+    assert done == JobState(last_success_at=later, condition=Condition("in_sync", later))
     assert reload_state.require_reload(replace(JOB, on_change=None), again, later) == JobState(), (
         "no command, no reload"
     )
@@ -50,7 +50,11 @@ def test_a_reload_that_succeeds_does_not_make_a_failed_run_a_success() -> None:
         last_error=LastError("unavailable", "gone"),
     )
     after = reload_state.reload_done(state, replace(REPORT, status=RunStatus.FAILED), NOW)
-    assert after == JobState(failures=1, last_error=LastError("unavailable", "gone"))
+    assert after == JobState(
+        failures=1,
+        last_error=LastError("unavailable", "gone"),
+        condition=Condition("failing", NOW),
+    )
 
 
 def test_only_scheduled_runs_wait_with_a_failed_reload_and_longer_each_time() -> None:
