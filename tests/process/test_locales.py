@@ -208,7 +208,7 @@ def test_output_is_in_the_terminals_encoding(
     shell: Shell, locale: dict[str, str], shown: bytes
 ) -> None:
     done = shell.call(locale, "-v", "sync")
-    assert done.returncode == 0 and shown in done.stdout
+    assert done.returncode == 0 and shown in done.stderr
 
 
 MAIN = "from syncd.__main__ import main; main()"
