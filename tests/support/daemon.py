@@ -1,4 +1,6 @@
-"""A daemon as a real process, seen from outside: its log lines as they come, its signals, its end."""
+"""A daemon as a real process, seen from outside: its log lines as they come, its signals,
+its end.
+"""
 
 from __future__ import annotations
 

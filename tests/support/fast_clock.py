@@ -1,4 +1,6 @@
-"""A clock for whole commands over real sockets: it stands still unless somebody waits, and a wait is over at once."""
+"""A clock for whole commands over real sockets: it stands still unless somebody waits,
+and a wait is over at once.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,10 @@ from datetime import UTC, datetime, timedelta
 
 
 class PassingClock:
-    """Whoever asks for the time sees a wait passed. `asleep` moves the wall clock alone, as a suspended machine's does."""
+    """Whoever asks for the time sees a wait passed.
+
+    `asleep` moves the wall clock alone, as a suspended machine's does.
+    """
 
     def __init__(self) -> None:
         self.began, self.seconds, self.asleep, self.waits = (

@@ -1,7 +1,9 @@
-"""Counts of a source tree: `python -m tests.support.figures TREE...` prints one column for each tree (a checkout of syncd).
+"""Counts of a source tree: `python -m tests.support.figures TREE...` prints one column for each
+tree (a checkout of syncd).
 
-The code is formatted first, with ruff at 100 columns and in a copy, so that versions of different formatting compare. Lines of code are
-those without docstrings, comments and blank lines. A function's length is counted the same way, nested functions included.
+The code is formatted first, with ruff at 100 columns and in a copy, so that versions of different
+formatting compare. Lines of code are those without docstrings, comments and blank lines. A
+function's length is counted the same way, nested functions included.
 """
 
 from __future__ import annotations
@@ -93,7 +95,10 @@ def docstring_lines(tree: ast.Module) -> set[int]:
 
 
 def functions(node: ast.AST, is_public: bool) -> Iterator[tuple[Function, bool]]:
-    """Every function below the node, and whether its name and those around it are public. A function in a function is not."""
+    """Every function below the node, and whether its name and those around it are public.
+
+    A function in a function is not.
+    """
     for child in ast.iter_child_nodes(node):
         shown = is_public and not getattr(child, "name", "").startswith("_")
         if isinstance(child, Function):
@@ -115,12 +120,16 @@ def rows(figures: Figures) -> dict[str, str]:
     return table | {
         "lines": str(sum(figures.folders.values())),
         "modules": str(len(figures.modules)),
-        "module, median / longest": f"{statistics.median(figures.modules):.0f} / {max(figures.modules)}",
+        "module, median / longest": (
+            f"{statistics.median(figures.modules):.0f} / {max(figures.modules)}"
+        ),
         "functions": str(len(lengths)),
         "function, median / p90 / longest": (
             f"{statistics.median(lengths):.0f} / {lengths[len(lengths) * 9 // 10]} / {lengths[-1]}"
         ),
-        f"functions with more than {PARAMETERS} parameters": f"{figures.many_parameters / len(lengths):.1%}",
+        f"functions with more than {PARAMETERS} parameters": (
+            f"{figures.many_parameters / len(lengths):.1%}"
+        ),
         "public functions without docstring": f"{figures.without_docstring} of {figures.public}",
         f"lines over {COLUMNS} columns": str(figures.long_lines),
     }

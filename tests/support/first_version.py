@@ -1,8 +1,9 @@
 """A walk through a store of the first version: `python -m tests.support.first_version TREE`.
 
-TREE is a checkout of e9e4a1a with its `.venv` (`git worktree add TREE e9e4a1a`, then `python3 dev setup` in it). That version makes a
-state and its mirrors against the simulator. Then both versions are asked the same, and every difference is printed. The exit is 1 if
-one is left that no rename explains, or if a file of the mirrors was written again.
+TREE is a checkout of e9e4a1a with its `.venv` (`git worktree add TREE e9e4a1a`, then `python3 dev
+setup` in it). That version makes a state and its mirrors against the simulator. Then both versions
+are asked the same, and every difference is printed. The exit is 1 if one is left that no rename
+explains, or if a file of the mirrors was written again.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ RENAMED = {
     "hook_owed": "reload_pending",
     "on_change is owed": "on_change is pending",
 }
-# Not of the store: what this hour cost, how long a command took, and contents in pack files, which are read after the migration only.
+# Not of the store: what this hour cost, how long a command took, and contents in pack files, which
+# are read after the migration only.
 OTHERWISE = {"requests", "seconds", "spent", "remaining", "checked"}
 RUNS = 2  # the first runs the pending reload and lists the folders anew
 AT_REST = ("nginx",)  # the quick check leaves symlink publishing to the full run
@@ -47,7 +49,10 @@ PASSING = re.compile(
 
 @dataclass
 class Walk:
-    """Both versions on one configuration. `problems` are the differences that no rename explains."""
+    """Both versions on one configuration.
+
+    `problems` are the differences that no rename explains.
+    """
 
     folder: Path
     old_tree: Path
@@ -83,7 +88,9 @@ class Walk:
             print(text)
 
     def compare(self, before: dict[str, str], after: dict[str, str]) -> None:
-        """Text is equal, and JSON has each former key with its former value; keys that were added are printed."""
+        """Text is equal, and JSON has each former key with its former value;
+        keys that were added are printed.
+        """
         for what, text in before.items():
             if "--json" in what or what.startswith("rollback"):
                 missing, added = list[str](), set[str]()
@@ -98,7 +105,9 @@ class Walk:
 
     @contextmanager
     def copied(self) -> Iterator[None]:
-        """The block works on a copy at the same path; afterwards the original is back, its inodes too."""
+        """The block works on a copy at the same path; afterwards the original is back,
+        its inodes too.
+        """
         kept = self.folder.with_name("kept")
         self.folder.rename(kept)
         shutil.copytree(kept, self.folder, symlinks=True)
@@ -121,7 +130,9 @@ def compare_json(before: Any, after: Any, where: str, missing: list[str], added:
 
 
 def write_config(walk: Walk, api: str) -> None:
-    """Four jobs: one with hooks, one with symlink publishing, one that reports drift, one that is paused."""
+    """Four jobs: one with hooks, one with symlink publishing, one that reports drift,
+    one that is paused.
+    """
     folder, dest = walk.folder, walk.dest
     (folder / "token").write_text(TOKEN)
     (folder / "token").chmod(0o600)
@@ -129,20 +140,35 @@ def write_config(walk: Walk, api: str) -> None:
         "nginx": {
             "repo": "acme/infra",
             "ref": "main",
-            "paths": [{"from": "nginx/", "to": f"{dest}/nginx/"}, {"from": "motd", "to": f"{dest}/motd"}],
+            "paths": [
+                {"from": "nginx/", "to": f"{dest}/nginx/"},
+                {"from": "motd", "to": f"{dest}/motd"},
+            ],
             "validate": {"shell": f"! grep -q broken {{staged}}{dest}/nginx/nginx.conf"},
-            "on_change": {"shell": f"echo nginx >> {folder}/hooks; ! grep -q unloadable {dest}/nginx/nginx.conf"},
+            "on_change": {
+                "shell": f"echo nginx >> {folder}/hooks; "
+                f"! grep -q unloadable {dest}/nginx/nginx.conf"
+            },
             "undo_on_failure": True,
         },
-        "site": {"repo": "acme/site", "publish": "symlink", "as": "public", "paths": [{"from": "www/", "to": f"{dest}/web/site/"}]},
+        "site": {
+            "repo": "acme/site",
+            "publish": "symlink",
+            "as": "public",
+            "paths": [{"from": "www/", "to": f"{dest}/web/site/"}],
+        },
         "keep": {
             "repo": "acme/site",
             "drift": "report",
             "paths": [{"from": "etc/", "to": f"{dest}/etc/"}],
             "on_change": {"shell": f"echo keep >> {folder}/hooks; ! test -e {folder}/hook-fails"},
         },
-        "idle": {"repo": "acme/infra", "ref": "main", "paths": [{"from": "motd", "to": f"{dest}/idle"}]},
-    }  # fmt: skip
+        "idle": {
+            "repo": "acme/infra",
+            "ref": "main",
+            "paths": [{"from": "motd", "to": f"{dest}/idle"}],
+        },
+    }
     identities = {
         "ops": {"token": {"file": str(folder / "token")}, "api": api},
         "public": {"anonymous": True, "api": api},
@@ -158,7 +184,9 @@ def write_config(walk: Walk, api: str) -> None:
 
 
 def live(walk: Walk) -> None:
-    """What happened to the jobs under the first version: changes, a rejection, an undone set, a rollback, drift, a failing hook."""
+    """What happened to the jobs under the first version: changes, a rejection, an undone set,
+    a rollback, drift, a failing hook.
+    """
     infra, site, dest = walk.github.repos["acme/infra"], walk.github.repos["acme/site"], walk.dest
     (dest / "etc").mkdir(parents=True)
     (dest / "etc/adopted").write_text("adopted\n")
@@ -191,13 +219,16 @@ def live(walk: Walk) -> None:
 def questions(walk: Walk) -> dict[str, tuple[str, ...]]:
     dest = walk.dest
     files = (
-        "nginx/nginx.conf", "nginx/new.conf", "nginx/sites/a.conf", "nginx/sites/b.conf", "motd", "web/site/index.html",
-        "web/site/old.html", "etc/adopted", "etc/edited", "etc/changed", "etc/late", "never",
+        "nginx/nginx.conf", "nginx/new.conf", "nginx/sites/a.conf", "nginx/sites/b.conf", "motd",
+        "web/site/index.html", "web/site/old.html", "etc/adopted", "etc/edited",
+        "etc/changed", "etc/late", "never",
     )  # fmt: skip
     asked = [
-        ("status",), ("status", "--json"), ("history",), ("history", "--json"), ("history", "nginx"), ("history", "site"),
-        ("history", "keep"), ("history", "nginx", "--json"), ("history", "--path", f"{dest}/motd"), ("verify", "--json"),
-        ("plan", "--json"), *(("explain", f"{dest}/{name}") for name in files),
+        ("status",), ("status", "--json"), ("history",), ("history", "--json"),
+        ("history", "nginx"), ("history", "site"), ("history", "keep"),
+        ("history", "nginx", "--json"), ("history", "--path", f"{dest}/motd"),
+        ("verify", "--json"), ("plan", "--json"),
+        *(("explain", f"{dest}/{name}") for name in files),
     ]  # fmt: skip
     return {" ".join(one).replace(f"{dest}/", ""): one for one in asked}
 
@@ -250,7 +281,9 @@ def digest(folder: Path) -> dict[str, str]:
 
 
 def check(walk: Walk) -> None:
-    """Everything that both versions are asked, before the migration and after it, and what the first runs after it do."""
+    """Everything that both versions are asked, before the migration and after it,
+    and what the first runs after it do.
+    """
     before, state = answers(walk, walk.old), walk.folder / "state"
     files, stored = signatures(walk.dest), digest(state)
     print("\n== the present version looks at the old store")
@@ -268,7 +301,9 @@ def check(walk: Walk) -> None:
 
 
 def sync(walk: Walk, jobs: Sequence[str]) -> bool:
-    """Run the present version's `sync`, print what it did, and return whether the quick check answered: SQLAlchemy is not loaded."""
+    """Run the present version's `sync`, print what it did,
+    and return whether the quick check answered: SQLAlchemy is not loaded.
+    """
     walk.github.forget_requests()
     code, text = walk.run(ROOT, "sync", *jobs, options=("-X", "importtime"))
     quick, asked = "sqlalchemy" not in text, walk.github.count()

@@ -1,4 +1,6 @@
-"""Somebody who is told: an HTTP server on loopback that keeps what it got and answers as it is told to."""
+"""Somebody who is told: an HTTP server on loopback that keeps what it got and answers as it is told
+to.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""As much of JSON Schema (draft 2020-12) as syncd's own schema uses; a word it does not know is an error, not a pass."""
+"""As much of JSON Schema (draft 2020-12) as syncd's own schema uses;
+a word it does not know is an error, not a pass.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A machine in a temporary folder: /etc, /usr, /var, /run and a home, with a syncd that is configured, installed and started there."""
+"""A machine in a temporary folder: /etc, /usr, /var, /run and a home,
+with a syncd that is configured, installed and started there.
+"""
 
 from __future__ import annotations
 
@@ -34,8 +36,11 @@ MADE = (
 
 
 class Machine(SyncEnv):
-    """`root` stands for `/`. The configuration is in its etc/syncd, the state in its var/lib/syncd; `late` is a link
-    to a folder where nothing is protected, which a test lets lead to `root` later on."""
+    """`root` stands for `/`.
+
+    The configuration is in its etc/syncd, the state in its var/lib/syncd; `late` is a link to a
+    folder where nothing is protected, which a test lets lead to `root` later on.
+    """
 
     @property
     def root(self) -> Path:

@@ -28,7 +28,11 @@ def seal(*texts: str, body: bytes = b"") -> str:
 
 
 def downgraded(state_dir: Path) -> None:
-    """Put a store of schema 0004 in the place of the present one, with its ledger, states, sets and history. No intent is open."""
+    """Put a store of schema 0004 in the place of the present one, with its ledger, states,
+    sets and history.
+
+    No intent is open.
+    """
     file = state_dir / FILE_NAME
     store = SqliteStore.open(state_dir)
     rows = {
@@ -40,8 +44,8 @@ def downgraded(state_dir: Path) -> None:
             "SELECT id, job, commit_sha, config_digest, applied_at, pinned, files FROM applied_set"
         ).fetchall()
         runs = connection.execute(
-            'SELECT id, job, started_at, "trigger", status, commit_sha, previous_commit_sha, seconds, bytes_written,'
-            " error_kind, error FROM run"
+            'SELECT id, job, started_at, "trigger", status, commit_sha, previous_commit_sha, '
+            "seconds, bytes_written, error_kind, error FROM run"
         ).fetchall()
         changes = connection.execute(
             "SELECT id, run, action, path, source, before_sha, after_sha FROM change"

@@ -49,7 +49,9 @@ ODD_NAMES = (
 
 
 def everything() -> dict[str, Any]:
-    """1,400 and more files below `nginx/`: odd names, empty, binary, 5 MB, executable, inward links, a folder of 1,300, twelve levels deep."""
+    """1,400 and more files below `nginx/`: odd names, empty, binary, 5 MB, executable, inward
+    links, a folder of 1,300, twelve levels deep.
+    """
     rng = random.Random(7)
     files: dict[str, Any] = {
         f"nginx/many/f{number:04d}.conf": f"{number}\n" * (number % 7) for number in range(1300)

@@ -1,4 +1,6 @@
-"""A CONNECT proxy on loopback that leads any name to one port, asks for a password where it has one, and keeps what it was told."""
+"""A CONNECT proxy on loopback that leads any name to one port, asks for a password where it has
+one, and keeps what it was told.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,10 @@ from contextlib import contextmanager, suppress
 
 
 class Proxy:
-    """`password` is `user:password`, or None; `refuses` is a status for everybody. `heard` are the heads of the requests it got."""
+    """`password` is `user:password`, or None; `refuses` is a status for everybody.
+
+    `heard` are the heads of the requests it got.
+    """
 
     def __init__(self, port: int, password: str | None = None, refuses: int | None = None) -> None:
         self.password, self.refuses, self.heard = password, refuses, list[str]()
@@ -26,15 +31,23 @@ class Proxy:
                         return
                     head += line
                 proxy.heard.append(head.decode("latin-1"))
-                expected = f"Proxy-Authorization: Basic {base64.b64encode((proxy.password or '').encode()).decode()}\r\n"
+                expected = (
+                    "Proxy-Authorization: Basic "
+                    f"{base64.b64encode((proxy.password or '').encode()).decode()}\r\n"
+                )
                 if proxy.password is not None and expected not in proxy.heard[-1]:
                     self.wfile.write(
-                        b'HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm="corp"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n'
+                        b"HTTP/1.1 407 Proxy Authentication Required\r\n"
+                        b'Proxy-Authenticate: Basic realm="corp"\r\nContent-Length: 0\r\n'
+                        b"Connection: close\r\n\r\n"
                     )
                     return
                 if proxy.refuses is not None:
                     self.wfile.write(
-                        f"HTTP/1.1 {proxy.refuses} No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode()
+                        (
+                            f"HTTP/1.1 {proxy.refuses} No\r\nContent-Length: 0\r\n"
+                            "Connection: close\r\n\r\n"
+                        ).encode()
                     )
                     return
                 with socket.create_connection(("127.0.0.1", port)) as beyond:

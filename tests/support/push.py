@@ -1,4 +1,7 @@
-"""GitHub's side of the webhook: what it would send for a push, signed as it would be. The signature is made here, not by the product."""
+"""GitHub's side of the webhook: what it would send for a push, signed as it would be.
+
+The signature is made here, not by the product.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,9 @@ def push_event(
     before: str = "0" * 40,
     **more: Any,
 ) -> dict[str, Any]:
-    """A push event as GitHub's documentation has it, without what nobody here could mistake for something else."""
+    """A push event as GitHub's documentation has it,
+    without what nobody here could mistake for something else.
+    """
     owner, _, name = repo.partition("/")
     commit = {
         "id": after,
@@ -117,7 +122,10 @@ def deliver(
     body: bytes | None = None,
     **more: Any,
 ) -> tuple[int, str]:
-    """Status and text of what the daemon answers. `body` instead of the event as JSON; `more` as for `headers_of`."""
+    """Status and text of what the daemon answers.
+
+    `body` instead of the event as JSON; `more` as for `headers_of`.
+    """
     body = json.dumps(event).encode() if body is None else body
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:

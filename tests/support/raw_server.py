@@ -10,7 +10,10 @@ LOOK_UP_SECONDS = 5.0  # who begins a request and does not end it is not waited 
 
 
 class RawServer:
-    """Says these bytes to each connection in turn (the last one to all that follow), and hangs up. `heard` are the heads of requests, byte for byte in latin-1."""
+    """Says these bytes to each connection in turn (the last one to all that follow), and hangs up.
+
+    `heard` are the heads of requests, byte for byte in latin-1.
+    """
 
     def __init__(self, *answers: bytes, tls: ssl.SSLContext | None = None) -> None:
         self.answers, self.heard = list(answers), list[str]()

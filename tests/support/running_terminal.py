@@ -25,7 +25,9 @@ SEQUENCE = re.compile(r"\x1b\[(\??[\d;]*)([A-Za-z])|\r|\n|[^\x1b\r\n]+")
 
 
 def screen_of(text: str) -> list[str]:
-    """The lines on the screen after `text`: what the sequences for moving up and erasing leave of it."""
+    """The lines on the screen after `text`: what the sequences for moving up and erasing leave of
+    it.
+    """
     lines, row, column = [""], 0, 0
     for found in SEQUENCE.finditer(text):
         what, (number, action) = found[0], found.groups()

@@ -1,6 +1,8 @@
-"""Whether a run is missed: every gap between a job's runs, against what its schedule, its jitter and what holds it after a failure allow.
+"""Whether a run is missed: every gap between a job's runs, against what its schedule, its jitter
+and what holds it after a failure allow.
 
-Knows the rules as docs/daemon.md tells them, and nothing of how the product keeps them. Times are monotonic seconds of the simulated clock.
+Knows the rules as docs/daemon.md tells them, and nothing of how the product keeps them. Times are
+monotonic seconds of the simulated clock.
 """
 
 from __future__ import annotations
@@ -21,14 +23,19 @@ from syncd.errors import (
 )
 from syncd.models import RunReport, RunStatus
 
-START_SECONDS = 60.0  # docs/daemon.md: after a start, a job whose last run is older than its interval runs within a minute
+# docs/daemon.md: after a start, a job whose last run is older than its interval runs within a
+# minute
+START_SECONDS = 60.0
 HOUR = 3600.0
 ROUNDING = 1.0
 
 
 @dataclass(frozen=True)
 class Since:
-    """What the next run is measured from. `on_turn`: it began at a turn of the job's, so the next one is a whole interval away."""
+    """What the next run is measured from.
+
+    `on_turn`: it began at a turn of the job's, so the next one is a whole interval away.
+    """
 
     at: float
     free_at: float
@@ -38,7 +45,9 @@ class Since:
 
 
 class ScheduleChecker:
-    """Is told of every run and of every step of the clock; `missed` says what came too late, `longest` the longest gap after good runs and after failures."""
+    """Is told of every run and of every step of the clock; `missed` says what came too late,
+    `longest` the longest gap after good runs and after failures.
+    """
 
     def __init__(
         self, clock: Clock, interval_seconds: float, jitter_seconds: Mapping[str, float]
@@ -59,7 +68,8 @@ class ScheduleChecker:
         most = longest_hold(report, self._interval, self._clock)
         if held > most + ROUNDING:
             self.missed.append(
-                f"{job} is held for {held:.0f} s after {report.error}, at most {most:.0f} s are allowed"
+                f"{job} is held for {held:.0f} s after {report.error}, at most {most:.0f} s are "
+                "allowed"
             )
         self._since[job] = Since(began, now + held, self._busy, on_turn=not first)
         self._busy += now - began
@@ -95,12 +105,16 @@ class ScheduleChecker:
             self.longest[kind] = max(self.longest[kind], gap)
         if gap > allowed + ROUNDING:
             self.missed.append(
-                f"{job} was left alone for {gap:.0f} s until {now:.0f}, at most {allowed:.0f} s are allowed (of which it was held for {held:.0f} s, and others took {slack:.0f} s)"
+                f"{job} was left alone for {gap:.0f} s until {now:.0f}, at most {allowed:.0f} s "
+                f"are allowed (of which it was held for {held:.0f} s, and others took {slack:.0f} "
+                "s)"
             )
 
 
 def longest_hold(report: RunReport, interval_seconds: float, clock: Clock) -> float:
-    """How long a job may be left alone after this run at most; its next turn after that is taken."""
+    """How long a job may be left alone after this run at most;
+    its next turn after that is taken.
+    """
     error = report.error
     if (
         error is None

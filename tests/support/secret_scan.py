@@ -1,7 +1,9 @@
-"""The canary sweep: every credential that a stand gave out, searched for in everything that a test's commands said, logged and left on disk.
+"""The canary sweep: every credential that a stand gave out, searched for in everything that a
+test's commands said, logged and left on disk.
 
-Every stand does it when it is taken down, so that each fault of the suite is a fault of the sweep too. A credential is looked for raw, URL-encoded,
-JSON-escaped and in base64 at each of its three alignments; a private key also line by line. The forms are made here, not by the product.
+Every stand does it when it is taken down, so that each fault of the suite is a fault of the sweep
+too. A credential is looked for raw, URL-encoded, JSON-escaped and in base64 at each of its three
+alignments; a private key also line by line. The forms are made here, not by the product.
 """
 
 from __future__ import annotations
@@ -57,7 +59,9 @@ def parts(secret: str) -> list[str]:
 
 @dataclass
 class SecretScan:
-    """`watch` what must stay secret, `heard` what was said; `search` finds the one in the other, and in files."""
+    """`watch` what must stay secret, `heard` what was said;
+    `search` finds the one in the other, and in files.
+    """
 
     values: dict[str, str] = field(default_factory=dict)  # value -> what it is
     texts: list[tuple[str, bytes]] = field(default_factory=list)
@@ -75,7 +79,10 @@ class SecretScan:
         )
 
     def search(self, *folders: Path) -> list[str]:
-        """`WHAT in WHERE` of everything found. The credential itself is not named: a failing test has an output, too."""
+        """`WHAT in WHERE` of everything found.
+
+        The credential itself is not named: a failing test has an output, too.
+        """
         needles = [(form, what) for value, what in self.values.items() for form in forms(value)]
         found, size = set[str](), 0
         for where, text in (*self.texts, *self._files(folders)):
@@ -123,7 +130,8 @@ def overheard(where: str, text: str) -> None:
 
 @contextmanager
 def listening(canary: SecretScan, where: str) -> Iterator[None]:
-    """Whatever level a command of this process logs at, the canary hears it at debug, through the product's own handler and filter.
+    """Whatever level a command of this process logs at, the canary hears it at debug,
+    through the product's own handler and filter.
 
     A command may be called while another one runs: then both are heard by who came last.
     """

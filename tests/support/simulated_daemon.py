@@ -1,7 +1,9 @@
-"""A daemon whose days pass in seconds: the product's own clock, queue and work under a clock of ours, over the simulator in memory.
+"""A daemon whose days pass in seconds: the product's own clock, queue and work under a clock of
+ours, over the simulator in memory.
 
-One thread turns all wheels, so every run of it is the same: what is due is asked for, what is ready is run, then time jumps to whatever
-comes next. Only threads are left out; they have tests of their own.
+One thread turns all wheels, so every run of it is the same: what is due is asked for, what is ready
+is run, then time jumps to whatever comes next. Only threads are left out; they have tests of their
+own.
 """
 
 from __future__ import annotations
@@ -41,7 +43,10 @@ GUARD_SECONDS = 300.0
 
 
 class MemoryNetwork:
-    """The network in memory. `away` takes it away; every exchange that was answered is counted as the product's own would be."""
+    """The network in memory.
+
+    `away` takes it away; every exchange that was answered is counted as the product's own would be.
+    """
 
     def __init__(self, github: GitHub | SimulatorProcess) -> None:
         self.github, self.away = github, False
@@ -99,7 +104,10 @@ class MemoryAppContext(AppContext):
 
 @dataclass
 class SimulatedDaemon:
-    """`reports` are (monotonic seconds, report), as runs ended; `run` lets time pass. `apart`, where it is given, answers instead of `github`."""
+    """`reports` are (monotonic seconds, report), as runs ended; `run` lets time pass.
+
+    `apart`, where it is given, answers instead of `github`.
+    """
 
     folder: Path
     clock: FakeClock
@@ -161,7 +169,10 @@ class SimulatedDaemon:
         work: Callable[[Wanted], None] | None = None,
         at_each: Callable[[], None] = lambda: None,
     ) -> None:
-        """So much time has passed. `work` stands in for the product's own; `at_each` is called before each tick."""
+        """So much time has passed.
+
+        `work` stands in for the product's own; `at_each` is called before each tick.
+        """
         daemon, clock, ends = self.daemon, self.clock, self.clock.monotonic() + seconds
         work = work or daemon.runner.run
         while clock.monotonic() < ends:

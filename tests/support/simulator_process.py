@@ -1,6 +1,8 @@
-"""The simulator in a process of its own, so that what the product keeps in memory can be told from what the simulator keeps.
+"""The simulator in a process of its own, so that what the product keeps in memory can be told from
+what the simulator keeps.
 
-Asked by one thread, in turns: each question carries the time it is asked at, so the simulator has the clock of whoever asks.
+Asked by one thread, in turns: each question carries the time it is asked at, so the simulator has
+the clock of whoever asks.
 """
 
 from __future__ import annotations
@@ -17,7 +19,10 @@ from syncd.simulator.github import GitHub
 
 
 class SimulatorProcess:
-    """As much of `GitHub` as days of a daemon need. What goes wrong is named: a function of `simulator.faults` and its arguments."""
+    """As much of `GitHub` as days of a daemon need.
+
+    What goes wrong is named: a function of `simulator.faults` and its arguments.
+    """
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now

@@ -21,7 +21,10 @@ MORE = ("st_blksize", "st_blocks", "st_rdev")
 
 
 class Stamps:
-    """The clock at `now_ns` stamps files with `now_ns` less what is beyond a step. `slept` is what syncd waited for."""
+    """The clock at `now_ns` stamps files with `now_ns` less what is beyond a step.
+
+    `slept` is what syncd waited for.
+    """
 
     def __init__(self, step_ns: int) -> None:
         self.step_ns = step_ns
@@ -35,7 +38,9 @@ class Stamps:
         return self._told.setdefault(real_ns, self.now_ns - self.now_ns % self.step_ns)
 
     def rot(self, path: str | os.PathLike[str], content: bytes) -> None:
-        """The disk has changed the bytes of a file: whoever asks for its stamps is told the old ones."""
+        """The disk has changed the bytes of a file:
+        whoever asks for its stamps is told the old ones.
+        """
         before = self._lstat(path)
         with open(path, "r+b") as file:
             assert os.fstat(file.fileno()).st_size == len(content)
@@ -54,7 +59,9 @@ class Stamps:
 
 
 def stamped(monkeypatch: pytest.MonkeyPatch, step_ns: int) -> Stamps:
-    """From now on every file's stamps come from the clock that is returned, and so does syncd's time."""
+    """From now on every file's stamps come from the clock that is returned,
+    and so does syncd's time.
+    """
     stamps = Stamps(step_ns)
     for name in ("stat", "lstat", "fstat"):
         monkeypatch.setattr(os, name, _cut(getattr(os, name), stamps))

@@ -1,4 +1,6 @@
-"""Who runs the jobs, as far as the listener asks: readings of a real store, and what a daemon would add to them."""
+"""Who runs the jobs, as far as the listener asks: readings of a real store,
+and what a daemon would add to them.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,10 @@ AT = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 
 @dataclass
 class PushLog:
-    """A push_trigger that writes down what it hears. `followers` is how many jobs each push starts."""
+    """A push_trigger that writes down what it hears.
+
+    `followers` is how many jobs each push starts.
+    """
 
     followers: int = 1
     received: list[tuple[Push, str | None, str]] = field(default_factory=list)
@@ -47,7 +52,10 @@ class PushLog:
 
 @dataclass
 class StoreBoard:
-    """`now` is what the clock says; the real one where it is None. `fails` is raised instead of an answer; `stuck` is what does not move."""
+    """`now` is what the clock says; the real one where it is None.
+
+    `fails` is raised instead of an answer; `stuck` is what does not move.
+    """
 
     config: Config
     process: ProcessStats = field(default_factory=lambda: ProcessStats(AT))

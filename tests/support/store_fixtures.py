@@ -1,4 +1,6 @@
-"""A job's memory with one of everything that a store keeps: what every store must give back as it got it."""
+"""A job's memory with one of everything that a store keeps:
+what every store must give back as it got it.
+"""
 
 from __future__ import annotations
 

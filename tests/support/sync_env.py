@@ -1,4 +1,6 @@
-"""A stand for whole runs: the simulator over real sockets, a configuration, the command called in this process, and trees to compare."""
+"""A stand for whole runs: the simulator over real sockets, a configuration, the command called in
+this process, and trees to compare.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ _KEYS: dict[int, tuple[str, str]] = {}
 
 
 def app_with_known_key(github: GitHub, app_id: int) -> str:
-    """An App whose key is made once per test process: making RSA keys is the slowest thing tests do."""
+    """An App whose key is made once per test process:
+    making RSA keys is the slowest thing tests do.
+    """
     if app_id not in _KEYS:
         private = github.accounts.add_app(app_id)
         _KEYS[app_id] = (private, github.accounts.apps[str(app_id)].public_keys[-1])
@@ -37,7 +41,9 @@ def app_with_known_key(github: GitHub, app_id: int) -> str:
 
 
 class WatchedGitHub(GitHub):
-    """A simulator that tells the canary every credential it gave out or was shown, also those of requests that a test forgot."""
+    """A simulator that tells the canary every credential it gave out or was shown,
+    also those of requests that a test forgot.
+    """
 
     def __init__(self, canary: SecretScan) -> None:
         super().__init__()
@@ -80,7 +86,9 @@ class CommandResult:
 
 @dataclass
 class SyncEnv:
-    """`folder/config.yaml` is the configuration, `dest` where jobs write, `sync` runs `syncd sync --json`."""
+    """`folder/config.yaml` is the configuration, `dest` where jobs write,
+    `sync` runs `syncd sync --json`.
+    """
 
     folder: Path
     github: GitHub
@@ -141,7 +149,9 @@ class SyncEnv:
 
 
 def tree_of(folder: Path) -> dict[str, Any]:
-    """Path -> bytes, or ("link", target), or ("exec", bytes); what a mirror looks like from outside."""
+    """Path -> bytes, or ("link", target), or ("exec", bytes);
+    what a mirror looks like from outside.
+    """
     found: dict[str, Any] = {}
     for place, names, files in os.walk(folder):
         for name in [
@@ -181,9 +191,11 @@ def _secret_files(value: Any) -> Iterator[Path]:
 def sync_env(
     folder: Path, files: Mapping[str, Any] | None = None, as_app: bool = True
 ) -> Iterator[SyncEnv]:
-    """acme/infra with `files` on a simulator, one identity (App 12345 with installation 42, or a personal token), one job `nginx`.
+    """acme/infra with `files` on a simulator, one identity (App 12345 with installation 42,
+    or a personal token), one job `nginx`.
 
-    When it is taken down, no credential may be found in anything that was said, or that stands in its folder.
+    When it is taken down, no credential may be found in anything that was said, or that stands in
+    its folder.
     """
     canary = SecretScan(spared={folder / "state/logins"})
     github = WatchedGitHub(canary)

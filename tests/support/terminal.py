@@ -1,4 +1,6 @@
-"""A command on a terminal of its own, driven as a person does: read the question, type the answer."""
+"""A command on a terminal of its own, driven as a person does: read the question,
+type the answer.
+"""
 
 from __future__ import annotations
 

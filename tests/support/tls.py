@@ -1,4 +1,6 @@
-"""A server certificate for any host name, which vouches for itself: its file is the server's chain and the client's ca_file."""
+"""A server certificate for any host name, which vouches for itself:
+its file is the server's chain and the client's ca_file.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,9 @@ def certificate(host: str, folder: Path) -> tuple[Path, Path]:
 
 @contextmanager
 def over_tls(github: GitHub, host: str, folder: Path) -> Iterator[tuple[int, Path]]:
-    """The simulator over TLS as `host`, on a port of loopback; and the authority that vouches for it."""
+    """The simulator over TLS as `host`, on a port of loopback;
+    and the authority that vouches for it.
+    """
     chain, authority = certificate(host, folder)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(chain)

@@ -1,7 +1,10 @@
-"""Processes that renew one user's tokens again and again, made quickly: `python -m tests.support.token_renewal URL STATE CLIENT` forks one for each
-line it reads. Each says on stdout what it did: `renewed PID MICROSECONDS` or `lost PID TEXT`.
+"""Processes that renew one user's tokens again and again, made quickly: `python -m
+tests.support.token_renewal URL STATE CLIENT` forks one for each line it reads.
 
-The microseconds are the time from GitHub's answer, read and understood, to the pair's first safe byte: the write that survives a kill.
+Each says on stdout what it did: `renewed PID MICROSECONDS` or `lost PID TEXT`.
+
+The microseconds are the time from GitHub's answer, read and understood, to the pair's first safe
+byte: the write that survives a kill.
 """
 
 from __future__ import annotations
