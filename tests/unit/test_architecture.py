@@ -62,7 +62,9 @@ def in_the_repository() -> list[str]:
 
 
 def part(module: str) -> str:
-    """Return what the picture calls a module: its package, or its own name at the top and in `fastpath`."""
+    """Return what the picture calls a module: its package,
+    or its own name at the top and in `fastpath`.
+    """
     names = module.split(".")[1:]
     return ".".join(names[:2]) if names[0] == "fastpath" else names[0]
 

@@ -1,4 +1,6 @@
-"""Diffs of two versions: right, as small as they can be, and bounded in work whatever the versions hold."""
+"""Diffs of two versions: right, as small as they can be,
+and bounded in work whatever the versions hold.
+"""
 
 from __future__ import annotations
 

@@ -133,7 +133,9 @@ def test_every_exit_code_and_error_kind_is_documented() -> None:
 
 
 def test_every_test_that_the_documents_name_exists() -> None:
-    """A page that promises a test for a hole is believed by somebody: the file has it, under that name."""
+    """A page that promises a test for a hole is believed by somebody: the file has it,
+    under that name.
+    """
     named = 0
     for page in [*(ROOT / "docs").rglob("*.md"), ROOT / "README.md", ROOT / "SECURITY.md"]:
         for file, name in re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?", page.read_text()):

@@ -1,4 +1,6 @@
-"""Every place where bytes of others come in, fuzzed: with mutated seeds always, and by coverage where atheris is installed (CI)."""
+"""Every place where bytes of others come in, fuzzed: with mutated seeds always,
+and by coverage where atheris is installed (CI).
+"""
 
 from __future__ import annotations
 

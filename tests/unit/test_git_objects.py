@@ -62,7 +62,10 @@ def test_trees_and_commits_have_gits_ids_also_with_names_that_sort_oddly(tmp_pat
             place.chmod(0o755 if isinstance(node, File) else 0o644)
     git(tmp_path, "add", "-A")
     assert git(tmp_path, "write-tree") == commit.tree
-    raw = f"tree {commit.tree}\nauthor Ada <ada@example.org> {commit.at} +0000\ncommitter Ada <ada@example.org> {commit.at} +0000\n\nfirst\n"
+    raw = (
+        f"tree {commit.tree}\nauthor Ada <ada@example.org> {commit.at} +0000\n"
+        f"committer Ada <ada@example.org> {commit.at} +0000\n\nfirst\n"
+    )
     (tmp_path / "raw").write_text(raw)
     assert git(tmp_path, "hash-object", "-t", "commit", "raw") == commit.id
 

@@ -1,4 +1,6 @@
-"""What a command imports is what it uses: start-up is most of what a run with nothing to do costs."""
+"""What a command imports is what it uses: start-up is most of what a run with nothing to do
+costs.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,10 @@ import pytest
 from tests.support.sync_env import SyncEnv, sync_env
 
 ROOT = Path(__file__).resolve().parents[2]
-WATCH = "import atexit, json, sys; atexit.register(lambda: print(json.dumps(sorted(sys.modules)), file=sys.stderr)); from syncd.__main__ import main; main()"
+WATCH = (
+    "import atexit, json, sys; atexit.register(lambda: print(json.dumps(sorted(sys.modules)), "
+    "file=sys.stderr)); from syncd.__main__ import main; main()"
+)
 HEAVY = {
     "alembic",
     "apscheduler",
@@ -58,7 +63,8 @@ def test_a_sync_with_nothing_to_do_loads_few_modules_and_none_of_the_heavy_ones(
     loaded = modules(hub, "-q", "sync")
     assert not loaded & {*HEAVY, "msgspec"}
     assert len(loaded) <= 145, (
-        f"{len(loaded)} modules; http.client alone is 99, ctypes 5, and what the interpreter itself needs is among them"
+        f"{len(loaded)} modules; http.client alone is 99, ctypes 5, and what the interpreter "
+        "itself needs is among them"
     )
     ours = {name for name in loaded if name.startswith("syncd")}
     few = {

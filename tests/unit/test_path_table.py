@@ -1,4 +1,6 @@
-"""Every call that writes by path is in the table of docs/development/path-table.md, with the reason why a link can't lead it away."""
+"""Every call that writes by path is in the table of docs/development/path-table.md, with the reason
+why a link can't lead it away.
+"""
 
 from __future__ import annotations
 
@@ -118,7 +120,8 @@ def written_by_path() -> Iterator[str]:
 def test_every_call_that_writes_by_path_is_in_the_path_table() -> None:
     missing = set(written_by_path()) - set(CODE.findall(TABLE.read_text()))
     assert not missing, (
-        f"use a descriptor (syncd/safe_open.py), or say in {TABLE.name} why no link can lead these away: {sorted(missing)}"
+        f"use a descriptor (syncd/safe_open.py), or say in {TABLE.name} why no link can lead "
+        f"these away: {sorted(missing)}"
     )
 
 

@@ -1,8 +1,10 @@
-"""syncd uses its libraries through their public interface: every private member that it touches is in a table, with the reason.
+"""syncd uses its libraries through their public interface: every private member that it touches is
+in a table, with the reason.
 
-A member is private when its name begins with one underscore. It belongs to a library, the standard library included, when no module of
-syncd defines it, or when a base class outside syncd has it. Names that are put together at run time, and those that syncd
-also gives to something of its own, are not found.
+A member is private when its name begins with one underscore. It belongs to a library, the standard
+library included, when no module of syncd defines it, or when a base class outside syncd has it.
+Names that are put together at run time, and those that syncd also gives to something of its own,
+are not found.
 """
 
 from __future__ import annotations
@@ -20,11 +22,17 @@ FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 ITSELF = ("self", "cls", "super()")
 
 DOCUMENTED = "documented by Python in spite of its name"
-SCHEDULER = '"Extending APScheduler", "Custom schedulers": a subclass waits as long as its inherited `_process_jobs` says'
+SCHEDULER = (
+    '"Extending APScheduler", "Custom schedulers": a subclass waits as long as its inherited '
+    "`_process_jobs` says"
+)
 EXECUTOR = (
     "the one abstract method of `BaseExecutor`, which a custom executor has to be derived from"
 )
-RESULT = 'how a custom executor tells of a result, by its docstring and "Extending APScheduler", "Custom executors"'
+RESULT = (
+    'how a custom executor tells of a result, by its docstring and "Extending APScheduler", '
+    '"Custom executors"'
+)
 EXCEPTIONS = {
     ("cli/run.py", "os._exit"): DOCUMENTED,
     ("hooks/supervisor.py", "os._exit"): DOCUMENTED,
@@ -134,7 +142,9 @@ def names_in_class(tree: ast.ClassDef) -> set[str]:
 
 
 def of_base_classes(trees: dict[str, ast.Module]) -> Iterator[tuple[str, str]]:
-    """(file, class and member) of each private member of a foreign base class that a class of syncd uses or overrides."""
+    """(file, class and member) of each private member of a foreign base class that a class of syncd
+    uses or overrides.
+    """
     bodies = {
         ("syncd/" + file.removesuffix(".py").removesuffix("/__init__")).replace("/", "."): {
             node.name: node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)

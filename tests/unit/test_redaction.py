@@ -1,4 +1,6 @@
-"""Redaction: known values in every form a text may give them, the shapes of GitHub's credentials, and nothing that is no secret."""
+"""Redaction: known values in every form a text may give them, the shapes of GitHub's credentials,
+and nothing that is no secret.
+"""
 
 from __future__ import annotations
 
@@ -324,7 +326,7 @@ def test_a_megabyte_is_redacted_in_a_moment() -> None:
         assert time.process_time() - began < 2, text[:20]
 
 
-# --- the log ----------------------------------------------------------------------------------------------------------
+# --- the log --------------------------------------------------------------------------------------
 
 
 class Kept(logging.Handler):

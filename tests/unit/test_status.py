@@ -1,4 +1,6 @@
-"""How everything stands: the public word, when a job is due, and when it is too stale to be ready."""
+"""How everything stands: the public word, when a job is due,
+and when it is too stale to be ready.
+"""
 
 from __future__ import annotations
 
@@ -111,9 +113,8 @@ def test_a_job_that_never_succeeded_is_stale_three_intervals_after_the_start(
 ) -> None:
     assert stale(store, job(every_seconds=300.0), JobState(), NOW - timedelta(minutes=14)) is None
     found = stale(store, job(every_seconds=300.0), JobState(), NOW - timedelta(minutes=16))
-    assert (
-        found
-        == "nginx: no success since syncd started 16m ago, which is more than 3 intervals (every 5m)"
+    assert found == (
+        "nginx: no success since syncd started 16m ago, which is more than 3 intervals (every 5m)"
     )
 
 

@@ -1,4 +1,6 @@
-"""What syncd is made of: lowest versions, hashed versions and the bill of materials, and that what is recorded of them is so."""
+"""What syncd is made of: lowest versions, hashed versions and the bill of materials, and that what
+is recorded of them is so.
+"""
 
 from __future__ import annotations
 
@@ -118,7 +120,8 @@ def test_the_hashed_text_is_written_as_pip_reads_it(supply: ModuleType) -> None:
         {"a": "A==1", "b": "b==2"}, {"a": {"2" * 64, "1" * 64}, "b": {"3" * 64}}, {"b"}
     )
     assert text == (
-        f"{supply.HEAD}b==2 \\\n    --hash=sha256:{'3' * 64}\n# Only for development.\nA==1 \\\n    --hash=sha256:{'1' * 64} \\\n    --hash=sha256:{'2' * 64}\n"
+        f"{supply.HEAD}b==2 \\\n    --hash=sha256:{'3' * 64}\n# Only for development.\nA==1 \\\n"
+        f"    --hash=sha256:{'1' * 64} \\\n    --hash=sha256:{'2' * 64}\n"
     )
 
 

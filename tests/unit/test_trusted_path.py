@@ -1,4 +1,6 @@
-"""Judging a path while opening it, on files of the user who runs the tests: modes, links, swaps and who may read a secret."""
+"""Judging a path while opening it, on files of the user who runs the tests: modes, links,
+swaps and who may read a secret.
+"""
 
 from __future__ import annotations
 

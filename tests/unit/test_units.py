@@ -1,4 +1,6 @@
-"""The units as they are shipped: closed as far as systemd's own judge can see, silent under its checker, and with a reason beside whatever is open."""
+"""The units as they are shipped: closed as far as systemd's own judge can see, silent under its
+checker, and with a reason beside whatever is open.
+"""
 
 from __future__ import annotations
 
@@ -113,8 +115,6 @@ def test_no_unit_starts_with_a_privilege() -> None:
         )
 
 
-def test_every_shipped_file_says_first_that_it_is_ours_so_that_it_may_be_replaced_by_the_next_version() -> (
-    None
-):
+def test_every_shipped_file_says_first_that_the_next_version_may_replace_it() -> None:
     for file in SHIPPED.iterdir():
         assert file.read_text().startswith("# syncd:"), file.name

@@ -1,4 +1,6 @@
-"""The screen of `syncd status`, line by line: every state with its reason and the command to type."""
+"""The screen of `syncd status`, line by line:
+every state with its reason and the command to type.
+"""
 
 from __future__ import annotations
 
@@ -150,7 +152,10 @@ def test_a_terminal_of_80_columns_folds_text_and_leaves_out_columns() -> None:
                 True, before(days=1), before(seconds=9), overdue=("a", "b", "c", "d", "e")
             ),
             [
-                "daemon: running, but 5 jobs are overdue (a, b, c and 2 more); last heartbeat 9s ago",
+                (
+                    "daemon: running, but 5 jobs are overdue (a, b, c and 2 more); last heartbeat "
+                    "9s ago"
+                ),
                 "→ look at its log: journalctl -u syncd",
             ],
         ),

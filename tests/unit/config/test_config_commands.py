@@ -121,7 +121,8 @@ def test_the_mistake_stands_at_its_value_and_a_long_command_is_pasted_whole(tmp_
     command = f"nginx -t -c {{staged}}/{'long/' * 100}nginx.conf && echo ok"
     file = tmp_path / "config.yaml"
     file.write_text(
-        "version: 1\ngithub: {ops: {anonymous: true}}\ndefaults:\n  on_change: reload | cat\njobs:\n"
+        "version: 1\ngithub: {ops: {anonymous: true}}\ndefaults:\n  on_change: reload | cat\n"
+        "jobs:\n"
         "  web:\n    repo: acme/infra\n    every: 5m\n    paths: [{from: a/, to: /srv/a/}]\n"
         f"    validate: {as_scalar(command)}\n"
     )

@@ -1,4 +1,6 @@
-"""The JSON Schema for editors: current, accepting what syncd accepts, and red where a key or a shape is wrong."""
+"""The JSON Schema for editors: current, accepting what syncd accepts,
+and red where a key or a shape is wrong.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ workers: 4
 x-mine: &paths [anything]
 log: {format: json, level: debug}
 github:
-  ops: {app_id: 12345, installation_id: 42, private_key: {credential: app.pem}, api: "https://ghe.example/api/v3", ca_file: /etc/ssl/ghe.pem}
+  ops:
+    {app_id: 12345, installation_id: 42, private_key: {credential: app.pem},
+     api: "https://ghe.example/api/v3", ca_file: /etc/ssl/ghe.pem}
   by-client: {client_id: Iv23li, private_key: /etc/syncd/app.pem}
   bot: {token: {file: /etc/syncd/bot.token}}
   me: {login: {client_id: Iv1.abc}}
@@ -37,7 +41,9 @@ jobs:
   nginx:
     repo: acme/infra
     ref: 2024
-    paths: [{from: nginx/, to: /etc/nginx/, include: ["*.conf"], exclude: ["*.md"], mode: "0644", owner: "root:root", dir_mode: "0750"}]
+    paths:
+      - {from: nginx/, to: /etc/nginx/, include: ["*.conf"], exclude: ["*.md"],
+         mode: "0644", owner: "root:root", dir_mode: "0750"}
     cron: "15 3 * * mon-fri"
     every: null
     jitter: 30s
@@ -45,8 +51,11 @@ jobs:
     validate: {check: [json, yaml]}
     on_change: [systemctl, reload, nginx]
     limits: {delete: 50%, size: 1GiB}
-  other: {repo: acme/other, paths: [{from: a, to: /srv/a}], validate: nginx -t, on_change: {shell: "a | b"}, keep: 3}
-web: {listen: "127.0.0.1:8480", password: {credential: web}, webhook: {path: /github, secret: {credential: hook}}}
+  other: {repo: acme/other, paths: [{from: a, to: /srv/a}], validate: nginx -t,
+          on_change: {shell: "a | b"}, keep: 3}
+web:
+  {listen: "127.0.0.1:8480", password: {credential: web},
+   webhook: {path: /github, secret: {credential: hook}}}
 notify: [{webhook: {env: HOOK_URL}, when: [failed, drift]}, {webhook: /etc/syncd/hook}]
 """
 
@@ -57,7 +66,8 @@ def wrong(value: Any) -> list[str]:
 
 def test_the_file_in_the_documents_is_what_the_models_say() -> None:
     assert (ROOT / "docs/config.schema.json").read_text() == schema_text(), (
-        "write it anew: python -c 'from syncd.config.json_schema import schema_text; print(schema_text(), end=\"\")' > docs/config.schema.json"
+        "write it anew: python -c 'from syncd.config.json_schema import schema_text; "
+        'print(schema_text(), end="")\' > docs/config.schema.json'
     )
 
 

@@ -92,7 +92,10 @@ MISTAKES: dict[str, tuple[str, int, int, str, str]] = {
     ),
     "two links in one folder": (
         job("publish: symlink")
-        + "  other: {repo: a/b, every: 5m, publish: symlink, paths: [{from: x/, to: /srv/other/}]}\n",
+        + (
+            "  other: {repo: a/b, every: 5m, publish: symlink, paths: [{from: x/, to: "
+            "/srv/other/}]}\n"
+        ),
         11,
         74,
         "jobs.other.paths[0].to",
@@ -736,10 +739,12 @@ def test_mistakes_between_parts_are_said_beside_mistakes_in_them_and_none_is_mad
         "github:\n  ops: {app_id: zero, private_key: /k}\n  bot: {token: ''}\n"
         "jobs:\n"
         "  a: {as: opps, repo: acme/infra, every: soon, paths: [{from: x, to: /srv/x}]}\n"
-        "  b: {as: ops, repo: acme/infra, evry: 5m, cron: '0 0 31 2 *', paths: [{from: x/, to: y/}, {from: x, to: /srv/x}]}\n"
+        "  b: {as: ops, repo: acme/infra, evry: 5m, cron: '0 0 31 2 *', paths: [{from: x/, to: "
+        "y/}, {from: x, to: /srv/x}]}\n"
         "  c: {as: bot, repo: infra, every: 5m, paths: [{from: z, to: /srv/x}]}\n"
         "  d: {as: bot, repo: acme/infra, paths: [{from: z, to: /srv/z}]}\n"
-        f"  e: {{as: bot, repo: acme/infra, every: 1m, mode: rwx, paths: [{{from: z, to: {tmp_path}/config.yaml}}]}}\n"
+        "  e: {as: bot, repo: acme/infra, every: 1m, mode: rwx, paths: [{from: z, to: "
+        f"{tmp_path}/config.yaml}}]}}\n"
     )
     with pytest.raises(ConfigError) as caught:
         load_config(file, {"HOME": str(tmp_path)})
@@ -765,7 +770,10 @@ def test_a_mistake_in_the_defaults_is_said_once_for_all_jobs(tmp_path: Path) -> 
     file = tmp_path / "config.yaml"
     file.write_text(
         BASE.replace("    every: 5m\n", "")
-        + "  other: {repo: a/b, paths: [{from: x, to: /srv/x}]}\ndefaults: {every: soon, evry: 5m}\n"
+        + (
+            "  other: {repo: a/b, paths: [{from: x, to: /srv/x}]}\n"
+            "defaults: {every: soon, evry: 5m}\n"
+        )
     )
     with pytest.raises(ConfigError) as caught:
         load_config(file, {"HOME": str(tmp_path)})
@@ -860,7 +868,8 @@ BOMBS = {
     ),
     "a time zone of a million letters": BASE + "timezone: " + "../" * 300_000 + "etc/passwd\n",
     "ten thousand digits everywhere": job(
-        f"limits: {{files: {DIGITS}, size: {DIGITS}, delete: {DIGITS}}}\n    timeout: {DIGITS}s\n    mode: {DIGITS}\n    keep: {DIGITS}"
+        f"limits: {{files: {DIGITS}, size: {DIGITS}, delete: {DIGITS}}}\n    timeout: {DIGITS}s\n"
+        f"    mode: {DIGITS}\n    keep: {DIGITS}"
     ).replace("12345", DIGITS),
     "a cron of ten thousand digits": swap("every: 5m", f"cron: '{DIGITS} * * * *'"),
     "a cron of a hundred thousand parts": swap(

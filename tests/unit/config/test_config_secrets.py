@@ -1,4 +1,6 @@
-"""`syncd check` and the secrets that a configuration names: each mistake at its key, what to do, and never what is in them."""
+"""`syncd check` and the secrets that a configuration names: each mistake at its key, what to do,
+and never what is in them.
+"""
 
 from __future__ import annotations
 
@@ -189,9 +191,9 @@ def test_a_secret_that_a_strange_group_may_read_is_refused_and_the_group_is_name
     code, mistakes, _ = checked(tmp_path, token=None)
     assert code == 2 and len(mistakes) == 1
     assert (
-        "can be read by group 54321, which is neither root's nor one of this process (mode 0640); chmod 600"
-        in mistakes[0]
-    ), mistakes
+        "can be read by group 54321, which is neither root's nor one of this process (mode 0640); "
+        "chmod 600"
+    ) in mistakes[0], mistakes
 
 
 def test_all_of_them_are_said_at_once_in_the_order_of_the_file_with_a_caret(tmp_path: Path) -> None:

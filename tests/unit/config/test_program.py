@@ -59,7 +59,9 @@ def test_the_folder_of_the_console_script_is_where_modules_are_looked_for_first(
 
 
 def test_a_module_beside_a_console_script_is_loaded_by_python(tmp_path: Path) -> None:
-    """Why names of modules are protected there: this is Python's own doing, before any code of ours runs."""
+    """Why names of modules are protected there: this is Python's own doing,
+    before any code of ours runs.
+    """
     (tmp_path / "syncd").write_text("import re\n")
     (tmp_path / "re.py").write_text("print('hostile')\n")
     assert (

@@ -124,7 +124,9 @@ GOOD = {
     "blank lines in it": PKCS1.replace("\n", "\n\n"),
     "indented lines": PKCS1.replace("\n", "\n    "),
     "line ends that became spaces": PKCS1.replace("\n", " "),
-    "its base64 in one line": f"-----BEGIN RSA PRIVATE KEY-----\n{ONE_LINE}\n-----END RSA PRIVATE KEY-----",
+    "its base64 in one line": (
+        f"-----BEGIN RSA PRIVATE KEY-----\n{ONE_LINE}\n-----END RSA PRIVATE KEY-----"
+    ),
     "a byte order mark": "\ufeff" + PKCS1,
     "double quotes": f'"{PKCS1}"',
     "single quotes and literal \\n": "'" + PKCS1.replace("\n", "\\n") + "'",
@@ -220,7 +222,8 @@ def test_a_secret_that_was_saved_as_utf_16_is_named(tmp_path: Path, encoding: st
     assert caught.value.hint == "save it as UTF-8"
 
 
-# mode -> what is wrong with it where the file's group is root's or one of this process, and where it is another
+# mode -> what is wrong with it where the file's group is root's or one of this process, and where
+# it is another
 MODES = {
     0o400: (None, None),
     0o600: (None, None),
@@ -307,7 +310,9 @@ def test_what_is_no_secret_is_said_so(tmp_path: Path, content: bytes) -> None:
 def test_a_secret_is_never_printed_formatted_or_pickled() -> None:
     secret = Secret("ghs_verysecret")
     shown = (
-        f"{secret} {secret!r} {secret:>20} {[secret]} {{'a': secret}}" + str(secret) + "%s" % secret  # noqa: UP031
+        (f"{secret} {secret!r} {secret:>20} {[secret]} {{'a': secret}}")
+        + str(secret)
+        + "%s" % secret  # noqa: UP031
     )
     assert "verysecret" not in shown
     with pytest.raises(TypeError):

@@ -1,4 +1,6 @@
-"""Log lines: to the journal with their fields, as text to a terminal, as JSON elsewhere, and never with a secret."""
+"""Log lines: to the journal with their fields, as text to a terminal, as JSON elsewhere,
+and never with a secret.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What a push starts in the queue: at once, once, rarely when there are many, and again where GitHub's answer lagged behind."""
+"""What a push starts in the queue: at once, once, rarely when there are many,
+and again where GitHub's answer lagged behind.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ PUSH = Push("acme/infra", "refs/heads/main", NEW)
 
 
 class Tower:
-    """A bell with its queue; `run` is the run that the queue gives out now, ending with this commit."""
+    """A bell with its queue; `run` is the run that the queue gives out now,
+    ending with this commit.
+    """
 
     def __init__(self, *jobs: str) -> None:
         self.clock = FakeClock()
@@ -87,9 +91,7 @@ def test_a_push_is_asked_for_at_once_and_its_jobs_share_what_github_says() -> No
     assert tower.run() is None and tower.idle(60) == 0
 
 
-def test_a_delivery_that_came_before_rings_nothing_for_an_hour_and_only_so_many_are_remembered() -> (
-    None
-):
+def test_a_delivery_seen_before_starts_nothing_for_an_hour_and_few_are_remembered() -> None:
     tower = Tower("one")
     assert tower.bell.push_received(PUSH, "mark", "a push") == 1 and tower.run() is not None
     for _ in range(1000):
@@ -116,9 +118,7 @@ def test_many_pushes_are_a_run_every_few_seconds_and_the_last_of_them_is_not_los
     assert tower.idle(10) == 1 and tower.idle(60) == 0
 
 
-def test_many_pushes_cost_a_job_that_fails_a_run_a_minute_or_less_but_the_first_is_met_at_once() -> (
-    None
-):
+def test_a_failing_job_runs_once_a_minute_at_most_however_many_pushes_follow_the_first() -> None:
     tower, failures, runs = Tower("one"), 0, 0
     for _ in range(7200):
         tower.ring()
@@ -176,9 +176,7 @@ def test_where_the_answer_is_an_older_commit_it_is_looked_at_again_twice_at_most
     assert ticks[0] < ticks[1]
 
 
-def test_a_ref_that_was_just_made_and_is_not_there_yet_is_looked_for_again_and_a_path_that_is_missing_is_not() -> (
-    None
-):
+def test_a_new_ref_that_is_not_there_yet_is_looked_for_again_and_a_missing_path_is_not() -> None:
     for status, looks in (
         (422, len(RECHECK_SECONDS)),
         (409, len(RECHECK_SECONDS)),
@@ -219,9 +217,7 @@ def test_an_answer_that_is_the_pushed_commit_or_news_of_any_kind_ends_the_lookin
     assert tower.idle(60) == 0, "a push that names no commit"
 
 
-def test_a_run_that_began_before_the_push_says_nothing_about_it_and_neither_does_one_that_never_asked() -> (
-    None
-):
+def test_a_run_that_began_before_the_push_or_never_asked_says_nothing_about_it() -> None:
     tower = Tower("one")
     tower.ring()
     before = RunReport(

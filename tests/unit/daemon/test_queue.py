@@ -1,4 +1,6 @@
-"""The queue: one pending and one running run of a job, in the order of urgency, and failed jobs left alone as long as they should be."""
+"""The queue: one pending and one running run of a job, in the order of urgency, and failed jobs
+left alone as long as they should be.
+"""
 
 from __future__ import annotations
 
@@ -244,7 +246,7 @@ def test_a_request_that_waits_for_a_worker_is_known_to_wait() -> None:
     assert queue.longest_wait_seconds() == 0, "it waits for its own run, not for a worker"
 
 
-# --- backoff ----------------------------------------------------------------------------------------------------------
+# --- backoff --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -95,9 +95,9 @@ def test_what_lasts_is_said_once_an_hour_for_all_jobs_together(bench: Bench) -> 
         bench.telling.log_still_failing()
     lines = [record.getMessage() for record in bench.caplog.records]
     assert len(lines) == 24 - 1 or len(lines) == 24
-    assert (
-        lines[0]
-        == "still failing: job0, job1, job2, job3, job4 and 3 more; the longest since 2026-11-23T12:00:00Z"
+    assert lines[0] == (
+        "still failing: job0, job1, job2, job3, job4 and 3 more; the longest since "
+        "2026-11-23T12:00:00Z"
     )
 
 

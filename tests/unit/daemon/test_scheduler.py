@@ -1,4 +1,6 @@
-"""Turns and the clock: nothing is lost, nothing piles up, and a clock that is set either way costs at most one interval."""
+"""Turns and the clock: nothing is lost, nothing piles up,
+and a clock that is set either way costs at most one interval.
+"""
 
 from __future__ import annotations
 
@@ -246,7 +248,11 @@ def test_many_steps_do_not_make_jobs_come_more_often(bench: Bench) -> None:
 def test_a_small_step_over_a_cron_time_neither_loses_nor_repeats_it(
     bench: Bench, step: float, times: int
 ) -> None:
-    """cron(8): steps under three hours. Forward: 12:30 is skipped and made up for. Back: 12:30 has been and is not repeated; a correction repeats it."""
+    """cron(8): steps under three hours.
+
+    Forward: 12:30 is skipped and made up for. Back: 12:30 has been and is not repeated; a
+    correction repeats it.
+    """
     minute = 30
     bench.set_all(job("a", every=None, cron=f"{minute} 12 * * *"))
     bench.run(600 if step > 0 else 2400)

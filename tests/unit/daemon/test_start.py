@@ -10,7 +10,9 @@ from syncd.cli.run import serve
 
 
 class Nudged:
-    """Signals that nobody sends: the one nudge is heard, and whoever gave it is held up until the daemon has begun."""
+    """Signals that nobody sends: the one nudge is heard,
+    and whoever gave it is held up until the daemon has begun.
+    """
 
     def __init__(self) -> None:
         self.begun, self.listened, self._given, self.waits = (

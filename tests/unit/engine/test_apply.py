@@ -1,4 +1,6 @@
-"""What applying a plan results in: ledger rows, changes and errors, by the outcome of each action."""
+"""What applying a plan results in: ledger rows, changes and errors,
+by the outcome of each action.
+"""
 
 from __future__ import annotations
 

@@ -83,7 +83,9 @@ def test_twins_are_names_of_one_folder(paths: list[str], expected: list[Collidin
 
 
 class FakeFolder:
-    """A folder of a file system that keeps names as they are written and compares them as `rule` maps them."""
+    """A folder of a file system that keeps names as they are written
+    and compares them as `rule` maps them.
+    """
 
     def __init__(self, rule: Callable[[str], str], names: list[str]) -> None:
         self._rule, self._names = rule, names
@@ -140,7 +142,8 @@ TABLE: list[tuple[Callable[[str], str], list[str], list[str], bool | None]] = [
         None,
     ),  # each is listed: no look at one tells of the rule
     (exact, ["x", "X", "other"], ["README", "Readme"], True),
-    # of composition, and of other letters' case on a disk that ignores ASCII's, no other entry tells
+    # of composition, and of other letters' case on a disk that ignores ASCII's, no other entry
+    # tells
     (exact, ["other"], [NFC, NFD], None),
     (composed, ["other"], [NFC, NFD], None),
     (exact, ["other"], ["É", "é"], True),

@@ -1,4 +1,6 @@
-"""The nothing-to-do check: it answers only where the full run would have found nothing to do, and says nothing else."""
+"""The nothing-to-do check: it answers only where the full run would have found nothing to do,
+and says nothing else.
+"""
 
 from __future__ import annotations
 
@@ -456,7 +458,7 @@ def test_no_listing_is_requested_early_where(changed: SyncEnv, reason: str) -> N
     assert [reply.status for reply in check(changed)] == [200]
 
 
-# --- as a GitHub App --------------------------------------------------------------------------------------------------
+# --- as a GitHub App ------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -552,7 +554,7 @@ def key_file(app: SyncEnv) -> Path:
     return Path(app.identities["ops"]["private_key"])
 
 
-# --- the process ------------------------------------------------------------------------------------------------------
+# --- the process ----------------------------------------------------------------------------------
 
 
 def process(hub: SyncEnv, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -565,7 +567,7 @@ def process(hub: SyncEnv, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-# --- the property -----------------------------------------------------------------------------------------------------
+# --- the property ---------------------------------------------------------------------------------
 
 KINDS = (
     "sync",

@@ -1,4 +1,6 @@
-"""Every answer has limits: a row in the table for each kind, a check of JSON before anything is built, and work that grows with its input alone."""
+"""Every answer has limits: a row in the table for each kind, a check of JSON before anything is
+built, and work that grows with its input alone.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,7 @@ def cpu(work: Callable[[], object]) -> float:
     return time.process_time() - began
 
 
-# --- every kind has a row ---------------------------------------------------------------------------------------------
+# --- every kind has a row -------------------------------------------------------------------------
 
 
 def calls(name: str) -> Iterator[tuple[str, ast.Call]]:
@@ -84,7 +86,9 @@ ROUTE_AT = {
 
 
 def test_every_request_names_a_row_of_the_table() -> None:
-    """A route that is a variable there is a literal where it comes from, which is one of the other calls."""
+    """A route that is a variable there is a literal where it comes from,
+    which is one of the other calls.
+    """
     routes = set[str]()
     for name, place in ROUTE_AT.items():
         for file, call in calls(name):
@@ -122,7 +126,8 @@ def test_a_route_without_a_row_can_not_be_sent() -> None:
         made.max_body_bytes  # noqa: B018
 
 
-# What reads an answer's body, or a text that a server or another program wrote: file -> the readers in it, each with its bound.
+# What reads an answer's body, or a text that a server or another program wrote: file -> the readers
+# in it, each with its bound.
 READERS = {
     "bounds.py": {"json.loads": "load_json, after check_json"},
     "fetch.py": {".chunks(": "max_body_bytes of the request"},
@@ -171,7 +176,7 @@ def test_every_test_that_the_documentation_of_bounds_names_exists() -> None:
         assert f"def {test}(" in (ROOT / file).read_text(), f"{file}::{test}"
 
 
-# --- JSON -------------------------------------------------------------------------------------------------------------
+# --- JSON -----------------------------------------------------------------------------------------
 
 SMALL = Bound(1 << 20, 10, 4, None, "a test")
 values = st.recursive(
@@ -243,7 +248,7 @@ def test_sixty_kilobytes_of_gzip_do_not_become_gigabytes() -> None:
         tracemalloc.stop()
 
 
-# --- texts ------------------------------------------------------------------------------------------------------------
+# --- texts ----------------------------------------------------------------------------------------
 
 HUGE = "x" * (20 << 20)
 
@@ -301,7 +306,7 @@ def test_a_refusal_keeps_little_of_its_body() -> None:
     assert len(str(error)) < 1024 and len(body) > ERROR_BYTES
 
 
-# --- names ------------------------------------------------------------------------------------------------------------
+# --- names ----------------------------------------------------------------------------------------
 
 SLASHES = "a/" * (350 << 10) + "a"
 
@@ -360,7 +365,7 @@ def test_a_suggestion_costs_little_whatever_the_names_are() -> None:
     assert closest("nginx.comf", ["apache.conf", "nginx.conf"]) == "nginx.conf"
 
 
-# --- archives ---------------------------------------------------------------------------------------------------------
+# --- archives -------------------------------------------------------------------------------------
 
 
 def header(kind: bytes, content: bytes) -> bytes:
@@ -410,7 +415,7 @@ def test_a_name_in_an_archive_is_bounded() -> None:
         unpack(archive.getvalue())
 
 
-# --- files in JSON ----------------------------------------------------------------------------------------------------
+# --- files in JSON --------------------------------------------------------------------------------
 
 
 class Served:

@@ -1,4 +1,6 @@
-"""Servers that do not end, over real sockets: each is left at a limit, its socket is closed, and its place is free again."""
+"""Servers that do not end, over real sockets: each is left at a limit, its socket is closed,
+and its place is free again.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,10 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
 class Endless:
-    """Answers each request with `first`, then `again` without end. `closed` is set when the client has closed its socket."""
+    """Answers each request with `first`, then `again` without end.
+
+    `closed` is set when the client has closed its socket.
+    """
 
     def __init__(self, first: bytes, again: bytes = b"", pause: float = 0.0) -> None:
         self.first, self.again, self.pause = first, again, pause
@@ -211,7 +216,7 @@ def test_answers_without_a_body_keep_their_connection() -> None:
         assert server.connections == 1
 
 
-# --- who answers ------------------------------------------------------------------------------------------------------
+# --- who answers ----------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -261,7 +266,10 @@ def test_a_name_that_a_server_gave_does_not_lead_to_this_machine(
     names["storage.test"] = "127.0.0.1"
     with RawServer(b"", tls=tls) as inside:
         port = int(inside.netloc.rpartition(":")[2])
-        moved = f"HTTP/1.1 302 Found\r\nLocation: https://storage.test:{port}/x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".encode()
+        moved = (
+            f"HTTP/1.1 302 Found\r\nLocation: https://storage.test:{port}/x\r\n"
+            "Connection: close\r\nContent-Length: 0\r\n\r\n"
+        ).encode()
         # the API is far away, behind a proxy
         with (
             RawServer(moved) as proxy,
@@ -279,7 +287,10 @@ def test_an_api_on_this_machine_may_lead_to_this_machine(names: dict[str, str]) 
     names["localhost"] = "127.0.0.1"
     with RawServer(OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")) as storage:
         port = storage.netloc.rpartition(":")[2]
-        moved = f"HTTP/1.1 302 Found\r\nLocation: http://localhost:{port}/x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".encode()
+        moved = (
+            f"HTTP/1.1 302 Found\r\nLocation: http://localhost:{port}/x\r\nConnection: close\r\n"
+            "Content-Length: 0\r\n\r\n"
+        ).encode()
         with RawServer(moved) as api, network(api=api.url) as net:
             assert (
                 read_body(

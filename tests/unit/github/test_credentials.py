@@ -1,4 +1,6 @@
-"""Where a credential may go: whatever the API's address is and whatever hosts an answer names, only origins that the configuration names see one."""
+"""Where a credential may go: whatever the API's address is and whatever hosts an answer names, only
+origins that the configuration names see one.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ POINTER = Pointer("a" * 64, 3, "big.bin")
 
 
 class StandIn:
-    """Every server there is: it keeps what each origin was shown, and answers a request as `answer` says."""
+    """Every server there is: it keeps what each origin was shown,
+    and answers a request as `answer` says.
+    """
 
     def __init__(self, answer: Callable[[Request], BufferedResponse]) -> None:
         self.answer, self.shown = answer, list[tuple[str, str]]()
@@ -46,7 +50,10 @@ class StandIn:
         self, _: Network, request: Request, credential: str | None, *__: object
     ) -> Response:
         parts = urlsplit(request.url)
-        text = f"{request.url}\n{dict(request.headers)}\n{credential}\n{(request.body or b'').decode()}"
+        text = (
+            f"{request.url}\n{dict(request.headers)}\n{credential}\n"
+            f"{(request.body or b'').decode()}"
+        )
         self.shown.append((f"{parts.scheme}://{parts.netloc.lower()}", text))
         return self.answer(request)
 
@@ -76,7 +83,9 @@ class NoBlobs:
 
 
 def questions(api: str, line: Any) -> Iterator[Callable[[], object]]:
-    """Everything that goes with a credential: the API with a token and with a JWT, LFS, and a login's refresh token."""
+    """Everything that goes with a credential: the API with a token and with a JWT, LFS,
+    and a login's refresh token.
+    """
     limit = Deadline(SystemClock(), 5)
     limit.may_retry = False
     head = get(api, "/repos/acme/infra/commits/HEAD", "head", "main", "acme/infra")
@@ -113,7 +122,9 @@ PORTS = st.sampled_from(["", ":8443"])
 
 @st.composite
 def apis(draw: st.DrawFn) -> tuple[str, set[str]]:
-    """An API's address, and the origins that may see its credentials, written down by hand for each shape."""
+    """An API's address, and the origins that may see its credentials,
+    written down by hand for each shape.
+    """
     host, port = draw(HOSTS), draw(PORTS)
     # GitHub documents other origins for api. and these hosts, which have rows of their own
     other = "corp.test" if host.endswith(("github.com", "ghe.com")) else host
@@ -151,7 +162,10 @@ def elsewhere(draw: st.DrawFn, api: str) -> str:
         f"{own.partition(':')[0]}:444",
     ]
     scheme = draw(st.sampled_from(["https", "https", "http", parts.scheme]))
-    return f"{scheme}://{draw(st.sampled_from(near) | HOSTS)}/{draw(st.sampled_from(['x', 'login/oauth/access_token', '', f'?t={own}']))}"
+    return (
+        f"{scheme}://{draw(st.sampled_from(near) | HOSTS)}/"
+        f"{draw(st.sampled_from(['x', 'login/oauth/access_token', '', f'?t={own}']))}"
+    )
 
 
 def answering(

@@ -1,6 +1,8 @@
-"""What every refusal means, as a table: the texts that clients have recorded of GitHub, and whose turn each makes it.
+"""What every refusal means, as a table: the texts that clients have recorded of GitHub,
+and whose turn each makes it.
 
-Source: REST docs ("Rate limits", "Troubleshooting", "Authenticating"), recorded answers of hub4j and PyGithub, issue threads of octokit and others.
+Source: REST docs ("Rate limits", "Troubleshooting", "Authenticating"), recorded answers of hub4j
+and PyGithub, issue threads of octokit and others.
 """
 
 from __future__ import annotations
@@ -69,27 +71,36 @@ FINE = {
     "x-github-request-id": "A1:B2",
 }
 ALLOW_LIST = (
-    "Although you appear to have the correct authorization credentials, the `acme` organization has an IP allow list enabled, "
-    "and your IP address is not permitted to access this resource."
+    "Although you appear to have the correct authorization credentials, the `acme` organization "
+    "has an IP allow list enabled, and your IP address is not permitted to access this resource."
 )
 LIFETIME = (
-    "The 'NixOS' organization forbids access via a fine-grained personal access tokens if the token's lifetime is greater than 90 days. "
-    "Please adjust your token's lifetime at the following URL: https://github.com/settings/personal-access-tokens/12885303"
+    "The 'NixOS' organization forbids access via a fine-grained personal access tokens if the "
+    "token's lifetime is greater than 90 days. Please adjust your token's lifetime at the "
+    "following URL: https://github.com/settings/personal-access-tokens/12885303"
 )
 LIFETIME_ENTERPRISE = (
-    "The 'HHS ONC' enterprise forbids access via a fine-grained personal access tokens if the token's lifetime is greater than 366 days. "
-    "Please adjust your token's lifetime at the following URL: https://github.com/settings/personal-access-tokens/4277325"
+    "The 'HHS ONC' enterprise forbids access via a fine-grained personal access tokens if the "
+    "token's lifetime is greater than 366 days. Please adjust your token's lifetime at the "
+    "following URL: https://github.com/settings/personal-access-tokens/4277325"
 )
 CLASSIC = (
     "`ORGANIZATION` forbids access via a personal access token (classic). "
     "Please use a GitHub App, OAuth App, or a personal access token with fine-grained permissions."
 )
-FINE_GRAINED = "`AikidoSec` forbids access via a personal access token with fine-grained permissions. Please use a GitHub App, or an OAuth App."
-OAUTH_APPS = (
-    "Although you appear to have the correct authorization credentials, the `aeonfun` organization has enabled OAuth App access "
-    "restrictions, meaning that data access to third-parties is limited."
+FINE_GRAINED = (
+    "`AikidoSec` forbids access via a personal access token with fine-grained permissions. Please "
+    "use a GitHub App, or an OAuth App."
 )
-SAML = "Resource protected by organization SAML enforcement. You must grant your Personal Access token access to this organization."
+OAUTH_APPS = (
+    "Although you appear to have the correct authorization credentials, the `aeonfun` "
+    "organization has enabled OAuth App access restrictions, meaning that data access to "
+    "third-parties is limited."
+)
+SAML = (
+    "Resource protected by organization SAML enforcement. You must grant your Personal Access "
+    "token access to this organization."
+)
 SECONDARY = (
     "You have exceeded a secondary rate limit. Please wait a few minutes before you try again."
 )
@@ -125,14 +136,20 @@ AUTH_ROWS = [
     (
         MINT,
         401,
-        "'Issued at' claim ('iat') must be an Integer representing the time that the assertion was issued",
+        (
+            "'Issued at' claim ('iat') must be an Integer representing the time that the assertion "
+            "was issued"
+        ),
         "clock",
         "NTP",
     ),
     (
         MINT,
         401,
-        "'Expiration time' claim ('exp') must be a numeric value representing the future time at which the assertion expires",
+        (
+            "'Expiration time' claim ('exp') must be a numeric value representing the future time "
+            "at which the assertion expires"
+        ),
         "clock",
         "NTP",
     ),
@@ -156,7 +173,10 @@ AUTH_ROWS = [
     (
         MINT,
         422,
-        "There is at least one repository that does not exist or is not accessible to the parent installation.",
+        (
+            "There is at least one repository that does not exist or is not accessible to the "
+            "parent installation."
+        ),
         "grant",
         "not in the installation",
     ),
@@ -165,7 +185,10 @@ AUTH_ROWS = [
     (
         HEAD,
         403,
-        "Request forbidden by administrative rules. Please make sure your request has a User-Agent header",
+        (
+            "Request forbidden by administrative rules. Please make sure your request has a "
+            "User-Agent header"
+        ),
         "proxy",
         "User-Agent",
     ),
@@ -217,7 +240,8 @@ def test_each_refusal_is_told_apart_by_what_it_says_to_do() -> None:
         for request, status, message, *_ in AUTH_ROWS
     ]
     assert len(set(hints)) == len(AUTH_ROWS) - 6, (
-        "texts of one meaning share a hint: three on clocks, two suspensions, three unknown Apps, two lifetimes"
+        "texts of one meaning share a hint: three on clocks, two suspensions, three unknown Apps, "
+        "two lifetimes"
     )
 
 
@@ -268,7 +292,9 @@ def test_a_missing_permission_is_named_as_github_names_it() -> None:
 def test_single_sign_on_gives_the_address_to_open() -> None:
     headers = {
         **FINE,
-        "x-github-sso": "required; url=https://github.com/orgs/acme/sso?authorization_request=AB; x=1",
+        "x-github-sso": (
+            "required; url=https://github.com/orgs/acme/sso?authorization_request=AB; x=1"
+        ),
     }
     error = error_of(
         HEAD, answer(403, "Resource protected by organization SAML enforcement.", headers)
@@ -282,7 +308,9 @@ def test_a_hidden_repository_says_what_github_hides() -> None:
 
 
 def test_a_wrong_token_in_the_anonymous_bucket_is_still_a_wrong_token() -> None:
-    """Recorded of GitHub itself: a bad credential is answered with the limit of nobody, 60, so that is no sign of a hiccup."""
+    """Recorded of GitHub itself: a bad credential is answered with the limit of nobody, 60, so that
+    is no sign of a hiccup.
+    """
     error = error_of(
         HEAD,
         answer(401, "Bad credentials", {"x-ratelimit-limit": "60", "x-ratelimit-remaining": "55"}),
@@ -357,7 +385,7 @@ def test_a_page_of_trouble_is_trouble() -> None:
     )
 
 
-# --- limits -----------------------------------------------------------------------------------------------------------
+# --- limits ---------------------------------------------------------------------------------------
 
 RESET = {"x-ratelimit-reset": str(int(NOW.timestamp()) + 1800)}
 NONE_LEFT = {"x-ratelimit-remaining": "0"}
@@ -573,7 +601,7 @@ def test_no_json_makes_reading_a_refusal_fail(value: object) -> None:
     ).exit_code in (4, 5)
 
 
-# --- reading ----------------------------------------------------------------------------------------------------------
+# --- reading --------------------------------------------------------------------------------------
 
 
 class Body:
@@ -642,7 +670,7 @@ def test_json_that_is_none_is_a_bad_response(body: bytes, what: str) -> None:
     assert caught.value.request_id == "R" and "the tree of acme/infra" in caught.value.message
 
 
-# --- building ---------------------------------------------------------------------------------------------------------
+# --- building -------------------------------------------------------------------------------------
 
 
 def test_every_request_says_who_asks_and_in_which_version() -> None:

@@ -228,7 +228,8 @@ def test_a_timer_stops_at_the_reserve_where_a_hand_or_a_push_goes_on() -> None:
         budget.release()
     with pytest.raises(
         RateLimitPendingError,
-        match=r"a\.conf was not asked for: what is left of the hourly limit, 500 requests at most, is kept for pushes and manual runs",
+        match=r"a\.conf was not asked for: what is left of the hourly limit, 500 requests at "
+        r"most, is kept for pushes and manual runs",
     ) as caught:
         budget.acquire(timer, "a.conf")
     assert caught.value.primary and timedelta(

@@ -1,4 +1,6 @@
-"""An answer that breaks off is asked for again; many questions go side by side and end with the first error."""
+"""An answer that breaks off is asked for again;
+many questions go side by side and end with the first error.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Equal questions: one asks, all hear, each waits with its own deadline and counts the price once."""
+"""Equal questions: one asks, all hear, each waits with its own deadline and counts the price
+once.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""An archive gives what is whole and unaltered, whatever else is in it, and ends where it stops to make sense."""
+"""An archive gives what is whole and unaltered, whatever else is in it,
+and ends where it stops to make sense.
+"""
 
 from __future__ import annotations
 

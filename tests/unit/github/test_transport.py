@@ -1,4 +1,6 @@
-"""The network over real sockets: proxies, headers, bodies and their ends; and who is asked again, when, and after what pause."""
+"""The network over real sockets: proxies, headers, bodies and their ends;
+and who is asked again, when, and after what pause.
+"""
 
 from __future__ import annotations
 
@@ -100,13 +102,15 @@ def body_of(url: str, cap_bytes: int = 1 << 20) -> bytes:
 
 
 def said(status: str, *headers: str, body: bytes = b"") -> bytes:
-    """What a server says that hangs up afterwards, and says so: else who asks again may meet the connection while it closes."""
+    """What a server says that hangs up afterwards, and says so:
+    else who asks again may meet the connection while it closes.
+    """
     return (
         "\r\n".join([f"HTTP/1.1 {status}", "Connection: close", *headers, "", ""]).encode() + body
     )
 
 
-# --- headers ----------------------------------------------------------------------------------------------------------
+# --- headers --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -129,7 +133,7 @@ def test_what_a_server_says_twice_is_one_header() -> None:
         assert net.send(request(wire.url), deadline()).headers["link"] == "<a>, <b>"
 
 
-# --- proxies ----------------------------------------------------------------------------------------------------------
+# --- proxies --------------------------------------------------------------------------------------
 
 
 def test_a_request_goes_through_the_operators_proxy_with_its_password() -> None:
@@ -161,7 +165,7 @@ def test_a_proxy_that_speaks_tls_is_judged_by_the_same_authorities(tmp_path: Pat
     assert [heard.splitlines()[0] for heard in proxy.heard] == ["GET http://ghe.example/x HTTP/1.1"]
 
 
-def test_authorities_that_are_replaced_count_from_the_next_connection_on_and_those_in_hand_while_the_file_is_away(
+def test_replaced_authorities_count_from_the_next_connection_and_the_old_ones_meanwhile(
     tmp_path: Path,
 ) -> None:
     """What a daemon lives through when its private authority is renewed."""
@@ -235,15 +239,24 @@ def test_over_https_the_proxy_is_asked_for_a_tunnel_and_sees_no_credential_of_ou
     [
         (
             socket.gaierror(-2, "Name or service not known"),
-            "ghe.example can't be reached: Failed to resolve 'ghe.example' (Name or service not known)",
+            (
+                "ghe.example can't be reached: Failed to resolve 'ghe.example' (Name or service "
+                "not known)"
+            ),
         ),
         (
             ConnectionRefusedError(111, "Connection refused"),
-            "ghe.example can't be reached: Failed to establish a new connection: Connection refused",
+            (
+                "ghe.example can't be reached: Failed to establish a new connection: Connection "
+                "refused"
+            ),
         ),
         (
             OSError(101, "Network is unreachable"),
-            "ghe.example can't be reached: Failed to establish a new connection: Network is unreachable",
+            (
+                "ghe.example can't be reached: Failed to establish a new connection: Network is "
+                "unreachable"
+            ),
         ),
     ],
     ids=["no name", "refused", "no way"],
@@ -307,7 +320,7 @@ def test_a_proxy_that_is_not_there_is_named_without_its_password() -> None:
     assert "canary" not in f"{caught.value} {caught.value.hint}"
 
 
-# --- what is sent -----------------------------------------------------------------------------------------------------
+# --- what is sent ---------------------------------------------------------------------------------
 
 
 def test_nothing_of_the_environment_and_nothing_of_an_earlier_answer_is_sent(
@@ -384,7 +397,7 @@ def test_a_token_with_a_line_end_is_never_sent() -> None:
     assert server.heard == [] and "canary" not in str(caught.value)
 
 
-# --- what comes back --------------------------------------------------------------------------------------------------
+# --- what comes back ------------------------------------------------------------------------------
 
 ZIPPED = gzip.compress(b"content" * 100)
 WHOLE: dict[str, tuple[bytes, bytes]] = {
@@ -451,7 +464,9 @@ def test_an_answer_that_is_not_whole_is_passing_trouble(name: str) -> None:
 
 
 def test_of_a_cut_head_nothing_is_made_up(caplog: pytest.LogCaptureFixture) -> None:
-    """The library takes it for an answer without a length and without a body; whoever asked judges content by its id and JSON by its shape."""
+    """The library takes it for an answer without a length and without a body; whoever asked judges
+    content by its id and JSON by its shape.
+    """
     with RawServer(b"HTTP/1.1 200 OK\r\nContent-Le") as server:
         assert body_of(server.url) == b""
 
@@ -534,14 +549,16 @@ def test_a_signal_ends_the_wait_for_an_answer_and_for_its_body() -> None:
             net.send(request(server.url), held)
 
 
-# --- asked again ------------------------------------------------------------------------------------------------------
+# --- asked again ----------------------------------------------------------------------------------
 
 REQUEST = request("https://api.test")
 LIMITED = b'{"message": "You have exceeded a secondary rate limit"}'
 
 
 class Scripted:
-    """Answers in turn, the last one for ever: an error is raised, a status (with headers and body) answered."""
+    """Answers in turn, the last one for ever: an error is raised,
+    a status (with headers and body) answered.
+    """
 
     def __init__(self, *answers: Exception | tuple[int, Mapping[str, str], bytes]) -> None:
         self.answers, self.sent = list(answers), 0
@@ -740,7 +757,8 @@ def test_a_host_without_a_connection_is_reported_before_three_seconds(
     assert 1.5 < heard.seconds - began < 3 and until is not None
 
 
-# failed attempts so far, whether the run may retry, its seconds: seconds until the last attempt ends
+# failed attempts so far, whether the run may retry, its seconds: seconds until the last attempt
+# ends
 LAST_ENDS = [(0, True, 600, 67), (1, True, 600, 46), (2, True, 600, 24), (3, True, 600, None)]
 LAST_ENDS += [(1, False, 600, None), (1, True, 30, 30), (1, True, 0, None)]
 

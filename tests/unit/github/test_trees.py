@@ -224,7 +224,10 @@ def test_too_many_entries_stop_the_reading() -> None:
 
 
 def test_a_hundred_thousand_entries_are_read_in_bounded_memory() -> None:
-    row = '{"path":"some/folder/of/files/file-%06d.conf","mode":"100644","type":"blob","sha":"%040x","size":10,"url":"https://api.github.com/repos/acme/infra/git/blobs/%040x"}'
+    row = (
+        '{"path":"some/folder/of/files/file-%06d.conf","mode":"100644","type":"blob",'
+        '"sha":"%040x","size":10,"url":"https://api.github.com/repos/acme/infra/git/blobs/%040x"}'
+    )
     text = (
         '{"sha":"%s","tree":[' % ("1" * 40)
         + ",".join(row % (number, number, number) for number in range(100_000))
@@ -238,7 +241,7 @@ def test_a_hundred_thousand_entries_are_read_in_bounded_memory() -> None:
     assert peak < 100 << 20
 
 
-# --- one folder -------------------------------------------------------------------------------------------------------
+# --- one folder -----------------------------------------------------------------------------------
 
 
 @given(folders)
@@ -356,7 +359,7 @@ def test_git_agrees_about_the_ids(tmp_path: Any) -> None:
     }
 
 
-# --- names ------------------------------------------------------------------------------------------------------------
+# --- names ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
-"""Where a request may go: redirects as a table, hosts that need no proxy, and every spelling of an address inside."""
+"""Where a request may go: redirects as a table, hosts that need no proxy,
+and every spelling of an address inside.
+"""
 
 from __future__ import annotations
 
@@ -153,7 +155,7 @@ def test_whatever_a_server_sends_as_location_is_judged_or_refused(location: str)
         pass
 
 
-# --- proxies ----------------------------------------------------------------------------------------------------------
+# --- proxies --------------------------------------------------------------------------------------
 
 PROXY = "http://proxy.corp:3128"
 

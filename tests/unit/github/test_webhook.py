@@ -1,4 +1,6 @@
-"""What GitHub's webhook sends: signed by our secret or refused, read or refused by name, and followed by the jobs it is about."""
+"""What GitHub's webhook sends: signed by our secret or refused, read or refused by name, and
+followed by the jobs it is about.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,7 @@ def body_of(**more: Any) -> bytes:
     return json.dumps(push_event("acme/infra", A) | more).encode()
 
 
-# --- the signature ----------------------------------------------------------------------------------------------------
+# --- the signature --------------------------------------------------------------------------------
 
 
 def test_the_example_of_githubs_documentation_is_taken() -> None:
@@ -99,7 +101,7 @@ def test_a_signature_holds_for_its_bytes_and_its_secret_alone(
         assert check_signature([one], made, Secret(another)) is Rejection.WRONG_SIGNATURE
 
 
-# --- reading ----------------------------------------------------------------------------------------------------------
+# --- reading --------------------------------------------------------------------------------------
 
 
 def test_a_push_is_read_from_json_and_from_a_form_alike() -> None:
@@ -256,7 +258,7 @@ def test_whatever_a_signed_body_holds_it_is_a_push_or_refused(
         assert set(names) <= {"j"}
 
 
-# --- who follows ------------------------------------------------------------------------------------------------------
+# --- who follows ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -287,9 +289,7 @@ def test_a_job_follows_what_its_ref_may_name(ref: str | None, pushed: str, follo
     )
 
 
-def test_repositories_are_known_by_name_whatever_its_case_and_by_number_once_they_were_found_renamed() -> (
-    None
-):
+def test_repositories_are_known_by_name_in_any_case_and_by_number_once_renamed() -> None:
     assert jobs_for_push(
         PUSH, [job(repo="Acme/INFRA"), job("other", repo="acme/infra2")], APIS, {}
     ) == ["j"]

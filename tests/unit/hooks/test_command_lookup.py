@@ -80,7 +80,10 @@ def test_what_can_not_be_started_is_named_for_what_it_is(path: Path) -> None:
         "empty": f"{first}/empty has no #! line, so only a shell can start it",
         "windows": f"{first}/windows has Windows line ends",
         "orphan": f"the interpreter of {first}/orphan: there is no command /opt/gone/python3",
-        "env": f"the interpreter of {first}/env: there is no command 'gone3' in {path}/first:{path}/second",
+        "env": (
+            f"the interpreter of {first}/env: there is no command 'gone3' in "
+            f"{path}/first:{path}/second"
+        ),
         "relative": f"{first}/relative names no program in its #! line",
         "dangling": f"{first}/dangling is a link that leads nowhere",
     }

@@ -1,4 +1,6 @@
-"""Commands that hang, fork, flood, ignore SIGTERM, are missing or look for our secrets: each is bounded, and its end has a name."""
+"""Commands that hang, fork, flood, ignore SIGTERM, are missing or look for our secrets: each is
+bounded, and its end has a name.
+"""
 
 from __future__ import annotations
 
@@ -139,7 +141,9 @@ time.sleep(int(sys.argv[1]))
 def test_a_process_that_detaches_itself_just_after_the_hook_ended_survives(
     hooks: HookRunner, mark: str, tmp_path: Path
 ) -> None:
-    """As `setsid COMMAND &` does on a busy machine, where the hook ends before the new process has run at all."""
+    """As `setsid COMMAND &` does on a busy machine,
+    where the hook ends before the new process has run at all.
+    """
     assert _has_detached_itself(hooks, mark, tmp_path, cpu_seconds=0.2)
 
 
@@ -195,7 +199,8 @@ def test_what_did_not_detach_itself_ends_with_its_hook(
     assert alive(mark) == [] and time.monotonic() - began < 8
 
 
-BOMB = "while :; do sleep {mark} & done"  # grows as fast as one shell can fork: a doubling one would trouble whoever shares the machine
+# grows as fast as one shell can fork: a doubling one would trouble whoever shares the machine
+BOMB = "while :; do sleep {mark} & done"
 
 
 @pytest.mark.parametrize(
@@ -266,7 +271,8 @@ def test_no_descriptor_no_terminal_no_stdin_and_only_the_allowed_names(hooks: Ho
     try:
         end = hooks.run(
             call(
-                "ls -l /proc/$$/fd | grep -c /; cat; pwd; tty; env; ps -o pgid= -p $$ | tr -d ' '; echo $$; umask"
+                "ls -l /proc/$$/fd | grep -c /; cat; pwd; tty; env; ps -o pgid= -p $$ | tr -d ' "
+                "'; echo $$; umask"
             ),
             deadline(),
         )
@@ -340,7 +346,8 @@ def test_two_hooks_of_one_job_never_run_at_once_and_those_of_two_jobs_do(
 ) -> None:
     text = f"mkdir {tmp_path}/alone || echo together; sleep 0.2; rmdir {tmp_path}/alone"
     ends: list[HookResult] = []
-    # each with a first job of its own, whose lock it would hold: what that job's last hook left is removed before the next one's files are laid out
+    # each with a first job of its own, whose lock it would hold: what that job's last hook left is
+    # removed before the next one's files are laid out
     shared = [call(text, jobs=(first, "nginx")) for first in ("one", "two", "three")]
     threads = [
         threading.Thread(target=lambda one=one: ends.append(hooks.run(one, deadline())))
@@ -383,7 +390,8 @@ def test_the_staged_set_is_private_complete_and_gone_afterwards(
     ]
     end = hooks.validate(
         call(
-            "cd {staged} && find . -printf '%y %m %P\\n' | sort; cat etc/a/link; etc/a/tool; stat -c %a {staged}/.. $SYNCD_CHANGES"
+            "cd {staged} && find . -printf '%y %m %P\\n' | sort; cat etc/a/link; etc/a/tool; stat "
+            "-c %a {staged}/.. $SYNCD_CHANGES"
         ),
         files,
         deadline(),
@@ -408,7 +416,8 @@ def test_what_a_hook_does_to_its_staged_set_is_cleared_away_and_so_is_what_a_cra
     files = [StagedFile("/a/b", Kind.FILE, 0o644, lambda: BytesIO(b"b"))]
     hooks.validate(
         call(
-            "mkdir -p {staged}/more/deep; ln -s / {staged}/more/root; chmod 000 {staged}/more/deep {staged}/a {staged}/more"
+            "mkdir -p {staged}/more/deep; ln -s / {staged}/more/root; chmod 000 "
+            "{staged}/more/deep {staged}/a {staged}/more"
         ),
         files,
         deadline(),
@@ -480,7 +489,11 @@ def test_a_hook_user_is_that_user_alone_and_sees_its_staged_set_and_no_more_of_t
     (state / "syncd.db").write_text("private")
     (state / "syncd.db").chmod(0o600)
     try:
-        text = f"id -u; id -G; cat {{staged}}/etc/secret; echo; cat {state}/syncd.db; ls {state}; ls {state}/staging; cat $SYNCD_CHANGES; echo $HOME $USER; kill -0 $PPID || echo powerless"
+        text = (
+            f"id -u; id -G; cat {{staged}}/etc/secret; echo; cat {state}/syncd.db; ls {state}; ls "
+            f"{state}/staging; cat $SYNCD_CHANGES; echo $HOME $USER; kill -0 $PPID || echo "
+            "powerless"
+        )
         end = HookRunner(state, {}).validate(
             call(text, user="nobody"),
             [StagedFile("/etc/secret", Kind.FILE, 0o600, lambda: BytesIO(b"for you"))],
@@ -515,7 +528,9 @@ ONE = [StagedFile("/etc/one", Kind.FILE, 0o644, lambda: BytesIO(b"good"))]
 
 @pytest.mark.root
 def test_a_hook_user_reads_its_staged_set_and_can_not_change_it(open_state: Path) -> None:
-    """Nor can a hook of another job that has the same user, or a process that an earlier one left."""
+    """Nor can a hook of another job that has the same user,
+    or a process that an earlier one left.
+    """
     text = (
         "cd {staged}; cat etc/one; for each in . .. etc; do stat -c '%U %A' $each; done;"
         " echo bad > etc/one; rm -f etc/one; mv etc other; touch new ../new; chmod 777 ..;"
@@ -538,7 +553,10 @@ def test_a_hook_user_reads_its_staged_set_and_can_not_change_it(open_state: Path
 def test_another_member_of_the_hook_users_group_does_not_reach_the_staged_set(
     open_state: Path,
 ) -> None:
-    member = "import os, sys; os.setgroups([]); os.setgid(65534); os.setuid(41001); os.listdir(sys.argv[1])"
+    member = (
+        "import os, sys; os.setgroups([]); os.setgid(65534); os.setuid(41001); "
+        "os.listdir(sys.argv[1])"
+    )
     with StagingDir(open_state, "job", (65534, 65534, (65534,))) as place:
         place.write_files(ONE, deadline())
         place.grant_access()

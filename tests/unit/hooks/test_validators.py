@@ -1,4 +1,6 @@
-"""The checks without a command: broken files are named with their place, good ones pass whatever they hold, hostile ones cost little."""
+"""The checks without a command: broken files are named with their place, good ones pass whatever
+they hold, hostile ones cost little.
+"""
 
 from __future__ import annotations
 

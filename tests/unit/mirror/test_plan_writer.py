@@ -148,7 +148,9 @@ def test_names_in_a_folder_that_gives_way_to_another_before_its_sync_are_no_succ
 def test_a_folder_that_can_not_be_opened_for_its_names_keeps_that_error(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its sync is not tried: what that would say is not what happened, and might be taken for a change underneath."""
+    """Its sync is not tried: what that would say is not what happened,
+    and might be taken for a change underneath.
+    """
     real, opened = write.opened_directory, list[str]()
 
     def refusing(root: str, path: str) -> AbstractContextManager[int]:
@@ -170,7 +172,7 @@ def test_a_folder_that_can_not_be_opened_for_its_names_keeps_that_error(
 MANY = [f"a{number}/f" for number in range(12)]
 
 
-def test_a_write_that_was_lost_fails_all_on_its_file_system_though_the_next_sync_says_that_all_is_well(
+def test_a_lost_write_fails_all_on_its_file_system_though_the_next_sync_succeeds(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As the kernel does: it tells of it once."""
@@ -195,7 +197,9 @@ def test_a_write_that_was_lost_fails_all_on_its_file_system_though_the_next_sync
 def test_what_is_synced_was_open_before_the_first_byte_was_written_or_ever_since(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
-    """An error that another's sync was told of meanwhile is told to no descriptor that is opened afterwards, nor any of a file that memory lost."""
+    """An error that another's sync was told of meanwhile is told to no descriptor that is opened
+    afterwards, nor any of a file that memory lost.
+    """
     write_new, syncfs, fsync = temp_file.write_new, filesystem_sync.syncfs, os.fsync
     open_then, made, synced = set[int](), set[int](), set[int]()
 
@@ -248,7 +252,7 @@ def test_of_few_files_too_one_that_was_lost_is_everybodys_who_can_not_be_proven_
 
 
 @pytest.mark.parametrize("lost", [False, True])
-def test_where_a_sync_of_everything_may_tell_nothing_each_file_is_synced_and_one_that_is_lost_is_everybodys(
+def test_without_a_reliable_syncfs_each_file_is_synced_and_one_lost_file_fails_all(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, lost: bool
 ) -> None:
     write_new, fsync = temp_file.write_new, os.fsync

@@ -67,7 +67,7 @@ def test_a_folder_that_cannot_be_resolved_is_an_error_and_not_a_guess(place: Pat
         resolve([f"{place}/loop/x"])
 
 
-# --- renamed jobs -----------------------------------------------------------------------------------------------------
+# --- renamed jobs ---------------------------------------------------------------------------------
 
 
 def lists(*rules: PathRule) -> Coverage:

@@ -1,4 +1,6 @@
-"""The blob cache: proven on the way in and out, private, bounded, and never emptied under somebody who uses it."""
+"""The blob cache: proven on the way in and out, private, bounded,
+and never emptied under somebody who uses it.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,7 @@ def left(cache: BlobCache) -> list[str]:
     return sorted(str(file.relative_to(cache.directory)) for file in cache.directory.glob("??/*"))
 
 
-# --- in and out -------------------------------------------------------------------------------------------------------
+# --- in and out -----------------------------------------------------------------------------------
 
 
 @given(st.lists(st.binary(max_size=200), max_size=6), st.booleans())
@@ -250,7 +252,7 @@ def test_every_blob_can_be_read_again_and_the_damaged_ones_are_named(cache: Blob
     assert cache.verify() == (1, [])
 
 
-# --- bounded ----------------------------------------------------------------------------------------------------------
+# --- bounded --------------------------------------------------------------------------------------
 
 
 def test_a_sweep_leaves_what_is_in_use_and_nothing_else(cache: BlobCache) -> None:
@@ -282,7 +284,11 @@ def test_nothing_is_swept_under_somebody_who_uses_it_in_this_process_or_another(
     with BlobCache(cache.directory).shared_lock():
         assert cache.evict_unused(set) == 0 or cache.has(blob)
         assert cache.has(blob)
-    code = "import sys\nfrom pathlib import Path\nfrom syncd.store.blobs import BlobCache\nwith BlobCache(Path(sys.argv[1])).shared_lock():\n print('using', flush=True)\n sys.stdin.read()"
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom syncd.store.blobs import BlobCache\n"
+        "with BlobCache(Path(sys.argv[1])).shared_lock():\n print('using', flush=True)\n"
+        " sys.stdin.read()"
+    )
     with subprocess.Popen(
         [sys.executable, "-c", code, str(cache.directory)],
         stdin=subprocess.PIPE,

@@ -1,4 +1,6 @@
-"""The database under what happens to files: damage, deletion, a full disk, others at work on it, other versions."""
+"""The database under what happens to files: damage, deletion, a full disk,
+others at work on it, other versions.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +55,7 @@ def asides(file: Path) -> list[str]:
     return sorted(one.name for one in file.parent.glob("*.broken-*"))
 
 
-# --- as it should be --------------------------------------------------------------------------------------------------
+# --- as it should be ------------------------------------------------------------------------------
 
 
 def test_it_is_made_private_durable_and_of_this_versions_schema(base: Database, file: Path) -> None:
@@ -122,7 +124,7 @@ def test_many_threads_write_through_one_database(base: Database) -> None:
     assert base.read(count) == 80
 
 
-# --- damage -----------------------------------------------------------------------------------------------------------
+# --- damage ---------------------------------------------------------------------------------------
 
 
 def scribble(file: Path, content: bytes) -> None:
@@ -278,7 +280,7 @@ def test_eight_processes_that_open_at_one_moment_all_work_in_the_same_store(
         base.close()
 
 
-# --- deletion and replacement -----------------------------------------------------------------------------------------
+# --- deletion and replacement ---------------------------------------------------------------------
 
 
 def test_a_store_deleted_under_us_is_begun_anew_and_nothing_goes_into_the_void(
@@ -343,7 +345,11 @@ def test_a_second_store_on_one_file_in_one_process_keeps_the_firsts_lock(
     def while_locked(connection: Connection) -> None:
         add(connection)
         Database(file).close()
-        code = "import sqlite3, sys\ntry:\n c = sqlite3.connect(sys.argv[1], timeout=0); c.execute('BEGIN IMMEDIATE'); print('got it')\nexcept sqlite3.OperationalError as e: print(e)"
+        code = (
+            "import sqlite3, sys\ntry:\n"
+            " c = sqlite3.connect(sys.argv[1], timeout=0); c.execute('BEGIN IMMEDIATE'); "
+            "print('got it')\nexcept sqlite3.OperationalError as e: print(e)"
+        )
         seen.append(
             subprocess.run(
                 [sys.executable, "-c", code, str(file)], capture_output=True, text=True, check=True
@@ -354,7 +360,7 @@ def test_a_second_store_on_one_file_in_one_process_keeps_the_firsts_lock(
     assert seen == ["database is locked"]
 
 
-# --- trouble that passes ----------------------------------------------------------------------------------------------
+# --- trouble that passes --------------------------------------------------------------------------
 
 
 def test_a_store_that_another_process_holds_is_waited_for_and_then_named(
@@ -363,7 +369,11 @@ def test_a_store_that_another_process_holds_is_waited_for_and_then_named(
     base.close()
     monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.2)
     again = Database(file)
-    code = "import sqlite3, sys\nc = sqlite3.connect(sys.argv[1], isolation_level=None); c.execute('BEGIN IMMEDIATE'); print('held', flush=True); sys.stdin.read()"
+    code = (
+        "import sqlite3, sys\n"
+        "c = sqlite3.connect(sys.argv[1], isolation_level=None); c.execute('BEGIN IMMEDIATE'); "
+        "print('held', flush=True); sys.stdin.read()"
+    )
     with subprocess.Popen(
         [sys.executable, "-c", code, str(file)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as holder:
@@ -531,14 +541,15 @@ def test_a_network_file_system_is_refused_by_name_before_anything_is_made(
         Database(state / "syncd.db").close()
 
 
-# --- other versions ---------------------------------------------------------------------------------------------------
+# --- other versions -------------------------------------------------------------------------------
 
 
 def test_a_newer_stores_file_is_refused_and_not_touched(file: Path) -> None:
     Database(file).close()
     with closing(sqlite3.connect(file)) as connection:
         connection.executescript(
-            f"UPDATE alembic_version SET version_num = '0999'; PRAGMA application_id = {migrate.stamp_of('0999')}; CREATE TABLE later (x);"
+            "UPDATE alembic_version SET version_num = '0999'; PRAGMA application_id = "
+            f"{migrate.stamp_of('0999')}; CREATE TABLE later (x);"
         )
     before = file.read_bytes(), file.stat().st_mtime_ns, file.stat().st_ino
     with pytest.raises(

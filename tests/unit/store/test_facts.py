@@ -1,4 +1,6 @@
-"""Facts that syncd may lose: added up over processes, bounded, and never in the way of what decides about files."""
+"""Facts that syncd may lose: added up over processes, bounded,
+and never in the way of what decides about files.
+"""
 
 from __future__ import annotations
 

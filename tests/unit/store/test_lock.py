@@ -1,4 +1,6 @@
-"""The job's lock: one holder, named to the others, and gone with its process at that very moment."""
+"""The job's lock: one holder, named to the others,
+and gone with its process at that very moment.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,10 @@ import pytest
 from syncd.errors import LockedError, StoreError
 from syncd.store.lock import is_held, job_lock, lock_file
 
-HOLD = "import sys\nfrom pathlib import Path\nfrom syncd.store.lock import job_lock\nwith job_lock(Path(sys.argv[1]), sys.argv[2]):\n print('held', flush=True)\n sys.stdin.read()"
+HOLD = (
+    "import sys\nfrom pathlib import Path\nfrom syncd.store.lock import job_lock\n"
+    "with job_lock(Path(sys.argv[1]), sys.argv[2]):\n print('held', flush=True)\n sys.stdin.read()"
+)
 
 
 def holder(state: Path, job: str = "nginx") -> subprocess.Popen[bytes]:

@@ -1,4 +1,6 @@
-"""The file of a login: whole or not at all, for its owner alone, taken over where a death came between writing and renaming."""
+"""The file of a login: whole or not at all, for its owner alone,
+taken over where a death came between writing and renaming.
+"""
 
 from __future__ import annotations
 

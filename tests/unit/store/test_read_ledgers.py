@@ -1,4 +1,6 @@
-"""Recording a run uses the ledger that the run has read, unless a row may have been written since."""
+"""Recording a run uses the ledger that the run has read,
+unless a row may have been written since.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What earlier versions wrote is read as what it meant, and what is written now they can read: the texts here are theirs, letter by letter."""
+"""What earlier versions wrote is read as what it meant, and what is written now they can read: the
+texts here are theirs, letter by letter.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,10 @@ ENTRY = WantedFile(ONE, 0o644, Kind.FILE, 0, 0, "nginx/x", 7, "/srv", 0o755, TWO
 LINK = WantedFile(THREE, 0o755, Kind.LINK, source="über/ключ 🔑", root="/srv/é")
 STAT = Stat(2**64 - 1, 2**63 + 5, 3, 1795899600123456789, 5)
 ENTRY_TEXT = f'["{ONE}",420,"file",0,0,"nginx/x",7,"/srv",493,"{TWO}",true]'
-LINK_TEXT = f'["{THREE}",493,"link",null,null,"\\u00fcber/\\u043a\\u043b\\u044e\\u0447 \\ud83d\\udd11",null,"/srv/\\u00e9",493,null,null]'
+LINK_TEXT = (
+    f'["{THREE}",493,"link",null,null,"\\u00fcber/\\u043a\\u043b\\u044e\\u0447 '
+    '\\ud83d\\udd11",null,"/srv/\\u00e9",493,null,null]'
+)
 STAT_TEXT = "[18446744073709551615,9223372036854775813,3,1795899600123456789,5]"
 
 JOB = Job(

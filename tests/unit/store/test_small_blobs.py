@@ -1,4 +1,6 @@
-"""Small contents in the table of `cache.db`: verified on the way out, whatever is cut, flipped, removed or evicted meanwhile."""
+"""Small contents in the table of `cache.db`: verified on the way out, whatever is cut,
+flipped, removed or evicted meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -85,7 +87,7 @@ def grow_old(cache: BlobCache) -> None:
         os.utime(file, (time.time() - DAY,) * 2)
 
 
-# --- in and out -------------------------------------------------------------------------------------------------------
+# --- in and out -----------------------------------------------------------------------------------
 
 
 def test_what_is_written_in_bulk_is_read_by_everyone_and_makes_no_files(cache: BlobCache) -> None:
@@ -173,22 +175,27 @@ def test_a_text_that_is_no_id_is_not_here(cache: BlobCache, blob: str) -> None:
 
 def test_a_cache_without_small_contents_loads_no_sqlalchemy(tmp_path: Path) -> None:
     code = (
-        "import sys\nfrom pathlib import Path\nfrom syncd.store.blobs import BlobCache\nfrom syncd.git_objects import blob_id\n"
+        "import sys\nfrom pathlib import Path\nfrom syncd.store.blobs import BlobCache\n"
+        "from syncd.git_objects import blob_id\n"
         "cache = BlobCache(Path(sys.argv[1]) / 'blobs')\n"
-        "with cache.shared_lock():\n cache.add(blob_id(b'a'), [b'a'], 1); cache.open(blob_id(b'a')).close(); cache.has('b' * 40)\n"
+        "with cache.shared_lock():\n"
+        " cache.add(blob_id(b'a'), [b'a'], 1); cache.open(blob_id(b'a')).close(); cache.has('b' * "
+        "40)\n"
         "sys.exit('sqlalchemy' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path)]).returncode == 0
 
 
-# --- crashes and damage -----------------------------------------------------------------------------------------------
+# --- crashes and damage ---------------------------------------------------------------------------
 
 
 def test_a_writer_that_is_killed_leaves_its_finished_batches(cache: BlobCache) -> None:
     code = (
-        "import os, signal, sys\nfrom pathlib import Path\nfrom syncd.git_objects import blob_id\nfrom syncd.store.blobs import BlobCache\n"
+        "import os, signal, sys\nfrom pathlib import Path\nfrom syncd.git_objects import blob_id\n"
+        "from syncd.store.blobs import BlobCache\n"
         "with BlobCache(Path(sys.argv[1])).bulk_writer() as into:\n"
-        " for number in range(300):\n  one = b'%d' % number\n  into.add(blob_id(one), [one], len(one))\n"
+        " for number in range(300):\n  one = b'%d' % number\n"
+        "  into.add(blob_id(one), [one], len(one))\n"
         " os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     done = subprocess.run([sys.executable, "-c", code, str(cache.directory)])
@@ -343,7 +350,7 @@ def test_a_disk_that_refuses_the_file_is_reported(
         put(cache, SOME)
 
 
-# --- many at once -----------------------------------------------------------------------------------------------------
+# --- many at once ---------------------------------------------------------------------------------
 
 
 def test_thirty_two_writers_at_once_lose_nothing(cache: BlobCache) -> None:
@@ -367,7 +374,7 @@ def test_thirty_two_writers_at_once_lose_nothing(cache: BlobCache) -> None:
     assert cache.verify() == (32 * 300, [])
 
 
-# --- eviction ---------------------------------------------------------------------------------------------------------
+# --- eviction -------------------------------------------------------------------------------------
 
 
 def test_a_sweep_evicts_what_is_old_and_not_in_use(cache: BlobCache) -> None:
@@ -448,7 +455,7 @@ def test_what_a_command_that_only_looks_downloads_stays_in_its_private_folder(
     assert not cache.has(IDS[1])
 
 
-# --- pack files of older versions -------------------------------------------------------------------------------------
+# --- pack files of older versions -----------------------------------------------------------------
 
 
 def test_pack_files_of_an_older_version_are_taken_in(
@@ -479,12 +486,13 @@ def test_pack_files_of_an_older_version_are_taken_in(
     assert again(cache).verify() == (len(SOME), [])
 
 
-# --- everything in any order ------------------------------------------------------------------------------------------
+# --- everything in any order ----------------------------------------------------------------------
 
 
 class CacheOverTime(RuleBasedStateMachine):
-    """Contents come, are damaged, dropped or swept, in any order and from two processes: what is read matches its id, and
-    what is in use and undamaged is there."""
+    """Contents come, are damaged, dropped or swept, in any order and from two processes: what is
+    read matches its id, and what is in use and undamaged is there.
+    """
 
     blobs = Bundle("blobs")
 

@@ -1,6 +1,8 @@
-"""Every released schema's store is brought to this version's, or stays what it was, whatever statement the process dies at.
+"""Every released schema's store is brought to this version's, or stays what it was,
+whatever statement the process dies at.
 
-The statements that begin and end the transaction are always tried, and so many of each schema's others; SYNCD_MIGRATION_POINTS=1000 tries all.
+The statements that begin and end the transaction are always tried, and so many of each schema's
+others; SYNCD_MIGRATION_POINTS=1000 tries all.
 """
 
 from __future__ import annotations
@@ -206,7 +208,9 @@ class WatchedCursor(sqlite3.Cursor):
 
 @contextmanager
 def watched(see: Callable[[str], None]) -> Iterator[None]:
-    """Every statement that the store sends while the block runs, Alembic's too, goes to `see` first."""
+    """Every statement that the store sends while the block runs, Alembic's too,
+    goes to `see` first.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Watched, "see", staticmethod(see), raising=False)
         patch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Watched))
@@ -225,11 +229,15 @@ def at(number: int, act: Callable[[], None]) -> Callable[[str], None]:
 
 
 POINTS = int(os.environ.get("SYNCD_MIGRATION_POINTS", "2"))
-EDGE = 6  # statements at either end: what is asked before the transaction, its beginning, the last changes, its commit and what follows
+# statements at either end: what is asked before the transaction, its beginning, the last changes,
+# its commit and what follows
+EDGE = 6
 
 
 def some_of(count: int, version: str) -> list[int]:
-    """Statements at which something happens: those at the edges, and a seeded sample of the others."""
+    """Statements at which something happens: those at the edges,
+    and a seeded sample of the others.
+    """
     inner = range(EDGE, count - EDGE)
     return [
         *range(EDGE),
@@ -308,7 +316,9 @@ def test_a_newer_store_is_refused_with_what_to_do_and_not_one_byte_of_it_is_chan
     file = tmp_path / "state" / FILE_NAME
     with closing(sqlite3.connect(file)) as connection:
         connection.executescript(
-            f"PRAGMA journal_mode = DELETE; UPDATE alembic_version SET version_num = '0777'; PRAGMA application_id = {APPLICATION_ID_BASE + 777}; ALTER TABLE file ADD COLUMN more;"
+            "PRAGMA journal_mode = DELETE; UPDATE alembic_version SET version_num = '0777'; "
+            f"PRAGMA application_id = {APPLICATION_ID_BASE + 777}; ALTER TABLE file ADD COLUMN "
+            "more;"
         )
     before = (
         file.read_bytes(),
@@ -369,7 +379,10 @@ ROWS = int(os.environ.get("SYNCD_MIGRATED_ROWS", "5000"))
 
 
 def test_a_large_store_is_migrated_in_bounded_memory(tmp_path: Path) -> None:
-    """The memory that a thousand rows take, however many there are. SYNCD_MIGRATED_ROWS=100000 tries as many."""
+    """The memory that a thousand rows take, however many there are.
+
+    SYNCD_MIGRATED_ROWS=100000 tries as many.
+    """
     import tracemalloc
 
     state = old_store(tmp_path / "state", "0004")

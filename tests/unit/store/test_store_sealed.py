@@ -1,4 +1,5 @@
-"""Every value that the disk may damage, one at a time: what decides about files is left out, what is only shown is shown or left out.
+"""Every value that the disk may damage, one at a time: what decides about files is left out, what
+is only shown is shown or left out.
 
 At a push each column meets every fourth kind of harm; the root lane tries the others.
 """
@@ -63,7 +64,8 @@ def columns() -> list[tuple[str, str]]:
         tables = [
             name
             for (name,) in new.execute(
-                "SELECT name FROM sqlite_master WHERE type = 'table' AND name != 'alembic_version' ORDER BY name"
+                "SELECT name FROM sqlite_master WHERE type = 'table' AND name != "
+                "'alembic_version' ORDER BY name"
             ).fetchall()
         ]
         return [
@@ -91,7 +93,9 @@ def some(harm: str, pushed: bool) -> list[tuple[str, str]]:
 
 
 class Bench:
-    """A filled store in memory whose tables take any value, as a damaged page may hold, and which can be made whole again."""
+    """A filled store in memory whose tables take any value, as a damaged page may hold,
+    and which can be made whole again.
+    """
 
     def __init__(self) -> None:
         self.store = SqliteStore(Database(None))
@@ -116,13 +120,17 @@ class Bench:
         self.raw, self.whole = raw, sqlite3.connect(":memory:")
         raw.execute("PRAGMA writable_schema = ON")
         raw.execute(
-            "UPDATE sqlite_master SET sql = replace(sql, 'NOT NULL', '') WHERE type = 'table' AND name != 'alembic_version'"
+            "UPDATE sqlite_master SET sql = replace(sql, 'NOT NULL', '') WHERE type = 'table' AND "
+            "name != 'alembic_version'"
         )
         raw.execute("PRAGMA writable_schema = RESET")
         raw.backup(self.whole)
 
     def harm(self, table: str, column: str, harm: Callable[[Any], Any]) -> bool:
-        """One value of the column is another. False where a database can't hold that even when damaged."""
+        """One value of the column is another.
+
+        False where a database can't hold that even when damaged.
+        """
         self.whole.backup(self.raw)
         (rowid, value), *_ = self.raw.execute(f'SELECT rowid, "{column}" FROM "{table}"').fetchall()
         worse = harm(value)

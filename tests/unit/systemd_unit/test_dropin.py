@@ -1,4 +1,6 @@
-"""The drop-in opens what the configuration's own jobs need, says why beside each line, and nothing else; whoever needs root is named."""
+"""The drop-in opens what the configuration's own jobs need, says why beside each line, and nothing
+else; whoever needs root is named.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The metrics of contract section 4, in Prometheus' text format, and the page that explains them."""
+"""The metrics of contract section 4, in Prometheus' text format,
+and the page that explains them.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The alert rules and the dashboard: they know our metrics and no others, and promtool finds nothing wrong with them."""
+"""The alert rules and the dashboard: they know our metrics and no others,
+and promtool finds nothing wrong with them.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The table of bounds and the listener say the same: a route or a key of `web:` without a row fails."""
+"""The table of bounds and the listener say the same:
+a route or a key of `web:` without a row fails.
+"""
 
 from __future__ import annotations
 

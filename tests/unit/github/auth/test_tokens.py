@@ -1,6 +1,8 @@
-"""Tokens: minted once for all who want one, renewed in time on either clock, replaced once when refused, and asked for sparingly when they are not granted.
+"""Tokens: minted once for all who want one, renewed in time on either clock, replaced once when
+refused, and asked for sparingly when they are not granted.
 
-Against the simulator's own rules for Apps and tokens, on a clock that both share and that moves only when somebody waits.
+Against the simulator's own rules for Apps and tokens, on a clock that both share and that moves
+only when somebody waits.
 """
 
 from __future__ import annotations
@@ -111,7 +113,7 @@ def at_once(work: Callable[[], Any]) -> list[Any]:
     return found
 
 
-# --- one mint ---------------------------------------------------------------------------------------------------------
+# --- one mint -------------------------------------------------------------------------------------
 
 
 def test_many_threads_and_no_token_make_one_mint() -> None:
@@ -177,7 +179,7 @@ def test_waiting_for_anothers_mint_ends_with_a_signal() -> None:
             world.installation.token_for("acme/infra", Deadline(world.clock, 600, stop))
 
 
-# --- renewed in time --------------------------------------------------------------------------------------------------
+# --- renewed in time ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -245,7 +247,7 @@ def test_a_refused_clock_without_a_date_is_an_error_that_says_so() -> None:
     assert caught.value.state == "clock" and "NTP" in (caught.value.hint or "") and world.mints == 1
 
 
-# --- refused ----------------------------------------------------------------------------------------------------------
+# --- refused --------------------------------------------------------------------------------------
 
 REFUSALS: dict[str, Callable[[World], object]] = {
     "suspended": lambda world: setattr(world.github.accounts.installations[42], "suspended", True),
@@ -335,7 +337,10 @@ def test_a_young_tokens_refusal_is_waited_for_no_longer_than_ten_seconds(
     [
         (
             403,
-            "Although you appear to have the correct authorization credentials, the `acme` organization has an IP allow list enabled",
+            (
+                "Although you appear to have the correct authorization credentials, the `acme` "
+                "organization has an IP allow list enabled"
+            ),
             {},
         ),
         (403, "", {"x-github-sso": "required; url=https://github.com/orgs/acme/sso"}),
@@ -363,7 +368,7 @@ def test_what_no_time_mends_is_not_tried_again_with_a_young_token(
 
 
 @pytest.mark.parametrize(("route", "waits"), [("contents", []), ("tree", [1.0, 2.0, 3.0, 3.0])])
-def test_a_young_tokens_404_for_a_repository_that_it_was_shown_is_waited_out_only_for_objects_that_github_named(
+def test_a_fresh_tokens_404_is_waited_out_only_for_objects_that_github_named(
     route: str, waits: list[float]
 ) -> None:
     world = World()
@@ -414,7 +419,7 @@ def test_a_personal_token_is_refused_once_and_stays_what_it_is() -> None:
     assert answer.status == 401 and github.count("head") == 1 and clock.waits == []
 
 
-# --- what is asked for ------------------------------------------------------------------------------------------------
+# --- what is asked for ----------------------------------------------------------------------------
 
 
 def test_a_token_is_narrowed_to_reading_the_configured_repositories() -> None:
@@ -532,7 +537,7 @@ def test_a_limit_while_minting_is_a_limit_and_no_refusal() -> None:
     assert world.token()
 
 
-# --- never shown ------------------------------------------------------------------------------------------------------
+# --- never shown ----------------------------------------------------------------------------------
 
 
 def test_a_token_is_not_shown_by_its_repr_and_can_not_be_pickled() -> None:
