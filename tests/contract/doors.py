@@ -1,4 +1,6 @@
-"""Two doors to the simulated GitHub for the source's contract: in memory behind the transport's shape, and over loopback sockets."""
+"""Two doors to the simulated GitHub for the source's contract:
+in memory behind the transport's shape, and over loopback sockets.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +73,9 @@ class MemoryResponse:
 
 
 class MemoryTransport:
-    """The simulator behind the transport's shape: redirects followed, bodies in small pieces, breaks as a socket would show them."""
+    """The simulator behind the transport's shape: redirects followed, bodies in small pieces,
+    breaks as a socket would show them.
+    """
 
     def __init__(self, github: GitHub) -> None:
         self.github = github

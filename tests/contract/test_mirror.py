@@ -1,4 +1,6 @@
-"""What every Mirror says of names that some file systems take for one, on a disk that tells them apart."""
+"""What every Mirror says of names that some file systems take for one,
+on a disk that tells them apart.
+"""
 
 from __future__ import annotations
 

@@ -413,7 +413,10 @@ class TestListing:
             (
                 (),
                 "caf\u00e9/",
-                "did you mean cafe\u0301/? (its letters are composed in another way: copy it from here) correct",
+                (
+                    "did you mean cafe\u0301/? (its letters are composed in another way: copy it "
+                    "from here) correct"
+                ),
                 {"contents": 2},
             ),
             ((), "readme", "did you mean README? correct", {"contents": 1, "tree": 1}),
@@ -714,7 +717,10 @@ class TestFetch:
         near.repo.commit({"big.bin": content})
         near.github.add_fault("contents", faults.status(403, "too large"), times=0)
         entries = near.listing("big.bin")
-        body = b'{"message":"This API returns blobs up to 1 MB in size.","errors":[{"resource":"Blob","field":"data","code":"too_large"}]}'
+        body = (
+            b'{"message":"This API returns blobs up to 1 MB in '
+            b'size.","errors":[{"resource":"Blob","field":"data","code":"too_large"}]}'
+        )
         near.github.add_fault(
             "contents",
             lambda answer: faults.Answer(403, {"content-type": "application/json"}, body),
@@ -1068,7 +1074,7 @@ def test_mutated_answers_are_the_truth_or_a_named_error(data: st.DataObject) -> 
         assert all(blob_id(content) == identity for identity, content in ctx.blobs.content.items())
 
 
-# --- what several ask at once -----------------------------------------------------------------------------------------
+# --- what several ask at once ---------------------------------------------------------------------
 
 
 def test_jobs_of_one_tick_ask_equal_questions_once(near: House) -> None:

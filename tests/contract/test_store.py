@@ -1,4 +1,6 @@
-"""What the engine asks of a memory, held against every implementation: on disk, and in memory for commands that only look."""
+"""What the engine asks of a memory, held against every implementation: on disk,
+and in memory for commands that only look.
+"""
 
 from __future__ import annotations
 
