@@ -1,9 +1,11 @@
-"""python3 dev faults abuse [--seconds N] [--seed N] [--without KIND ...]: a real daemon under combined abuse, judged by its healthy jobs.
+"""python3 dev faults abuse [--seconds N] [--seed N] [--without KIND ...]: a real daemon under
+combined abuse, judged by its healthy jobs.
 
-A hostile repository, a hostile server, hostile clients of the listener and, as root, a hostile user work on one daemon at once, while
-healthy jobs run every 5 seconds. Prints its figures; exits 1 when something was not held: a healthy run started later than its interval plus
-5 seconds, more than 200 MB of memory, descriptors, threads or processes that stay when the abuse has ended, a healthy file that is wrong,
-anything of another user's that changed, or an end by SIGTERM that is not 0.
+A hostile repository, a hostile server, hostile clients of the listener and, as root, a hostile user
+work on one daemon at once, while healthy jobs run every 5 seconds. Prints its figures; exits 1 when
+something was not held: a healthy run started later than its interval plus 5 seconds, more than 200
+MB of memory, descriptors, threads or processes that stay when the abuse has ended, a healthy file
+that is wrong, anything of another user's that changed, or an end by SIGTERM that is not 0.
 """
 
 from __future__ import annotations
@@ -75,7 +77,9 @@ KINDS = (*REPOSITORIES, *SERVERS, *CLIENTS, *USERS)
 
 
 class Heard(GitHub):
-    """A host that remembers when each repository's head was asked for: when its job's runs started."""
+    """A host that remembers when each repository's head was asked for:
+    when its job's runs started.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -333,7 +337,9 @@ class Trial:
             self.ground.healthy.requests.clear()
 
     def probe(self) -> None:
-        """Health and the webhook are asked by someone who means well, who tries again as a proxy would."""
+        """Health and the webhook are asked by someone who means well,
+        who tries again as a proxy would.
+        """
         for act in (
             lambda: ask(self.port, "/healthz", PASSWORD, OPERATOR)[0] == 200,
             lambda: signed_push(self.port, len(self.probes)) == 202,
@@ -497,7 +503,10 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     kinds = set(chosen.only or KINDS) - set(chosen.without)
     print(
-        f"seed {chosen.seed}, {chosen.seconds:.0f} s, {'root' if os.geteuid() == 0 else 'no root: without a local user'}",
+        (
+            f"seed {chosen.seed}, {chosen.seconds:.0f} s, "
+            f"{'root' if os.geteuid() == 0 else 'no root: without a local user'}"
+        ),
         flush=True,
     )
     folder = Path(tempfile.mkdtemp(prefix="syncd-abuse-"))

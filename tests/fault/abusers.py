@@ -1,6 +1,8 @@
-"""Who abuses a daemon: a hostile repository, a hostile server, hostile clients of the listener and a hostile user of the machine.
+"""Who abuses a daemon: a hostile repository, a hostile server, hostile clients of the listener and
+a hostile user of the machine.
 
-Each runs until it is stopped, draws what it does from the seed, and counts what it did. Nothing here judges anything.
+Each runs until it is stopped, draws what it does from the seed, and counts what it did. Nothing
+here judges anything.
 """
 
 from __future__ import annotations
@@ -32,13 +34,15 @@ OPERATOR = "192.0.2.10"  # the address that a proxy would name for those who mea
 
 
 def every(stop: threading.Event, seconds: float, act: Callable[[], None]) -> None:
-    """`act` again and again, with a pause between, until it is stopped; what fails inside is the victim's answer."""
+    """`act` again and again, with a pause between, until it is stopped;
+    what fails inside is the victim's answer.
+    """
     while not stop.wait(seconds):
         with suppress(OSError, http.client.HTTPException):
             act()
 
 
-# --- repositories -----------------------------------------------------------------------------------------------------
+# --- repositories ---------------------------------------------------------------------------------
 
 
 def _put(repo: Repository, tree: str, message: str = "change") -> None:
@@ -145,7 +149,7 @@ def change(github: GitHub, kinds: list[str], draw: random.Random, done: Done) ->
     done[f"repository: {kind}"] += 1
 
 
-# --- a server ---------------------------------------------------------------------------------------------------------
+# --- a server -------------------------------------------------------------------------------------
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 
@@ -232,7 +236,7 @@ def hostile_server(
             thread.join()
 
 
-# --- clients of the listener ------------------------------------------------------------------------------------------
+# --- clients of the listener ----------------------------------------------------------------------
 
 
 class Clients:
@@ -281,7 +285,9 @@ class Clients:
         self._hold("unread", 20, one)
         path = self._draw.choice(("/", "/metrics", "/api/v1/status", "/static/syncd.css"))
         one.sendall(
-            f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: {basic(self._password)}\r\n\r\n".encode()
+            (
+                f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: {basic(self._password)}\r\n\r\n"
+            ).encode()
             * 80
         )
         self._done["client: unread answers"] += 1
@@ -362,13 +368,15 @@ def signed_push(port: int, number: int) -> int:
         connection.close()
 
 
-# --- a user of this machine -------------------------------------------------------------------------------------------
+# --- a user of this machine -----------------------------------------------------------------------
 
 NOBODY = 65534
 USER = """
 import json, os, random, signal, sys, time
-os.setgroups([]); os.setgid(65534); os.setuid(65534)  # here, where the interpreter is loaded: it may be in a folder of root's
-sticky, home, victim, kinds, seed = sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4].split(","), int(sys.argv[5])
+# here, where the interpreter is loaded: it may be in a folder of root's
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+sticky, home, victim = sys.argv[1:4]
+kinds, seed = sys.argv[4].split(","), int(sys.argv[5])
 draw, mine = random.Random(seed), os.path.join(sticky, "swapped")
 def away(path):
     try: os.rename(path, os.path.join(sticky, f".away{draw.random()}"))
@@ -381,7 +389,8 @@ while not over:
     try:
         if kind == "links":
             away(mine)
-            os.symlink(victim, mine) if draw.random() < 0.7 else os.makedirs(os.path.join(mine, "files"))
+            if draw.random() < 0.7: os.symlink(victim, mine)
+            else: os.makedirs(os.path.join(mine, "files"))
         elif kind == "pipes":
             os.path.lexists(name) and os.unlink(name)
             os.mkfifo(name)

@@ -1,7 +1,8 @@
-"""Calibration: mistakes seeded into the writing and recording code while a test runs, and the lanes that have to find each.
+"""Calibration: mistakes seeded into the writing and recording code while a test runs,
+and the lanes that have to find each.
 
-The switch is here and not in the product: a bug is a handful of replaced functions, put back when the block ends. A lane that lets
-one pass says nothing when it finds nothing.
+The switch is here and not in the product: a bug is a handful of replaced functions, put back when
+the block ends. A lane that lets one pass says nothing when it finds nothing.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ Patches = list[tuple[object, str, Any]]
 MANY = 12
 
 
-# --- lanes: what each finds, as text; nothing found is an empty list ----------------------------------------------------
+# --- lanes: what each finds, as text; nothing found is an empty list ------------------------------
 
 
 def by_order() -> list[str]:
@@ -172,7 +173,10 @@ def seeded(bug: Bug) -> Iterator[None]:
 
 
 def caught(bug: Bug) -> str:
-    """The lane that found it, and what it said; empty when none did. A scene that can't even be set any more is found too."""
+    """The lane that found it, and what it said; empty when none did.
+
+    A scene that can't even be set any more is found too.
+    """
     with seeded(bug):
         for lane in bug.lanes:
             try:
@@ -184,7 +188,7 @@ def caught(bug: Bug) -> str:
     return ""
 
 
-# --- the mistakes -------------------------------------------------------------------------------------------------------
+# --- the mistakes ---------------------------------------------------------------------------------
 
 
 class _Os:

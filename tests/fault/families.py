@@ -1,4 +1,6 @@
-"""The families of faults by name: how many points a sample and the full count take, what each needs, and how it is made."""
+"""The families of faults by name: how many points a sample and the full count take, what each
+needs, and how it is made.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ STRACED, CUT = (
     200,
     200,
 )  # points of a sample under strace, and of power cuts: half a second and more each
-MANY = 12  # files and folders beyond the scene's own; past eight the writer syncs file systems beside them
+# files and folders beyond the scene's own; past eight the writer syncs file systems beside them
+MANY = 12
 
 
 def nothing() -> str:

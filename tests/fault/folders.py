@@ -1,6 +1,8 @@
-"""The scene of folders' modes: going from either set to the other changes `dir_mode` too, and whatever dies half-way is nobody's drift.
+"""The scene of folders' modes: going from either set to the other changes `dir_mode` too, and
+whatever dies half-way is nobody's drift.
 
-The job only reports drift, so what the next run took for somebody's doing would stay as it is for good.
+The job only reports drift, so what the next run took for somebody's doing would stay as it is for
+good.
 """
 
 from __future__ import annotations
@@ -86,7 +88,9 @@ class FolderScene(Scene):
 
 
 class SwitchedFolderScene(SwitchedScene):
-    """The same behind one link: a new mode is a new tree, and every folder of it, and the one above the link, is ours."""
+    """The same behind one link: a new mode is a new tree, and every folder of it,
+    and the one above the link, is ours.
+    """
 
     @property
     def job(self) -> Job:

@@ -1,4 +1,6 @@
-"""Mounts that nobody but a child of ours sees: they are gone with it, and no other process keeps a file system alive that was meant to die."""
+"""Mounts that nobody but a child of ours sees: they are gone with it, and no other process keeps a
+file system alive that was meant to die.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +57,9 @@ def lacking(*tools: str) -> str:
 
 @contextmanager
 def exfat(image: Path, place: Path, options: str = AS_JOBS_ASK) -> Iterator[Path]:
-    """An empty exFAT file system, by FUSE, mounted on `place`: it ignores case and keeps no modes."""
+    """An empty exFAT file system, by FUSE, mounted on `place`:
+    it ignores case and keeps no modes.
+    """
     with _image(image, "mkfs.exfat") as device:
         place.mkdir(parents=True, exist_ok=True)
         command = ["mount.exfat-fuse", *(("-o", options) if options else ()), device, str(place)]

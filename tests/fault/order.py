@@ -1,7 +1,9 @@
-"""What must be on disk before what: one run's calls in their order, against the rules that a power cut would judge it by.
+"""What must be on disk before what: one run's calls in their order,
+against the rules that a power cut would judge it by.
 
-A file is synced, with its final mode, before it gets its name; every folder whose names changed is synced before the ledger is
-told; the intent is noted before the first change. The root lane cuts the power for real; this finds the same mistakes at each push.
+A file is synced, with its final mode, before it gets its name; every folder whose names changed is
+synced before the ledger is told; the intent is noted before the first change. The root lane cuts
+the power for real; this finds the same mistakes at each push.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""What may stand where a file belongs, or happen to it: each fault against a file that is added, changed and deleted by one run.
+"""What may stand where a file belongs, or happen to it: each fault against a file that is added,
+changed and deleted by one run.
 
-Whatever it is, the run ends by itself and without a traceback; every other file of ours is old or new; nothing outside and nothing of
-others changes by a byte, an inode or a time; and a run that could not do its work says so by name, heals when the thing is gone.
+Whatever it is, the run ends by itself and without a traceback; every other file of ours is old or
+new; nothing outside and nothing of others changes by a byte, an inode or a time; and a run that
+could not do its work says so by name, heals when the thing is gone.
 """
 
 from __future__ import annotations
@@ -47,7 +49,9 @@ THEIRS = {b"theirs\n", b"edited\n", b"not ours\n"}
 
 @dataclass(frozen=True)
 class Ground:
-    """One case: the path of the file, its folder, where folders are put aside, and a place outside that must not be touched."""
+    """One case: the path of the file, its folder, where folders are put aside,
+    and a place outside that must not be touched.
+    """
 
     scene: Scene
     path: Path
@@ -285,10 +289,9 @@ class Yard:
         scene.head = 0
         shutil.rmtree(scene.base / "aside", ignore_errors=True)
         wrong += scene.heal()
-        return (
-            wrong,
-            f"{report.status.value}: {report.error.message if report.error else ', '.join(sorted({change.action.value for change in report.changes}))}",
-        )
+        actions = ", ".join(sorted({change.action.value for change in report.changes}))
+        said = report.error.message if report.error else actions
+        return wrong, f"{report.status.value}: {said}"
 
     def _bytes_of_others(self) -> int:
         """How many files of other people's bytes there are, in their place or in the trash."""
@@ -311,7 +314,9 @@ class Yard:
         ]
 
     def _others_wrong(self, target: str, whole_folder: bool) -> list[str]:
-        """Every file of ours but the one that is tried is old or new; where its folder was swapped, so are its neighbours tried."""
+        """Every file of ours but the one that is tried is old or new;
+        where its folder was swapped, so are its neighbours tried.
+        """
         shown = self.scene.shown()
         return [
             f"torn: {path}: {str(shown.get(path))[:60]}"
@@ -357,7 +362,8 @@ class Yard:
         aside = ground.aside
         if aside.is_dir():
             with suppress(FileNotFoundError):
-                ground.parent.unlink() if not ground.parent.is_dir() or ground.parent.is_symlink() else None
+                if not ground.parent.is_dir() or ground.parent.is_symlink():
+                    ground.parent.unlink()
             if not ground.parent.exists():
                 aside.rename(ground.parent)
         aside.unlink(missing_ok=True) if not aside.is_dir() else None
@@ -365,7 +371,8 @@ class Yard:
             ground.parent.chmod(0o755)
             wanted = SMALL[1].get(f"conf/sub/{ground.path.name}")
             if was_mounted:
-                # What the mount hid and nobody could see. The rest stays: an empty folder would read as a mount that is gone.
+                # What the mount hid and nobody could see. The rest stays: an empty folder would
+                # read as a mount that is gone.
                 (ground.parent / "delete").unlink(missing_ok=True)
             elif self.scene.shown().get(f"conf/sub/{ground.path.name}") != wanted or (
                 wanted is None and os.path.lexists(ground.path)
@@ -416,7 +423,9 @@ def all_places(rooted: bool) -> Tally:
 
 
 def vanished(folder: Path, meanwhile: bool, moved_on: bool) -> list[str]:
-    """What is wrong when the mount that holds the destinations goes, before a run or during it, and comes back: for a child with mounts of its own."""
+    """What is wrong when the mount that holds the destinations goes, before a run or during it, and
+    comes back: for a child with mounts of its own.
+    """
     folder.mkdir()
     real, base = folder / "real", folder / "base"
     for place in (real, base / "one"):

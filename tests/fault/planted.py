@@ -1,12 +1,12 @@
 """Faults planted into the source of one module at a time, and the test that has to fail with each.
 
-A fault is a text of the module and what it is replaced with. The changed source goes into a temporary
-file, and a pytest of its own imports the module from there: the working tree is not touched. A fault
-counts as found only if its test ran and failed. A module that cannot be imported, or a test that does
-not exist, does not count.
+A fault is a text of the module and what it is replaced with. The changed source goes into a
+temporary file, and a pytest of its own imports the module from there: the working tree is not
+touched. A fault counts as found only if its test ran and failed. A module that cannot be imported,
+or a test that does not exist, does not count.
 
-`bugs.py` replaces functions while the fault families run; this tries single decisions, and says which
-test checks each. To add a fault, add a row to `planted_faults.py`. To run some by hand:
+`bugs.py` replaces functions while the fault families run; this tries single decisions, and says
+which test checks each. To add a fault, add a row to `planted_faults.py`. To run some by hand:
 `python -m tests.fault.planted [WORDS OF A MODULE OR A NAME]`.
 """
 

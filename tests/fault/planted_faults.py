@@ -76,7 +76,10 @@ PLAN: Rows = {
     ),
     "prune: off names what it leaves": (
         "if self.job.prune is Prune.OFF:\n            return None",
-        'if self.job.prune is Prune.OFF:\n            return self._action(ActionKind.KEEP, None, "left")',
+        (
+            "if self.job.prune is Prune.OFF:\n"
+            '            return self._action(ActionKind.KEEP, None, "left")'
+        ),
         TABLE,
     ),
     "an edit that is put back does not go to the trash": (
@@ -175,7 +178,10 @@ PLAN: Rows = {
         f"{PLAN_TESTS}::test_a_folder_of_the_job_becomes_a_file_under_every_policy",
     ),
     "a folder with files of others becomes a file": (
-        "        path for path, row in recorded.items() if row.ownership is not Ownership.FOREIGN\n",
+        (
+            "        path for path, row in recorded.items() if row.ownership is not "
+            "Ownership.FOREIGN\n"
+        ),
         "        path for path, row in recorded.items()\n",
         f"{PLAN_TESTS}::test_a_folder_that_only_holds_files_of_others_does_not_become_a_file_under_report",
     ),
@@ -349,7 +355,10 @@ RECOVERY: Rows = {
     ),
     "a saved intent is not looked at": (
         "    if intent is not None:\n        return _conclude",
-        "    if intent is None:\n        return state\n    if not intent.actions:\n        return _conclude",
+        (
+            "    if intent is None:\n        return state\n    if not intent.actions:\n"
+            "        return _conclude"
+        ),
         f"{RECOVERY_TESTS}::test_a_run_killed_before_its_record_is_recorded_at_the_next_start",
     ),
     "a folder in the place of a removed file counts as the file": (
@@ -361,7 +370,10 @@ RECOVERY: Rows = {
 
 COMMIT_CONTENTS: Rows = {
     "a damaged blob is believed": (
-        "        try:\n            self.blobs.open(blob).close()\n        except KeyError:\n            return False\n        return True",
+        (
+            "        try:\n            self.blobs.open(blob).close()\n        except KeyError:\n"
+            "            return False\n        return True"
+        ),
         "        return True",
         f"{WAY_BACK}::test_a_cached_blob_that_the_disk_damaged_is_noticed_and_fetched_again",
     ),
@@ -385,7 +397,10 @@ APPLY: Rows = {
     ),
     "the rows of removed files stay": (
         "elif action.wanted is None:\n            removals.add",
-        "elif action.wanted is None and action.kind is not ActionKind.REMOVE:\n            removals.add",
+        (
+            "elif action.wanted is None and action.kind is not ActionKind.REMOVE:\n"
+            "            removals.add"
+        ),
         TABLE,
     ),
     "an action that failed is recorded as done": (
@@ -468,7 +483,10 @@ RELOAD: Rows = {
     ),
     "a command that could not run undoes": (
         "            continue\n        try:\n            left_alone",
-        "            verdict = HookFailedError('x', rejected=True, commit=one.pending.commit)\n        try:\n            left_alone",
+        (
+            "            verdict = HookFailedError('x', rejected=True, commit=one.pending.commit)\n"
+            "        try:\n            left_alone"
+        ),
         f"{HOOKS}::test_a_command_that_could_not_be_run_at_all_undoes_nothing",
     ),
     "an undone commit counts as changed": (
@@ -506,7 +524,10 @@ UNDO_PLAN: Rows = {
     ),
     "files that were new stay": (
         "        if have is None or have.kind is Kind.DIRECTORY:\n            return None",
-        "        if was is None or have is None or have.kind is Kind.DIRECTORY:\n            return None",
+        (
+            "        if was is None or have is None or have.kind is Kind.DIRECTORY:\n"
+            "            return None"
+        ),
         f"{HOOKS}::test_a_failed_reload_puts_the_previous_set_back_runs_once_more_and_rejects_the_commit",
     ),
     "only the last change is undone": (
@@ -515,8 +536,14 @@ UNDO_PLAN: Rows = {
         f"{HOOKS}::test_an_undo_goes_back_past_every_change_without_a_reload",
     ),
     "modes are not brought back": (
-        "        if have is None or want.same_permissions(have):\n            return None\n        return Action(ActionKind.MODE",
-        "        if have is not None or want.same_permissions(have):\n            return None\n        return Action(ActionKind.MODE",
+        (
+            "        if have is None or want.same_permissions(have):\n            return None\n"
+            "        return Action(ActionKind.MODE"
+        ),
+        (
+            "        if have is not None or want.same_permissions(have):\n            return None\n"
+            "        return Action(ActionKind.MODE"
+        ),
         f"{HOOKS}::test_an_undo_crosses_from_files_to_folders_and_modes",
     ),
     "folders' modes are not brought back": (

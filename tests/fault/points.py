@@ -1,7 +1,8 @@
-"""Faults that need no root: a child of ours dies at a chosen line of a run, or a chosen call of the os module fails in it.
+"""Faults that need no root: a child of ours dies at a chosen line of a run,
+or a chosen call of the os module fails in it.
 
-Every point is one whole run in a forked child, then two questions: is anything seen that must never be seen, and does the next
-run, in this process, bring the whole set with nothing left over?
+Every point is one whole run in a forked child, then two questions: is anything seen that must never
+be seen, and does the next run, in this process, bring the whole set with nothing left over?
 """
 
 from __future__ import annotations
@@ -97,7 +98,10 @@ class Tally:
         kinds = Counter(one.split(": ")[1] for one in self.violations)
         of = f" of {self.of:,}" if self.of else ""
         ends = ", ".join(f"{count:,} {end}" for end, count in self.ends.most_common())
-        return f"{self.name}: {self.points:,}{of} points, {ends}; violations: {dict(kinds) if kinds else 0}; {self.seconds:.0f} s"
+        return (
+            f"{self.name}: {self.points:,}{of} points, {ends}; violations: "
+            f"{dict(kinds) if kinds else 0}; {self.seconds:.0f} s"
+        )
 
 
 def in_child(work: Callable[[], int], guard_seconds: int = 30) -> int:
@@ -119,7 +123,10 @@ def in_child(work: Callable[[], int], guard_seconds: int = 30) -> int:
 
 
 def ask_child(work: Callable[[], T], guard_seconds: int = 60) -> T:
-    """What `work` returned in a child, so that nothing it does to its process stays. Raises what it raised."""
+    """What `work` returned in a child, so that nothing it does to its process stays.
+
+    Raises what it raised.
+    """
     sys.stdout.flush()
     reading, writing = os.pipe()
     pid = os.fork()
@@ -169,7 +176,10 @@ def lines_of(work: Callable[[], int]) -> int:
 
 
 def at_each_line(look: Callable[[], Any], work: Callable[[], int]) -> int:
-    """What `work` returned; before each line of ours that it passed, `look` was called. For a child."""
+    """What `work` returned; before each line of ours that it passed, `look` was called.
+
+    For a child.
+    """
     _trace(look)
     ended = work()
     sys.settrace(None)
@@ -196,7 +206,10 @@ def kill_at_lines(
     stop_at_first: bool = False,
     spare_first: float = 0.0,
 ) -> Tally:
-    """SIGKILL at so many lines (None: every line) of runs to and fro between the two sets. `spare_first`: the share of a run's first lines left out."""
+    """SIGKILL at so many lines (None: every line) of runs to and fro between the two sets.
+
+    `spare_first`: the share of a run's first lines left out.
+    """
     tally, rng, began = Tally("SIGKILL at a line"), random.Random(seed), time.monotonic()
     lines = {}
     for _ in (0, 1):
@@ -235,7 +248,11 @@ def _die_at(scene: Scene, k: int) -> int:
 
 
 def kill_self_at_line(k: int, work: Callable[[], int]) -> int:
-    """SIGKILL at the k-th line of ours that `work` passes; what `work` returned when it passes fewer. For a child."""
+    """SIGKILL at the k-th line of ours that `work` passes;
+    what `work` returned when it passes fewer.
+
+    For a child.
+    """
     left = [k]
 
     def passed() -> None:
@@ -250,7 +267,10 @@ def kill_self_at_line(k: int, work: Callable[[], int]) -> int:
 
 
 def judge(tally: Tally, bench: Workbench, end: int, where: str) -> None:
-    """The two questions, into the tally. A run that reported success must show the whole new set at once."""
+    """The two questions, into the tally.
+
+    A run that reported success must show the whole new set at once.
+    """
     scene = bench.scene
     if end == NOT_REACHED:
         tally.not_reached += 1
@@ -284,11 +304,14 @@ def judge(tally: Tally, bench: Workbench, end: int, where: str) -> None:
         bench.renew()
 
 
-# --- failing calls ----------------------------------------------------------------------------------------------------
+# --- failing calls --------------------------------------------------------------------------------
 
 
 def _patched(on_call: Callable[..., None]) -> None:
-    """Every file call of the os module, and syncfs and the renaming of ours, asks `on_call` first. For a child only: nothing is put back."""
+    """Every file call of the os module, and syncfs and the renaming of ours, asks `on_call` first.
+
+    For a child only: nothing is put back.
+    """
 
     def wrapped(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any, **named: Any) -> Any:
@@ -310,7 +333,10 @@ def _patched(on_call: Callable[..., None]) -> None:
 
 
 def list_calls(scene: Scene) -> list[tuple[str, bool]]:
-    """The name of each call of one run, in order, and whether it was about the destinations. The run is made, in a child."""
+    """The name of each call of one run, in order, and whether it was about the destinations.
+
+    The run is made, in a child.
+    """
 
     def work() -> list[tuple[str, bool]]:
         names: list[tuple[str, bool]] = []
@@ -324,7 +350,10 @@ def list_calls(scene: Scene) -> list[tuple[str, bool]]:
 
 
 def _is_below(base: Path, what: Any, folder: Any) -> bool:
-    """Is a call about something in `base`? Only paths say so that are absolute, or relative to an open folder, or an open file's own."""
+    """Is a call about something in `base`?
+
+    Only paths say so that are absolute, or relative to an open folder, or an open file's own.
+    """
     try:
         handle = what if isinstance(what, int) else folder if isinstance(folder, int) else None
         path = _readlink(f"/proc/self/fd/{handle}") if handle is not None else os.fsdecode(what)
@@ -343,9 +372,11 @@ def fail_at_calls(
     lasting: bool = False,
     only: str | None = None,
 ) -> Tally:
-    """One call of a run fails with one errno, at so many (call, errno) points (None: at all of them).
+    """One call of a run fails with one errno, at so many (call, errno) points (None:
+    at all of them).
 
-    `only`: calls of this name. `lasting`: from that call on everything about the destinations fails, until the run ends: a disk that goes, and comes back.
+    `only`: calls of this name. `lasting`: from that call on everything about the destinations
+    fails, until the run ends: a disk that goes, and comes back.
     """
     tally, rng, began = (
         Tally("a destination that fails from a call on" if lasting else "errno at a call"),
@@ -389,7 +420,9 @@ def fail_at_calls(
 
 
 def _caller() -> str:
-    """Which function of ours makes the call that is about to fail: `module.function`, the innermost one; `ahead` for what looks while GitHub is asked."""
+    """Which function of ours makes the call that is about to fail: `module.function`, the innermost
+    one; `ahead` for what looks while GitHub is asked.
+    """
     if threading.current_thread().name.startswith("syncd-prefetch"):
         return "ahead"
     frame: FrameType | None = sys._getframe(1)

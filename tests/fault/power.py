@@ -1,9 +1,11 @@
-"""Power cuts: a file system on a loop image is shut down while a run is at work on it, mounted again and looked at.
+"""Power cuts: a file system on a loop image is shut down while a run is at work on it,
+mounted again and looked at.
 
-The shutdown ioctl drops what was not on the disk: with the log written and the data not, or neither. The ledger lies on the same
-device or on another one, which is cut at the same moment, some moments differently, or not at all. ext4 is mounted without its
-own guess at what a rename means (`noauto_da_alloc`), so that only what syncd asks for is safe.
-Source: XFS_IOC_GOINGDOWN and EXT4_IOC_SHUTDOWN, one number in both (linux/fs/xfs/xfs_fs.h, linux/fs/ext4/ext4.h).
+The shutdown ioctl drops what was not on the disk: with the log written and the data not, or
+neither. The ledger lies on the same device or on another one, which is cut at the same moment, some
+moments differently, or not at all. ext4 is mounted without its own guess at what a rename means
+(`noauto_da_alloc`), so that only what syncd asks for is safe. Source: XFS_IOC_GOINGDOWN and
+EXT4_IOC_SHUTDOWN, one number in both (linux/fs/xfs/xfs_fs.h, linux/fs/ext4/ext4.h).
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ LOG_WRITTEN, NOTHING_WRITTEN, LEFT_ALONE = 1, 2, 0
 SIZE_BYTES = 400 << 20  # what mkfs.xfs needs at least; the image has holes
 OPTIONS = {"ext4": ("-o", "noauto_da_alloc"), "xfs": ()}
 UMOUNT_TRIES = 200
-AFTER_SUCCESS = 0.25  # the share of cuts that wait for the run's end: only they can show something lost that was reported
+# the share of cuts that wait for the run's end: only they can show something lost that was reported
+AFTER_SUCCESS = 0.25
 
 
 def missing() -> str:
@@ -116,7 +119,9 @@ def power_cuts(
     extra: int = 0,
     scene: type[Scene] = Scene,
 ) -> Tally:
-    """So many cuts, each at a random moment of a run and a little past it, both ways between the two sets."""
+    """So many cuts, each at a random moment of a run and a little past it,
+    both ways between the two sets.
+    """
     return privately(
         lambda: _power_cuts(kind, apart, points, seed, seconds, stop_at_first, extra, scene)
     )
@@ -178,14 +183,17 @@ def _usual_seconds(bench: Workbench) -> float:
 def _run_and_cut(
     scene: Scene, disks: list[Device], rng: random.Random, after_seconds: float | None
 ) -> bool:
-    """Whether the run had reported success when the power went; without `after_seconds` it goes at that moment."""
+    """Whether the run had reported success when the power went;
+    without `after_seconds` it goes at that moment.
+    """
     reading, writing = os.pipe()
     ready, go = os.pipe()
     child = os.fork()
     if child == 0:
         code = TRACEBACK
         try:
-            faulthandler.disable()  # memory that SQLite maps goes with the disk: a death like any other here
+            # memory that SQLite maps goes with the disk: a death like any other here
+            faulthandler.disable()
             os.read(ready, 1)
             code = ending(scene)
             if code == DONE:

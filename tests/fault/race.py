@@ -1,10 +1,13 @@
-"""A race against another user: uid 65534 owns a folder that root works in, and swaps a folder in it with a link that leads out.
+"""A race against another user: uid 65534 owns a folder that root works in, and swaps a folder in it
+with a link that leads out.
 
-Most kinds are about folders below `to`. `parents` is about those above it: root makes and removes folders in `home`, which is theirs.
-`staging` is about what a hook left: root removes it while they swap folders in it.
+Most kinds are about folders below `to`. `parents` is about those above it: root makes and removes
+folders in `home`, which is theirs. `staging` is about what a hook left: root removes it while they
+swap folders in it.
 
-Every operation goes through the product's own mirror while renameat2(2) exchanges the two as fast as it can. Whether an operation is
-done or refused is luck; that nothing outside changes, by name, inode, mode, times or bytes, is not.
+Every operation goes through the product's own mirror while renameat2(2) exchanges the two as fast
+as it can. Whether an operation is done or refused is luck; that nothing outside changes, by name,
+inode, mode, times or bytes, is not.
 """
 
 from __future__ import annotations
@@ -57,7 +60,9 @@ MAKES = (
 
 
 class Arena:
-    """`mirror/sub` and the link `mirror/evil` to `outside`, which holds under each name what the operation would reach if it followed the link."""
+    """`mirror/sub` and the link `mirror/evil` to `outside`, which holds under each name what the
+    operation would reach if it followed the link.
+    """
 
     def __init__(self) -> None:
         self.folder = Path(
@@ -117,13 +122,15 @@ class Arena:
         os.close(self.site)
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    # --- operations ---------------------------------------------------------------------------------------------------
+    # --- operations -------------------------------------------------------------------------------
 
     def entry(self, content: bytes, mode: int = 0o644) -> WantedFile:
         return WantedFile(blob_id(content), mode, root=str(self.root), size=len(content))
 
     def present(self, name: str, content: bytes | None) -> None:
-        """What really stands in our folder before the operation: a file of these bytes, or nothing."""
+        """What really stands in our folder before the operation: a file of these bytes,
+        or nothing.
+        """
         with suppress(FileNotFoundError):
             os.unlink(name, dir_fd=self.inside)
         if content is not None:
@@ -221,7 +228,9 @@ def rmdir(arena: Arena) -> bool:
 
 
 def parents(arena: Arena) -> bool:
-    """Root makes a folder in a folder of theirs, writes below it, and removes it when it is empty again."""
+    """Root makes a folder in a folder of theirs, writes below it,
+    and removes it when it is empty again.
+    """
     _empty(arena.site)
     os.symlink(arena.outside, "evil", dir_fd=arena.site)
     root = f"{arena.home}/site/new"

@@ -1,6 +1,8 @@
-"""No room: the destinations, the state or both lie on a file system that has so many pages or inodes left, before a run or in the middle of it.
+"""No room: the destinations, the state or both lie on a file system that has so many pages or
+inodes left, before a run or in the middle of it.
 
-The room left is drawn between nothing and more than a run needs. Then it is given back, and the next run must bring the whole set.
+The room left is drawn between nothing and more than a run needs. Then it is given back, and the
+next run must bring the whole set.
 """
 
 from __future__ import annotations
@@ -114,7 +116,10 @@ def _one(tally: Tally, bench: Workbench, mount: Path, name: str, rng: random.Ran
     shell("mount", "-o", f"remount,{AMPLE}", mount)
     if isinstance(scene, TightScene):
         scene.squeeze = None
-    where = f"{left} {kind} left in {name}, {'found out while writing' if late else 'from the start'}, towards {'AB'[scene.head]}"
+    where = (
+        f"{left} {kind} left in {name}, "
+        f"{'found out while writing' if late else 'from the start'}, towards {'AB'[scene.head]}"
+    )
     if name == "mirror" and not late and end == FAILED and scene.shown() != before:
         tally.violations.append(
             f"{where}: old set: not intact, though the lack could be known before the first byte"

@@ -1,8 +1,10 @@
-"""The stage of every fault test: a mirror with everything a run can do to a file, a real store, disk and cache, and a source in memory.
+"""The stage of every fault test: a mirror with everything a run can do to a file, a real store,
+disk and cache, and a source in memory.
 
-Two sets, `A` and `B`, are brought in turn. Going from either to the other adds, changes, deletes, changes a mode and a link, makes
-folders and lets them go, turns a file into a folder and a folder into a file. Whatever a fault does in between, `shown_wrong` says
-what must never be seen, and `heal` that one more run brings the whole set, leaves nothing behind and touched nobody's file.
+Two sets, `A` and `B`, are brought in turn. Going from either to the other adds, changes, deletes,
+changes a mode and a link, makes folders and lets them go, turns a file into a folder and a folder
+into a file. Whatever a fault does in between, `shown_wrong` says what must never be seen, and
+`heal` that one more run brings the whole set, leaves nothing behind and touched nobody's file.
 """
 
 from __future__ import annotations
@@ -78,7 +80,9 @@ BRIDGES = (
 
 
 def sets(extra: int = 0) -> tuple[dict[str, Node], dict[str, Node]]:
-    """The two sets with so many more changing files, each in a folder of its own; past eight the writer syncs file systems beside files and folders."""
+    """The two sets with so many more changing files, each in a folder of its own; past eight the
+    writer syncs file systems beside files and folders.
+    """
     more = [
         {f"conf/more/d{number:03d}/f": b"%d of %d\n" % (number, side) for number in range(extra)}
         for side in (0, 1)
@@ -166,7 +170,9 @@ class MemorySource:
 
 @dataclass
 class Scene:
-    """`base` holds the destinations, `state` the store, the cache and the trash; they may be on different devices."""
+    """`base` holds the destinations, `state` the store, the cache and the trash;
+    they may be on different devices.
+    """
 
     base: Path
     state: Path
@@ -208,7 +214,9 @@ class Scene:
         self.foreign[str(place)] = (place.read_bytes(), found.st_ino, found.st_mtime_ns)
 
     def run(self, head: int | None = None) -> RunReport:
-        """One whole run, as the one-shot does it: everything opened, the job brought, everything closed."""
+        """One whole run, as the one-shot does it: everything opened, the job brought,
+        everything closed.
+        """
         source = MemorySource(self.trees, self.meanwhile)
         source.head = self.head if head is None else head
         clock = FakeClock()
@@ -233,7 +241,7 @@ class Scene:
     def disk(self, clock: FakeClock) -> Mirror:
         return DiskMirror(self.state / "trash", clock)
 
-    # --- what stands --------------------------------------------------------------------------------------------------
+    # --- what stands ------------------------------------------------------------------------------
 
     def path_of(self, source: str) -> Path:
         return self.base / "two/sub/single" if source == "single" else self.base / "one" / source
@@ -242,7 +250,10 @@ class Scene:
         return "single" if path.endswith("/single") else os.path.relpath(path, self.base / "one")
 
     def shown(self) -> dict[str, Node]:
-        """Repository path -> what a reader meets at its destination; folders end in `/`. Foreign files and temporary files are left out."""
+        """Repository path -> what a reader meets at its destination; folders end in `/`.
+
+        Foreign files and temporary files are left out.
+        """
         found: dict[str, Node] = {}
         for place, names, files in os.walk(self.base / "one/conf"):
             for name in [*names, *files]:
@@ -273,7 +284,9 @@ class Scene:
         return dict(tree) | dict.fromkeys(folders, b"")
 
     def shown_wrong(self) -> list[str]:
-        """Everything seen right after a fault that must never be seen: neither old nor new, or a touched file of others."""
+        """Everything seen right after a fault that must never be seen: neither old nor new,
+        or a touched file of others.
+        """
         before, after, shown = self.trees[1 - self.head], self.trees[self.head], self.shown()
         wrong = []
         for path in before.keys() | after.keys():
@@ -305,7 +318,11 @@ class Scene:
         return wrong
 
     def ledger_leads(self) -> list[str]:
-        """Ledger rows that claim what the disk does not hold, but for what an unfinished intent is about. Read without healing anything."""
+        """Ledger rows that claim what the disk does not hold,
+        but for what an unfinished intent is about.
+
+        Read without healing anything.
+        """
         if not (self.state / "syncd.db").exists():
             return []
         with tempfile.TemporaryDirectory(dir=self.state) as copy:
@@ -355,7 +372,9 @@ class Scene:
         ]
 
     def heal(self) -> list[str]:
-        """What is still wrong after one more run, which nobody helped: nothing, or the promise is broken."""
+        """What is still wrong after one more run, which nobody helped: nothing,
+        or the promise is broken.
+        """
         try:
             report = self.run()
         except SyncdError as error:
@@ -397,9 +416,11 @@ def _walk(base: Path) -> list[str]:
 
 
 class Workbench:
-    """A scene in memory-backed folders, or in the given ones, made anew whenever a fault left something that a run could not heal.
+    """A scene in memory-backed folders, or in the given ones, made anew whenever a fault left
+    something that a run could not heal.
 
-    `scene` is the kind of scene: what `publish: symlink` does is tried by the same faults with another one.
+    `scene` is the kind of scene: what `publish: symlink` does is tried by the same faults with
+    another one.
     """
 
     def __init__(
@@ -422,7 +443,9 @@ class Workbench:
         self.scene = self._new()
 
     def turn(self) -> None:
-        """The other set is next, and its content has to be fetched again: every run of one direction passes the same lines and calls."""
+        """The other set is next, and its content has to be fetched again: every run of one
+        direction passes the same lines and calls.
+        """
         self.scene.head = 1 - self.scene.head
         shutil.rmtree(self.scene.state / "blobs", ignore_errors=True)
         for file in self.scene.state.glob("cache.db*"):

@@ -1,4 +1,7 @@
-"""The scene of `publish: symlink`: the same two sets behind one link. Whatever dies, the link shows one set or the other, whole, and no tree is left over."""
+"""The scene of `publish: symlink`: the same two sets behind one link.
+
+Whatever dies, the link shows one set or the other, whole, and no tree is left over.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,9 @@ TREE = re.compile(r"[0-9]{8}T[0-9]{6}-[0-9a-f]{12}")
 
 
 class SwitchedScene(Scene):
-    """`base/app/current` is the link; there is nothing of others, because the folder above it is syncd's own."""
+    """`base/app/current` is the link; there is nothing of others,
+    because the folder above it is syncd's own.
+    """
 
     @property
     def job(self) -> Job:
@@ -60,7 +65,9 @@ class SwitchedScene(Scene):
         return []  # rows are about what is behind the link, which is one set or the other
 
     def leftovers(self) -> list[str]:
-        """Names that are not ours to leave, and trees past the last ones or that are no whole set."""
+        """Names that are not ours to leave, and trees past the last ones or that are no whole
+        set.
+        """
         names = [name for name in os.listdir(self.base / "app") if name != "current"]
         wrong = [f"left over: {name}" for name in names if not TREE.fullmatch(name)]
         trees = [name for name in names if TREE.fullmatch(name)]

@@ -1,7 +1,9 @@
-"""Faults at system calls, SQLite's own among them: strace kills a run at its n-th call of a kind, or makes that call fail.
+"""Faults at system calls, SQLite's own among them:
+strace kills a run at its n-th call of a kind, or makes that call fail.
 
-A child of ours has everything imported already and waits until strace is attached to it, so a point costs milliseconds and not a
-start of Python. strace counts each kind of call apart; the points are all (kind, n) of one run that was only watched.
+A child of ours has everything imported already and waits until strace is attached to it, so a point
+costs milliseconds and not a start of Python. strace counts each kind of call apart; the points are
+all (kind, n) of one run that was only watched.
 """
 
 from __future__ import annotations
@@ -73,7 +75,9 @@ def missing() -> str:
 
 
 def under_strace(scene: Scene, rules: list[str], output: Path) -> tuple[int, int]:
-    """How a run of the scene in a child ended while strace looked on with these rules, and the child's number; what strace saw is in `output`."""
+    """How a run of the scene in a child ended while strace looked on with these rules, and the
+    child's number; what strace saw is in `output`.
+    """
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -135,7 +139,9 @@ def at_syscalls(
     seconds: float | None = None,
     stop_at_first: bool = False,
 ) -> Tally:
-    """One call of a run fails, or with `errors` of `KILL` is its last, at so many points (None: at all of them)."""
+    """One call of a run fails, or with `errors` of `KILL` is its last, at so many points (None:
+    at all of them).
+    """
     tally, rng, began = (
         Tally("SIGKILL at a system call" if errors == KILL else "errno at a system call"),
         random.Random(seed),
@@ -185,15 +191,20 @@ def _told(
     called = "rmdir" if "AT_REMOVEDIR" in line else kind
     return (
         end,
-        f"{called} {error} in {about(line, scene) if by_main else 'ahead'} at call {n} towards {'AB'[scene.head]}",
+        (
+            f"{called} {error} in {about(line, scene) if by_main else 'ahead'} at call {n} towards "
+            f"{'AB'[scene.head]}"
+        ),
     )
 
 
 def injected(lines: list[str], child: int) -> tuple[str, bool] | None:
-    """The call that was made to fail, whole, and whether the child's first thread made it; None when none was.
+    """The call that was made to fail, whole, and whether the child's first thread made it;
+    None when none was.
 
-    strace counts each thread's calls apart, so one may fail in each: that of the first thread is told then. A call that another thread's came
-    between is two lines, and what it is about stands in the first.
+    strace counts each thread's calls apart, so one may fail in each: that of the first thread is
+    told then. A call that another thread's came between is two lines, and what it is about stands
+    in the first.
     """
     found: list[tuple[str, bool]] = []
     for index, line in enumerate(lines):
@@ -217,7 +228,9 @@ def injected(lines: list[str], child: int) -> tuple[str, bool] | None:
 
 
 def about(line: str, scene: Scene) -> str:
-    """Which of our things a call was about: the store's files, the cache and its table, the destination, or something else."""
+    """Which of our things a call was about: the store's files, the cache and its table,
+    the destination, or something else.
+    """
     if f"{scene.state}/syncd.db" in line:
         return "db" + next(
             (end for end in ("-wal", "-shm", "-journal") if f"syncd.db{end}" in line), ""

@@ -1,4 +1,6 @@
-"""One daemon under everything at once, for some seconds; `python3 dev faults abuse --seconds 600` for longer."""
+"""One daemon under everything at once, for some seconds;
+`python3 dev faults abuse --seconds 600` for longer.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A disk that ignores case: exFAT, by FUSE on a loop device. Names that it takes for one are refused before anything is written."""
+"""A disk that ignores case: exFAT, by FUSE on a loop device.
+
+Names that it takes for one are refused before anything is written.
+"""
 
 from __future__ import annotations
 
@@ -85,7 +88,9 @@ def test_a_twin_of_what_stands_is_refused_and_what_stands_stays(hub: SyncEnv, di
 
 
 def test_behind_a_link_the_folder_of_the_link_tells(hub: SyncEnv, disk: Path) -> None:
-    """exFAT has no links, so nothing could be published; the names are refused before that shows."""
+    """exFAT has no links, so nothing could be published;
+    the names are refused before that shows.
+    """
     hub.write_config(publish="symlink", paths=[{"from": "nginx/", "to": f"{disk}/web/current/"}])
     hub.repo.commit({"nginx/README": "one\n", "nginx/Readme": "other\n"})
     done = hub.sync()
@@ -107,9 +112,9 @@ def test_check_finds_two_jobs_with_one_destination_by_looking_alone(
     done = hub.call("check")
     assert done.code == 2 and everything(disk) == ["www", "www/other"]
     assert (
-        f"jobs.other.paths[0].to: '{disk}/WWW/X.conf' is written by jobs.nginx.paths[0] too (as '{disk}/www/x.conf', which is the same place on this disk)"
-        in done.err
-    )
+        f"jobs.other.paths[0].to: '{disk}/WWW/X.conf' is written by jobs.nginx.paths[0] too (as "
+        f"'{disk}/www/x.conf', which is the same place on this disk)"
+    ) in done.err
     assert is_same_path(f"{disk}/www/new/x", f"{disk}/WWW/NEW/X") and not is_same_path(
         f"{hub.folder}/www", f"{hub.folder}/WWW"
     )
@@ -118,7 +123,10 @@ def test_check_finds_two_jobs_with_one_destination_by_looking_alone(
 def test_a_hook_that_needs_twins_laid_out_on_such_a_disk_says_what_to_do(
     hub: SyncEnv, disk: Path, tmp_path: Path
 ) -> None:
-    """The destination tells them apart and the state folder does not. The store needs more than exFAT has, so only the staging area lies there."""
+    """The destination tells them apart and the state folder does not.
+
+    The store needs more than exFAT has, so only the staging area lies there.
+    """
     hub.repo.commit({"nginx/README": "one\n", "nginx/Readme": "other\n"})
     hub.state.mkdir(mode=0o700)
     (hub.state / "staging").symlink_to(disk)

@@ -60,7 +60,9 @@ def test_a_temporary_file_that_gets_no_name_is_gone_on_disk_too_before_the_inten
 def test_names_whose_sync_fails_keep_the_intent_because_a_power_cut_may_take_them_back(
     monkeypatch: pytest.MonkeyPatch, extra: int
 ) -> None:
-    """The mirror's disk dies between a rename and its sync, and the store's does not: what was a name is a temporary file again."""
+    """The mirror's disk dies between a rename and its sync, and the store's does not: what was a
+    name is a temporary file again.
+    """
     renamed: list[tuple[str, str, str]] = []
     rename = write.rename_noreplace
 

@@ -1,4 +1,6 @@
-"""Edits of equal size right after a sync, on file systems whose stamps move in whole seconds: real ones, on images."""
+"""Edits of equal size right after a sync, on file systems whose stamps move in whole seconds:
+real ones, on images.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A cache that the disk damages between the look at it and its use: nothing of it is written, and what was damaged is fetched anew."""
+"""A cache that the disk damages between the look at it and its use: nothing of it is written, and
+what was damaged is fetched anew.
+"""
 
 from __future__ import annotations
 

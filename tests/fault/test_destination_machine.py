@@ -1,4 +1,6 @@
-"""The walks of two jobs' destinations on file systems that ignore case, or whose clock moves in whole seconds."""
+"""The walks of two jobs' destinations on file systems that ignore case,
+or whose clock moves in whole seconds.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,9 @@ class InSeconds(Destinations):
 
 
 class IgnoringCase(InSeconds):
-    """On exFAT a commit renames files and folders only in case, and `to:` is spelled in other cases."""
+    """On exFAT a commit renames files and folders only in case,
+    and `to:` is spelled in other cases.
+    """
 
     keeps_owners = False
     keeps_inodes = False  # FUSE numbers a file anew when it has forgotten it

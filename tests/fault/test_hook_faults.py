@@ -1,7 +1,9 @@
-"""SIGKILL at lines of runs with hooks: a reload runs at least once per applied change, never for a set that is not whole, and an undo is finished.
+"""SIGKILL at lines of runs with hooks: a reload runs at least once per applied change, never for a
+set that is not whole, and an undo is finished.
 
-The hook is one of ours that writes down which set stands when it is called; how real processes end is in tests/unit/hooks/test_runner.py.
-SYNCD_HOOK_FAULTS says how many points (`all` for every line); the default is a sample that costs seconds.
+The hook is one of ours that writes down which set stands when it is called; how real processes end
+is in tests/unit/hooks/test_runner.py. SYNCD_HOOK_FAULTS says how many points (`all` for every
+line); the default is a sample that costs seconds.
 """
 
 from __future__ import annotations
@@ -35,7 +37,9 @@ THEIRS = b"it was here before us\n"
 
 @dataclass
 class WrittenDown:
-    """Hooks that only note what stands; `fails` says for which sets; `dies` kills the process when it has run so often."""
+    """Hooks that only note what stands; `fails` says for which sets;
+    `dies` kills the process when it has run so often.
+    """
 
     scene: HookScene
     dies: int | None = None
@@ -157,7 +161,9 @@ def each_line(
     sample: int,
     judge: Callable[[HookScene, str], None],
 ) -> int:
-    """The scene is killed at line after line, each time from its beginning; how many points there were."""
+    """The scene is killed at line after line, each time from its beginning;
+    how many points there were.
+    """
     counted = make()
     counted.head = 1
     total = count_lines(counted)

@@ -1,4 +1,6 @@
-"""A disk that loses what it was given, after it was given it: nothing that was lost counts as written, whoever is told of it first."""
+"""A disk that loses what it was given, after it was given it: nothing that was lost counts as
+written, whoever is told of it first.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ FOLDERS, NAMES, HELD = 4, 40, 20 * MIB
 
 @contextmanager
 def thin_disk(folder: Path) -> Iterator[Path]:
-    """An ext4 file system with room for contents that its disk has not: what is one too many is lost when it is written back, and nothing else is."""
+    """An ext4 file system with room for contents that its disk has not: what is one too many is
+    lost when it is written back, and nothing else is.
+    """
     backing, place = folder / "backing", folder / "place"
     backing.mkdir()
     place.mkdir()
@@ -79,7 +83,9 @@ def over(disk: Path, folder: Path) -> Iterator[Path]:
 def wrong_after(
     folder: Path, count: int, overlay: bool, told_to_others: bool, forgotten: bool
 ) -> list[str]:
-    """What counts as written and, read from the disk again, is not what was written; or why this shows nothing."""
+    """What counts as written and, read from the disk again, is not what was written;
+    or why this shows nothing.
+    """
     draw = random.Random(1)
     contents = [draw.randbytes(40 * MIB // count) for _ in range(count)]
     cache = BlobCache(folder / "blobs")
@@ -109,9 +115,9 @@ def wrong_after(
         batch = Meanwhile(
             "0" * 12, cache, Trash(folder / "trash"), lambda: datetime.now(UTC), frozenset()
         )
-        with suppress(
-            MirrorError
-        ):  # where not even its temporary files can be cleared up, the intent stays and the next run looks again
+        # where not even its temporary files can be cleared up, the intent stays and the next run
+        # looks again
+        with suppress(MirrorError):
             batch.run(actions)
         lose_what_memory_may()
         wrong = [

@@ -1,4 +1,6 @@
-"""Destinations on disks that name one file in several ways: exFAT ignores case, a bind mount shows one folder twice."""
+"""Destinations on disks that name one file in several ways: exFAT ignores case,
+a bind mount shows one folder twice.
+"""
 
 from __future__ import annotations
 
@@ -108,7 +110,7 @@ def test_a_bind_mount_shows_the_same_files_under_another_path(tmp_path: Path) ->
             subprocess.run(["umount", tmp_path / "D/two"], check=True)
 
 
-# --- modes and owners that a file system accepts and ignores ----------------------------------------------------------
+# --- modes and owners that a file system accepts and ignores --------------------------------------
 
 
 @contextmanager
@@ -186,7 +188,9 @@ def test_a_mode_or_owner_that_the_disk_ignores_fails_the_job_by_name_and_reloads
 def test_a_change_of_mode_or_owner_that_the_disk_ignores_is_no_change_at_any_run(
     hub: SyncEnv, key: str
 ) -> None:
-    """A disk that took the modes once and does not any more: each run says so, none claims a change."""
+    """A disk that took the modes once and does not any more: each run says so,
+    none claims a change.
+    """
     paths = [{"from": "nginx/", "to": f"{hub.folder}/mnt/x/"}]
     hub.write_config(paths=paths, on_change=reload_command(hub))
     with ignoring(hub.folder / "behind", hub.folder / "mnt"):
@@ -247,7 +251,7 @@ def test_a_state_folder_that_can_not_be_made_private_is_refused_in_a_sentence(
         assert not (hub.dest / "nginx.conf").exists()
 
 
-# --- mounts that come and go ------------------------------------------------------------------------------------------
+# --- mounts that come and go ----------------------------------------------------------------------
 
 
 @contextmanager

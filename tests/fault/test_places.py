@@ -1,4 +1,6 @@
-"""Forty things that may stand where a file belongs, each against a file that is added, changed and deleted."""
+"""Forty things that may stand where a file belongs, each against a file that is added,
+changed and deleted.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The push lane: seeded samples of the fault families that need no root. Its figures are printed at the end of the run; `dev faults --full` makes the full counts.
+"""The push lane: seeded samples of the fault families that need no root.
+
+Its figures are printed at the end of the run; `dev faults --full` makes the full counts.
 
 SYNCD_FAULT_POINTS multiplies the samples, SYNCD_FAULT_SEED draws other ones.
 """

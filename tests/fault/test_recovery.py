@@ -1,7 +1,8 @@
-"""The start after a killed run: the ledger says what the disk has, and a reload is pending if needed.
+"""The start after a killed run: the ledger says what the disk has,
+and a reload is pending if needed.
 
-SIGKILL comes at a chosen step of a run that brings set B over set A. The next run cannot reach GitHub,
-so what it records is what it concluded from the disk alone.
+SIGKILL comes at a chosen step of a run that brings set B over set A. The next run cannot reach
+GitHub, so what it records is what it concluded from the disk alone.
 """
 
 from __future__ import annotations

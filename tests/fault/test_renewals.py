@@ -1,8 +1,10 @@
-"""Two processes renew one user's tokens while kill -9 falls between: the login is lost only where the kill falls between GitHub's answer and
-the new pair's first safe byte on disk, never because two asked at once; and what was lost is named, with the way back.
+"""Two processes renew one user's tokens while kill -9 falls between: the login is lost only where
+the kill falls between GitHub's answer and the new pair's first safe byte on disk, never because two
+asked at once; and what was lost is named, with the way back.
 
-The kills are placed by the server, which knows where a renewal stands: before it is answered, after it was carried out and before its
-answer leaves, right after the answer left, and at no particular moment.
+The kills are placed by the server, which knows where a renewal stands: before it is answered, after
+it was carried out and before its answer leaves, right after the answer left, and at no particular
+moment.
 """
 
 from __future__ import annotations
@@ -165,13 +167,17 @@ def test_a_login_is_lost_only_in_the_window_between_the_answer_and_the_first_saf
     )
     microseconds.sort()
     print(
-        f"\n{len(microseconds)} renewals, {len(scene.kills)} kills {dict(Counter(one.phase for one in scene.kills))}, {len(lost)} logins lost, each in the window; "
-        f"window: median {microseconds[len(microseconds) // 2]} us, longest {microseconds[-1]} us"
+        f"\n{len(microseconds)} renewals, {len(scene.kills)} kills "
+        f"{dict(Counter(one.phase for one in scene.kills))}, {len(lost)} logins lost, each in the "
+        f"window; window: median {microseconds[len(microseconds) // 2]} us, longest "
+        f"{microseconds[-1]} us"
     )
 
 
 def watched(scene: Scene, maker: subprocess.Popen[str]) -> tuple[list[int], dict[str, str]]:
-    """The windows of `RENEWALS` renewals, and the refresh tokens of logins that were lost with what was said of them."""
+    """The windows of `RENEWALS` renewals, and the refresh tokens of logins that were lost with what
+    was said of them.
+    """
     assert maker.stdin is not None and maker.stdout is not None
     stdin, stdout = maker.stdin, maker.stdout
     threading.Thread(target=lambda: [scene.said.put(line) for line in stdout], daemon=True).start()

@@ -1,4 +1,6 @@
-"""The root lane: what needs strace, loop images, mounts or another user. Seeded samples; `dev faults --full` makes the full counts.
+"""The root lane: what needs strace, loop images, mounts or another user.
+
+Seeded samples; `dev faults --full` makes the full counts.
 
 SYNCD_FAULT_SEED draws other samples.
 """
@@ -51,7 +53,7 @@ def made(family: str) -> Tally:
         "places",
     ],
 )
-def test_whatever_dies_is_full_or_in_the_way_nothing_is_torn_lost_or_left_and_the_next_run_needs_nobody(
+def test_after_any_fault_nothing_is_torn_lost_or_left_and_the_next_run_needs_no_help(
     family: str, figures: Note
 ) -> None:
     tally = figures(made(family))
@@ -62,7 +64,9 @@ def test_whatever_dies_is_full_or_in_the_way_nothing_is_torn_lost_or_left_and_th
 @pytest.mark.parametrize("how", [LOG_WRITTEN, NOTHING_WRITTEN])
 @pytest.mark.parametrize("kind", ["xfs", "ext4"])
 def test_no_sync_of_a_folder_succeeds_on_a_file_system_that_is_gone(kind: str, how: int) -> None:
-    """XFS itself says that it does: what was done in the folder is lost, so nothing waits to be written."""
+    """XFS itself says that it does: what was done in the folder is lost,
+    so nothing waits to be written.
+    """
     if power.missing():
         pytest.skip(f"needs {power.missing()}")
     privately(lambda: _sync_what_is_gone(kind, how))
@@ -88,7 +92,8 @@ def _sync_what_is_gone(kind: str, how: int) -> None:
 def test_whatever_system_call_fails_nothing_is_torn_lost_or_left_and_no_run_ends_in_a_traceback(
     figures: Note, record_property: Callable[[str, object], None]
 ) -> None:
-    """How often a run makes which call is not the same twice, so no sample is: successes without a listed reason are shown, for `dev faults` to judge.
+    """How often a run makes which call is not the same twice, so no sample is: successes without a
+    listed reason are shown, for `dev faults` to judge.
 
     By function, where a sample can be drawn again, the push lane asks for every reason.
     """
@@ -110,7 +115,9 @@ def test_whatever_system_call_fails_nothing_is_torn_lost_or_left_and_no_run_ends
 def test_behind_a_link_too_whatever_dies_or_fails_there_is_one_whole_set_and_no_tree_is_left(
     family: str, points: int, figures: Note
 ) -> None:
-    """Which calls may fail without failing the run is asked by function, in the push lane: at the destination a system call does not say whose it is."""
+    """Which calls may fail without failing the run is asked by function, in the push lane: at the
+    destination a system call does not say whose it is.
+    """
     if FAMILIES[family].missing():
         pytest.skip(f"needs {FAMILIES[family].missing()}")
     tally = figures(FAMILIES[family].make(points, SEED))
