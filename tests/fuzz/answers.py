@@ -1,7 +1,8 @@
 """Fuzzing of tree and contents answers: python -m tests.fuzz.answers -max_total_time=60
 
-The input is what a server says instead of the truth, answer by answer (pieces between empty lines; an empty piece is the truth). Whatever it
-is: the listing is that of the commit, or an error with a name. Nothing else is ever taken for it.
+The input is what a server says instead of the truth, answer by answer (pieces between empty lines;
+an empty piece is the truth). Whatever it is: the listing is that of the commit, or an error with a
+name. Nothing else is ever taken for it.
 """
 
 from __future__ import annotations
@@ -78,7 +79,8 @@ TRUTH = listed([], False)
 
 
 def _another_root(piece: bytes) -> bool:
-    """Whether the answer names a tree of its own, as a server that lies with care would: which tree a commit has is GitHub's word.
+    """Whether the answer names a tree of its own, as a server that lies with care would: which tree
+    a commit has is GitHub's word.
 
     A hash is not guessed, but this fuzzer sees what is compared and writes it into its inputs.
     """

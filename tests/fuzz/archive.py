@@ -1,7 +1,8 @@
 """Fuzzing of the archive reader: python -m tests.fuzz.archive -max_total_time=60
 
-The input is the tar stream inside the compression (or, after a `z`, the compressed bytes themselves). Whatever it is: wanted members with exactly
-their bytes, or an error with a name; and no more is unpacked than may be.
+The input is the tar stream inside the compression (or, after a `z`, the compressed bytes
+themselves). Whatever it is: wanted members with exactly their bytes, or an error with a name; and
+no more is unpacked than may be.
 """
 
 from __future__ import annotations

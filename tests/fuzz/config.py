@@ -1,7 +1,7 @@
 """Fuzzing of the configuration reader: python -m tests.fuzz.config -max_total_time=60
 
-Whatever the bytes are: frozen values or mistakes with places, within a second. Both readers are tried, libyaml's and the one in Python,
-whose own code is instrumented too.
+Whatever the bytes are: frozen values or mistakes with places, within a second. Both readers are
+tried, libyaml's and the one in Python, whose own code is instrumented too.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Fuzzing of diffs: python -m tests.fuzz.diffs -max_total_time=60
 
-The input is two versions of a file with a byte 1 between them. Whatever they hold: applied to the old version the diff makes the new one,
-or it is said why there is none; and it takes bounded time and memory.
+The input is two versions of a file with a byte 1 between them. Whatever they hold: applied to the
+old version the diff makes the new one, or it is said why there is none; and it takes bounded time
+and memory.
 """
 
 from __future__ import annotations

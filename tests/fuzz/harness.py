@@ -1,7 +1,10 @@
-"""What the fuzz targets share. A target is a module with `one(data)`, which raises for what must not be, and `seeds()`, inputs to begin with.
+"""What the fuzz targets share.
 
-With atheris: python -m tests.fuzz.NAME -max_total_time=60 (coverage-guided). Without it the same targets are tried with mutated seeds by
-tests/unit/test_fuzz_targets.py, so that none of them rots.
+A target is a module with `one(data)`, which raises for what must not be, and `seeds()`, inputs to
+begin with.
+
+With atheris: python -m tests.fuzz.NAME -max_total_time=60 (coverage-guided). Without it the same
+targets are tried with mutated seeds by tests/unit/test_fuzz_targets.py, so that none of them rots.
 """
 
 from __future__ import annotations
@@ -34,7 +37,9 @@ TARGETS = (
 
 
 def instrumented(*packages: str) -> AbstractContextManager[object]:
-    """What is imported meanwhile tells the fuzzer which lines it reached; only in a fuzzing process."""
+    """What is imported meanwhile tells the fuzzer which lines it reached;
+    only in a fuzzing process.
+    """
     if not getattr(sys.modules["__main__"], "__spec__", None) or not str(
         sys.modules["__main__"].__spec__.name
     ).startswith("tests.fuzz."):  # type: ignore[union-attr]
@@ -47,7 +52,8 @@ def instrumented(*packages: str) -> AbstractContextManager[object]:
 
 
 def fuzz(one: Callable[[bytes], None], seeds: Iterable[bytes], words: Iterable[str] = ()) -> None:
-    """Never returns: atheris ends the process, with status 0 when the time was up and nothing was found.
+    """Never returns: atheris ends the process, with status 0 when the time was up and nothing was
+    found.
 
     Where atheris is not installed, mutated seeds are tried for the same time instead.
     """
@@ -84,13 +90,17 @@ def _without_coverage(one: Callable[[bytes], None], seeds: Sequence[bytes]) -> N
         count += 1
     measured = getattr(sys.modules["__main__"], "MEASURED", None)
     sys.stderr.write(
-        f"Done {count} runs without coverage; {measured.said() if measured else ''} process {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10} MiB\n"
+        f"Done {count} runs without coverage; {measured.said() if measured else ''} process "
+        f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10} MiB\n"
     )
     sys.exit(0)
 
 
 class Measured:
-    """The longest time and the largest memory of one input; more than the bound is a finding. Memory is looked at in every 16th input."""
+    """The longest time and the largest memory of one input; more than the bound is a finding.
+
+    Memory is looked at in every 16th input.
+    """
 
     def __init__(self, seconds: float, peak_bytes: int) -> None:
         self.seconds, self.peak_bytes = seconds, peak_bytes
@@ -115,7 +125,10 @@ class Measured:
             raise AssertionError(self.said())
 
     def said(self) -> str:
-        return f"longest input {self.longest_seconds:.2f} s (at most {self.seconds:.0f}), memory {self.largest_bytes >> 20} MiB (at most {self.peak_bytes >> 20})"
+        return (
+            f"longest input {self.longest_seconds:.2f} s (at most {self.seconds:.0f}), memory "
+            f"{self.largest_bytes >> 20} MiB (at most {self.peak_bytes >> 20})"
+        )
 
 
 def mutated(seeds: Sequence[bytes], count: int, seed: int = 1) -> Iterator[bytes]:

@@ -1,7 +1,9 @@
-"""Fuzzing of status, headers, error bodies and addresses: python -m tests.fuzz.headers -max_total_time=60
+"""Fuzzing of status, headers, error bodies and addresses:
+python -m tests.fuzz.headers -max_total_time=60
 
-The input is an answer: a line with the status, header lines, an empty line, the body. Whatever it is: an error with a name, a wait that ends,
-a budget that makes sense, and no address but one that the credential's rules allow.
+The input is an answer: a line with the status, header lines, an empty line, the body. Whatever it
+is: an error with a name, a wait that ends, a budget that makes sense, and no address but one that
+the credential's rules allow.
 """
 
 from __future__ import annotations
@@ -97,7 +99,10 @@ def _address(location: str) -> None:
 
 
 def seeds() -> Iterator[bytes]:
-    limited = "x-ratelimit-limit: 5000\nx-ratelimit-remaining: 0\nx-ratelimit-reset: 1790000000\ndate: Mon, 23 Nov 2026 12:00:00 GMT"
+    limited = (
+        "x-ratelimit-limit: 5000\nx-ratelimit-remaining: 0\nx-ratelimit-reset: 1790000000\n"
+        "date: Mon, 23 Nov 2026 12:00:00 GMT"
+    )
     for status, headers, message in [
         (403, limited, "API rate limit exceeded"),
         (429, "retry-after: 60", "You have exceeded a secondary rate limit"),
@@ -122,7 +127,11 @@ def seeds() -> Iterator[bytes]:
         (301, "location: //evil.example/x\nno-proxy: 10.0.0.0/8,.corp,*", ""),
         (302, "location: https://user@[::ffff:127.0.0.1]:8443/%2e%2e/x", ""),
     ]:
-        yield f'{status}\n{headers}\nx-github-request-id: AB:12\n\n{{"message": "{message}", "documentation_url": "https://docs.github.com/rest", "errors": [{{"code": "x"}}]}}'.encode()
+        yield (
+            f"{status}\n{headers}\nx-github-request-id: AB:12\n\n"
+            f'{{"message": "{message}", "documentation_url": "https://docs.github.com/rest", '
+            '"errors": [{"code": "x"}]}'
+        ).encode()
     yield b'200\netag: "' + b"a" * 40 + b'"\n\n' + b"a" * 40
     yield b"502\ncontent-type: text/html\n\n<!DOCTYPE html>"
 

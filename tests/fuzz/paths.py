@@ -1,7 +1,8 @@
 """Fuzzing of names, destinations, links and patterns: python -m tests.fuzz.paths -max_total_time=60
 
-The input is lines: a path of the repository, a link's target, a pattern. Whatever they are: what is accepted lies inside the mirror, by a name
-that can be written, and what is refused is refused by a name.
+The input is lines: a path of the repository, a link's target, a pattern. Whatever they are: what is
+accepted lies inside the mirror, by a name that can be written, and what is refused is refused by a
+name.
 """
 
 from __future__ import annotations
@@ -79,7 +80,9 @@ def _names(path: str) -> None:
 
 
 def _links(path: str, target: str, more: list[str]) -> None:
-    """Where a link that is let through leads, walked one name after the other as the kernel does: there are no other links here."""
+    """Where a link that is let through leads, walked one name after the other as the kernel does:
+    there are no other links here.
+    """
     here = f"{ROOT}/{path or 'link'}"
     wanted = {
         f"{ROOT}/{name}": WantedFile(

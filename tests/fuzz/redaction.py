@@ -1,7 +1,8 @@
 """Fuzzing of redaction: python -m tests.fuzz.redaction -max_total_time=60
 
-The input is a byte that chooses an encoding, a text around a secret, and where it is cut. Whatever the text: the secret does not stay, the
-result is bounded, JSON and HTML stay whole, and it takes bounded time and memory.
+The input is a byte that chooses an encoding, a text around a secret, and where it is cut. Whatever
+the text: the secret does not stay, the result is bounded, JSON and HTML stay whole, and it takes
+bounded time and memory.
 """
 
 from __future__ import annotations

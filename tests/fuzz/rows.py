@@ -1,7 +1,9 @@
-"""Fuzzing of the store's rows and of the notes beside it: python -m tests.fuzz.rows -max_total_time=60
+"""Fuzzing of the store's rows and of the notes beside it:
+python -m tests.fuzz.rows -max_total_time=60
 
-The input stands where a row's own values stood, with the right seal (a disk that damages both is not the worst that can happen) and with a wrong
-one. Whatever it is: it reads back as a value of its kind or counts as damage, and nobody falls over it.
+The input stands where a row's own values stood, with the right seal (a disk that damages both is
+not the worst that can happen) and with a wrong one. Whatever it is: it reads back as a value of its
+kind or counts as damage, and nobody falls over it.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Fuzzing of the walk and the removal of folders: python -m tests.fuzz.walk -max_total_time=60
 
-The input is lines, each one thing to make: the kind, and a path of names. Whatever stands there, with
-links that lead out, FIFOs, modes that keep everybody out, odd names and depths: a walk meets exactly
-what is there, a removal leaves nothing, what is outside keeps its bytes, modes and times, and at most
-two descriptors are open.
+The input is lines, each one thing to make: the kind, and a path of names. Whatever stands there,
+with links that lead out, FIFOs, modes that keep everybody out, odd names and depths: a walk meets
+exactly what is there, a removal leaves nothing, what is outside keeps its bytes, modes and times,
+and at most two descriptors are open.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Fuzzing of deliveries to the push webhook: python -m tests.fuzz.webhook -max_total_time=60
 
-The input is a delivery: header lines, an empty line, the body. A line `x-hub-signature-256: ours` stands for the right signature, so that
-bodies are reached. Whatever it is: refused by name, or a value that jobs can be held against; what is not signed by us rings nothing and is not
-read; nothing that is answered or logged could move a terminal's cursor, and the secret is in none of it.
+The input is a delivery: header lines, an empty line, the body. A line `x-hub-signature-256: ours`
+stands for the right signature, so that bodies are reached. Whatever it is: refused by name, or a
+value that jobs can be held against; what is not signed by us rings nothing and is not read; nothing
+that is answered or logged could move a terminal's cursor, and the secret is in none of it.
 """
 
 from __future__ import annotations
@@ -122,10 +123,16 @@ def seeds() -> Iterator[bytes]:
             + json.dumps(one_event).encode()
         )
     yield (
-        b"x-github-event: push\ncontent-type: application/x-www-form-urlencoded\nx-hub-signature-256: ours\n\n"
+        (
+            b"x-github-event: push\ncontent-type: application/x-www-form-urlencoded\n"
+            b"x-hub-signature-256: ours\n\n"
+        )
         + as_form(event)
     )
-    yield b'x-github-event: push\ncontent-type: application/json\nx-hub-signature-256: ours\n\n{"ref":"refs/heads/main","repository":{"full_name":"acme/infra"}}'
+    yield (
+        b"x-github-event: push\ncontent-type: application/json\nx-hub-signature-256: ours\n\n"
+        b'{"ref":"refs/heads/main","repository":{"full_name":"acme/infra"}}'
+    )
     yield b'x-github-event: ping\nx-hub-signature-256: ours\n\n{"zen":"x"}'
     yield b"x-github-event: push\nx-hub-signature-256: sha256=" + b"0" * 64 + b"\n\n{}"
     yield b"x-github-event: push\nx-hub-signature: sha1=" + b"0" * 40 + b"\n\n{}"
