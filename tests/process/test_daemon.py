@@ -1,4 +1,6 @@
-"""`syncd run` from outside: it follows its repositories, hears its signals, and stops when it is told to."""
+"""`syncd run` from outside: it follows its repositories, hears its signals,
+and stops when it is told to.
+"""
 
 from __future__ import annotations
 

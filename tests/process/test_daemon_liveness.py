@@ -1,4 +1,6 @@
-"""`syncd status` says whether the daemon runs: beside it, after it was stopped, and after it was killed."""
+"""`syncd status` says whether the daemon runs: beside it, after it was stopped,
+and after it was killed.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
-"""Signals at random moments of a daemon that is busy: it ends in time, what it has written is whole, and a broken reload keeps the old configuration.
+"""Signals at random moments of a daemon that is busy: it ends in time, what it has written is
+whole, and a broken reload keeps the old configuration.
 
-SYNCD_SIGNALS makes it more. How long a stop took is printed; what is asserted leaves room for a loaded machine.
+SYNCD_SIGNALS makes it more. How long a stop took is printed; what is asserted leaves room for a
+loaded machine.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""The daemon as its users' machines meet it: the page, health, metrics and notifications of the real process."""
+"""The daemon as its users' machines meet it: the page, health,
+metrics and notifications of the real process.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A push at GitHub's side and what the real daemon does about it: the webhook over real sockets, in front of a real process."""
+"""A push at GitHub's side and what the real daemon does about it: the webhook over real sockets,
+in front of a real process.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ NEXT = "the-next-secret-of-the-operator"
 
 @pytest.fixture
 def hub(tmp_path: Path) -> Iterator[SyncEnv]:
-    """The job `nginx` of acme/infra@main once a day, a listener with a webhook, and the secret in a file."""
+    """The job `nginx` of acme/infra@main once a day, a listener with a webhook,
+    and the secret in a file.
+    """
     with sync_env(tmp_path, as_app=False) as made:
         for secret in (SECRET, NEXT):
             made.canary.watch(secret, "the webhook's secret")

@@ -1,4 +1,6 @@
-"""Nobody reads syncd's memory: no other process of its user, and no core file, wherever the kernel sends it."""
+"""Nobody reads syncd's memory: no other process of its user, and no core file,
+wherever the kernel sends it.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +58,8 @@ def test_a_process_gives_it_up_and_the_programs_that_it_runs_have_it_again() -> 
     assert dumpable(f"forbid_dumps(); print({ask})") == "0"
     assert (
         dumpable(
-            f'forbid_dumps(); print(subprocess.run([sys.executable, "-c", "import ctypes; print({ask})"], capture_output=True, text=True).stdout)'
+            'forbid_dumps(); print(subprocess.run([sys.executable, "-c", "import ctypes; '
+            f'print({ask})"], capture_output=True, text=True).stdout)'
         )
         == "1"
     )
@@ -74,9 +77,18 @@ def test_a_system_without_prctl_is_no_reason_to_fail() -> None:
 def test_another_process_of_the_same_user_can_not_read_the_memory(
     protection: str, said: str
 ) -> None:
-    """Such as a program that a hook left behind. The first row shows that it could without the protection."""
-    become = f"os.setresgid({USER}, {USER}, {USER}); os.setresuid({USER}, {USER}, {USER}); ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)"
-    program = f"import ctypes, os, resource, sys; from syncd.core_dumps import forbid_dumps; {become}; {protection}; print('ready', flush=True); sys.stdin.read()"
+    """Such as a program that a hook left behind.
+
+    The first row shows that it could without the protection.
+    """
+    become = (
+        f"os.setresgid({USER}, {USER}, {USER}); os.setresuid({USER}, {USER}, {USER}); "
+        "ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)"
+    )
+    program = (
+        f"import ctypes, os, resource, sys; from syncd.core_dumps import forbid_dumps; {become}; "
+        f"{protection}; print('ready', flush=True); sys.stdin.read()"
+    )
     with subprocess.Popen(
         [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:

@@ -1,4 +1,6 @@
-"""File names are the repository's bytes under every locale, and no command fails because the terminal can't show one."""
+"""File names are the repository's bytes under every locale,
+and no command fails because the terminal can't show one.
+"""
 
 from __future__ import annotations
 
@@ -230,7 +232,8 @@ def test_every_way_to_start_the_command_starts_again_with_the_same_arguments(
 
 def test_the_console_script_starts_again_too(shell: Shell) -> None:
     script = shell.hub.folder / "syncd"
-    first = f"""#!/bin/sh\n'''exec' "{sys.executable}" "$0" "$@"\n' '''\n"""  # pip's, for paths with spaces
+    # pip's, for paths with spaces
+    first = f"""#!/bin/sh\n'''exec' "{sys.executable}" "$0" "$@"\n' '''\n"""
     script.write_text(f"{first}import sys\nfrom syncd.__main__ import main\nsys.exit(main())\n")
     script.chmod(0o755)
     done = subprocess.run(
@@ -242,7 +245,8 @@ def test_the_console_script_starts_again_too(shell: Shell) -> None:
     assert done.returncode == 0 and names(shell.hub.dest) == NAMES
 
 
-# every name under the Latin-1 locale; each of the two others has one of its own, and the rest in the root lane
+# every name under the Latin-1 locale; each of the two others has one of its own, and the rest in
+# the root lane
 @pytest.mark.parametrize(
     ("locale", "name"),
     [
@@ -335,7 +339,10 @@ def test_where_python_can_t_be_started_again_nothing_is_written(shell: Shell) ->
         and b"nothing was done" in done.stderr
         and b"LC_ALL=C.UTF-8" in done.stderr
     )
-    gone = "import sys; sys.executable = '/nonexistent/python'; from syncd.__main__ import main; main()"
+    gone = (
+        "import sys; sys.executable = '/nonexistent/python'; from syncd.__main__ import main; "
+        "main()"
+    )
     done = shell.call(LATIN, "sync", start=("-c", gone))
     assert done.returncode == 1 and b"No such file or directory; nothing was done" in done.stderr
     assert names(shell.hub.dest) == set() and not shell.hub.state.exists()

@@ -1,4 +1,6 @@
-"""Many processes on one store: each does its work or says that another holds the job; nothing is lost, and a killed holder costs no waiting."""
+"""Many processes on one store: each does its work or says that another holds the job; nothing is
+lost, and a killed holder costs no waiting.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ AT_ONCE = (
 
 @pytest.fixture
 def office(tmp_path: Path) -> Iterator[SyncEnv]:
-    """A job over thirty files, with a personal token: an App's key would be most of what every process computes."""
+    """A job over thirty files, with a personal token:
+    an App's key would be most of what every process computes.
+    """
     with sync_env(
         tmp_path, {f"nginx/{number}.conf": f"{number}\n" for number in range(30)}, as_app=False
     ) as hub:
@@ -107,7 +111,10 @@ def test_eight_processes_at_once_exit_0_or_11_and_nothing_is_lost(office: SyncEn
 def test_a_process_killed_with_the_lock_costs_no_waiting(office: SyncEnv) -> None:
     hub = office
     assert ended(start(hub, "sync")).code == 0
-    code = "import sys\nfrom pathlib import Path\nfrom syncd.store.lock import job_lock\nwith job_lock(Path(sys.argv[1]), 'nginx'):\n print('held', flush=True)\n sys.stdin.read()"
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom syncd.store.lock import job_lock\n"
+        "with job_lock(Path(sys.argv[1]), 'nginx'):\n print('held', flush=True)\n sys.stdin.read()"
+    )
     with subprocess.Popen(
         [sys.executable, "-c", code, str(hub.state)],
         stdin=subprocess.PIPE,
@@ -129,7 +136,9 @@ def test_a_process_killed_with_the_lock_costs_no_waiting(office: SyncEnv) -> Non
 def test_a_daemon_one_shots_and_rollbacks_share_a_store_and_nothing_is_lost(
     office: SyncEnv,
 ) -> None:
-    """Each round: a push, a daemon that is told to start the job, four one-shots, a rollback with its resume, and two who look."""
+    """Each round: a push, a daemon that is told to start the job, four one-shots, a rollback with
+    its resume, and two who look.
+    """
     hub = office
     hub.write_config(every="1h")
     assert ended(start(hub, "sync")).code == 0

@@ -1,4 +1,6 @@
-"""What becomes of the output (closed, full, a broken pipe, another encoding) changes neither the work nor the exit code."""
+"""What becomes of the output (closed, full, a broken pipe,
+another encoding) changes neither the work nor the exit code.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,8 @@ OUTPUTS = [
 ]
 NEVER, SYNCED, PAUSED, FAILING = "never", "in_sync", "paused", "failing"
 
-# command line after `syncd -c CONFIG`, how many commits were synced before, exit code, the job's state and its files afterwards
+# command line after `syncd -c CONFIG`, how many commits were synced before, exit code, the job's
+# state and its files afterwards
 CASES: list[tuple[str, int, int, str, Mapping[str, bytes]]] = [
     ("--help", 0, 0, NEVER, {}),
     ("version", 0, 0, NEVER, {}),
@@ -113,7 +116,9 @@ def hub(tmp_path: Path) -> Iterator[SyncEnv]:
 
 
 def sites(hub: SyncEnv, names: list[str], synced: int) -> dict[str, Site]:
-    """A site for each name, with so many commits synced; where any was, a second commit is there."""
+    """A site for each name, with so many commits synced; where any was,
+    a second commit is there.
+    """
     made = {name: Site(hub, hub.folder / name.replace(" ", "-")) for name in names}
     if synced:
         for site in made.values():
@@ -127,7 +132,9 @@ def sites(hub: SyncEnv, names: list[str], synced: int) -> dict[str, Site]:
 
 @contextmanager
 def streams(output: str) -> Iterator[tuple[str, dict[str, Any], dict[str, str]]]:
-    """For `sh`: a redirection that makes this output; what the process gets instead of pipes; its environment."""
+    """For `sh`: a redirection that makes this output; what the process gets instead of pipes;
+    its environment.
+    """
     which, _, how = output.partition(" ")
     number = {"out": 1, "err": 2}.get(which)
     environ = {"PYTHONIOENCODING": "latin-1:strict"} if output == "latin-1" else {}

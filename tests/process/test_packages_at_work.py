@@ -1,4 +1,6 @@
-"""The packages that syncd is specified with are at work: without one of them, what it is for fails and nothing takes its place."""
+"""The packages that syncd is specified with are at work: without one of them,
+what it is for fails and nothing takes its place.
+"""
 
 from __future__ import annotations
 

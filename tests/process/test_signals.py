@@ -1,6 +1,8 @@
-"""A real `syncd` process that waits for something of GitHub's, and a signal: it ends at once, says so, and leaves everything as it was.
+"""A real `syncd` process that waits for something of GitHub's, and a signal: it ends at once, says
+so, and leaves everything as it was.
 
-How long "at once" may take is generous here (a loaded machine), and still a small part of the wait that the signal cuts short.
+How long "at once" may take is generous here (a loaded machine), and still a small part of the wait
+that the signal cuts short.
 """
 
 from __future__ import annotations
@@ -30,12 +32,17 @@ MANY = {
     f"nginx/f{number:03d}": f"{number}\n" for number in range(150)
 }  # enough for the archive to be asked for
 # the same command with long pauses between tries, so that the pause is what the signal meets
-SLOW_RETRIES = "import syncd.github.attempts as a; a.BACKOFF_SECONDS = 3000.0; from syncd.cli.main import main; main()"
+SLOW_RETRIES = (
+    "import syncd.github.attempts as a; a.BACKOFF_SECONDS = 3000.0; from syncd.cli.main import "
+    "main; main()"
+)
 
 
 @dataclass(frozen=True)
 class Wait:
-    """`route` is the request that the process is told to wait at or after; `prepare` makes it so."""
+    """`route` is the request that the process is told to wait at or after;
+    `prepare` makes it so.
+    """
 
     route: str
     act: Callable[[], FaultEffect]

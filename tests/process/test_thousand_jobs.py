@@ -1,8 +1,11 @@
-"""A thousand jobs on fifty repositories, one interval of a minute: what the daemon costs at rest, over real sockets.
+"""A thousand jobs on fifty repositories, one interval of a minute:
+what the daemon costs at rest, over real sockets.
 
-The figures stand at the end of the run; SYNCD_SOAK_SECONDS makes it longer. CPU is the processor's time of the daemon's process alone, without
-its start, its first syncs and the turn after those, in which it learns that nothing is to be done: what else the machine does takes no part in it.
-Requests are counted by the minutes of the wall clock, which turns follow: a clock that was set forward meanwhile has had more of them.
+The figures stand at the end of the run; SYNCD_SOAK_SECONDS makes it longer. CPU is the processor's
+time of the daemon's process alone, without its start, its first syncs and the turn after those, in
+which it learns that nothing is to be done: what else the machine does takes no part in it. Requests
+are counted by the minutes of the wall clock, which turns follow: a clock that was set forward
+meanwhile has had more of them.
 """
 
 from __future__ import annotations
@@ -23,7 +26,9 @@ from tests.support.sync_env import SyncEnv, sync_env
 SECONDS = float(os.environ.get("SYNCD_SOAK_SECONDS", "120"))
 REPOSITORIES, JOBS = 50, 1000
 RSS_MIB = 90.0
-CPU_SHARE = 0.06  # on a quiet machine it is below half of that (docs/daemon.md); the bound only has to notice what grows
+# on a quiet machine it is below half of that (docs/daemon.md); the bound only has to notice what
+# grows
+CPU_SHARE = 0.06
 TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 
 
@@ -47,7 +52,9 @@ def descriptors(pid: int) -> int:
 
 
 def settle(hub: SyncEnv, repositories: int, jobs: int) -> None:
-    """That many jobs on that many repositories, a file each; the files of one repository are equal, so that the first syncs stay below what GitHub allows in a minute."""
+    """That many jobs on that many repositories, a file each; the files of one repository are equal,
+    so that the first syncs stay below what GitHub allows in a minute.
+    """
     per = jobs // repositories
     hub.jobs.clear()
     for number in range(repositories):
@@ -64,7 +71,10 @@ def settle(hub: SyncEnv, repositories: int, jobs: int) -> None:
 
 
 def come_to_rest(hub: SyncEnv, running: Running) -> None:
-    """Every job is synced, and has had a quiet turn. Asked for by hand: turns of their own would come within two minutes."""
+    """Every job is synced, and has had a quiet turn.
+
+    Asked for by hand: turns of their own would come within two minutes.
+    """
     running.send(signal.SIGUSR1)
     first: set[str] = set()
     while len(first) < JOBS:
@@ -115,9 +125,12 @@ def test_a_thousand_jobs_cost_fifty_requests_a_minute_and_little_else(
         per_repo = Counter(one.path for one in asked)
         oldest = max(time.time() - _epoch(row["last_success"]) for row in rows)
         measured(
-            f"1,000 jobs, {passed:.1f} s ({minutes * 60:.1f} s by the wall clock) after {set_up:.0f} s: {len(asked) / minutes:.1f} requests a minute, "
-            f"{sum(one.status == 304 for one in asked)} of {len(asked)} answered 304; "
-            f"CPU {used / passed:.2%} of a core; RSS {rss:.1f} MiB (peak {peak:.1f}); descriptors {fds} → {after[0]}, threads {threads} → {after[1]}; oldest success {oldest:.0f} s ago"
+            f"1,000 jobs, {passed:.1f} s ({minutes * 60:.1f} s by the wall clock) after "
+            f"{set_up:.0f} s: {len(asked) / minutes:.1f} requests a minute, "
+            f"{sum(one.status == 304 for one in asked)} of {len(asked)} answered 304; CPU "
+            f"{used / passed:.2%} of a core; RSS {rss:.1f} MiB (peak {peak:.1f}); descriptors "
+            f"{fds} → {after[0]}, threads {threads} → {after[1]}; oldest success {oldest:.0f} s "
+            "ago"
         )
         assert {one.status for one in asked} == {304} and {one.route for one in asked} == {"head"}
         assert len(per_repo) == REPOSITORIES and all(

@@ -1,4 +1,6 @@
-"""Who may write what root obeys: each file of a configuration, owned and opened up in every way, and the command that mends it."""
+"""Who may write what root obeys: each file of a configuration, owned and opened up in every way,
+and the command that mends it.
+"""
 
 from __future__ import annotations
 
@@ -24,14 +26,19 @@ from tests.unit.config.test_config_secrets import PEM, TOKEN
 pytestmark = pytest.mark.root
 
 STRANGER, SERVICE = 41004, 1  # a number without a name; `daemon` is on every machine
-CONFIG = """version: 1
-state: {base}/state
-web: {{listen: 127.0.0.1:0, password: {{file: {base}/keys/web.password}}, webhook: {{path: /hook, secret: {{file: {base}/keys/hook.secret}}}}}}
-github:
-  ops: {{app_id: 12345, private_key: {{file: {base}/keys/app.pem}}, ca_file: {base}/keys/ca.pem}}
-  bot: {{token: {{file: {base}/keys/bot.token}}}}
-"""
-JOBS = "jobs: {{nginx: {{as: bot, repo: acme/infra, every: 5m, paths: [{{from: nginx/, to: {base}/dest/}}]}}}}\n"
+CONFIG = (
+    "version: 1\nstate: {base}/state\n"
+    "web: {{listen: 127.0.0.1:0, password: {{file: {base}/keys/web.password}}, "
+    "webhook: {{path: /hook, secret: {{file: {base}/keys/hook.secret}}}}}}\n"
+    "github:\n"
+    "  ops: {{app_id: 12345, private_key: {{file: {base}/keys/app.pem}}, "
+    "ca_file: {base}/keys/ca.pem}}\n"
+    "  bot: {{token: {{file: {base}/keys/bot.token}}}}\n"
+)
+JOBS = (
+    "jobs: {{nginx: {{as: bot, repo: acme/infra, every: 5m, paths: [{{from: nginx/, to: "
+    "{base}/dest/}}]}}}}\n"
+)
 NEVER = "and root uses nothing that another user may change"
 SUBJECTS = (
     "etc",
@@ -55,7 +62,9 @@ def authority() -> bytes:
 
 @pytest.fixture
 def base(authority: bytes) -> Iterator[Path]:
-    """A folder of root's that all may enter, with a good configuration in `etc` and what it names in `keys`."""
+    """A folder of root's that all may enter, with a good configuration in `etc` and what it names
+    in `keys`.
+    """
     folder = Path(tempfile.mkdtemp(prefix="syncd-trust-"))
     folder.chmod(0o755)
     contents = {
@@ -127,7 +136,8 @@ TABLE: dict[str, str | None] = {
     "a link into a folder for all": "chmod go-w BASE/open",
     "a link to what is root's": GOOD,
 }
-# a secret's mode is judged for every user, with one command that ends all of it; a folder that is itself listed may not be open, sticky or not
+# a secret's mode is judged for every user, with one command that ends all of it; a folder that is
+# itself listed may not be open, sticky or not
 ELSE: dict[tuple[str, str], str] = {
     **{(name, "written by all"): "chmod 600 PATH" for name in SECRET},
     **{(name, "written by its group"): "chmod 600 PATH" for name in SECRET},
@@ -163,10 +173,22 @@ def test_every_problem_is_named_at_once_each_with_its_place(base: Path) -> None:
             for line in text.splitlines()
             if line.startswith("BASE")
         ] == [
-            f"BASE/etc/a.yaml: belongs to #{STRANGER} (mode 0644), {NEVER}; chown root: BASE/etc/a.yaml",
-            f"BASE/etc/a.yaml:5:N: github.ops.ca_file: BASE/keys/ca.pem belongs to #{STRANGER} (mode 0644), {NEVER}; chown root: BASE/keys/ca.pem",
-            f"BASE/etc/a.yaml:6:N: github.bot.token: BASE/keys/bot.token belongs to #{STRANGER} (mode 0600), {NEVER}; chown root: BASE/keys/bot.token",
-            f"BASE/etc/b.yaml: can be written by group root (owner root, mode 0664), {NEVER}; chmod go-w BASE/etc/b.yaml",
+            (
+                f"BASE/etc/a.yaml: belongs to #{STRANGER} (mode 0644), {NEVER}; chown root: "
+                "BASE/etc/a.yaml"
+            ),
+            (
+                f"BASE/etc/a.yaml:5:N: github.ops.ca_file: BASE/keys/ca.pem belongs to #{STRANGER} "
+                f"(mode 0644), {NEVER}; chown root: BASE/keys/ca.pem"
+            ),
+            (
+                "BASE/etc/a.yaml:6:N: github.bot.token: BASE/keys/bot.token belongs to "
+                f"#{STRANGER} (mode 0600), {NEVER}; chown root: BASE/keys/bot.token"
+            ),
+            (
+                f"BASE/etc/b.yaml: can be written by group root (owner root, mode 0664), {NEVER}; "
+                "chmod go-w BASE/etc/b.yaml"
+            ),
         ], text
 
 
@@ -200,12 +222,17 @@ def test_an_acl_entry_that_lets_another_user_write_counts(base: Path) -> None:
 
 
 def test_a_read_only_mount_may_show_files_of_other_users(base: Path) -> None:
-    """As in a container: a ConfigMap is 0777 below, and an operator's key keeps its owner's number."""
+    """As in a container: a ConfigMap is 0777 below,
+    and an operator's key keeps its owner's number.
+    """
     for path in (base / "etc", base / "etc/a.yaml", base / "keys/ca.pem"):
         os.chown(path, STRANGER, 0)
     (base / "etc").chmod(0o777)
     assert said(base, "check")[0] == 2
-    script = 'set -e; mount --make-rprivate /; for d in etc keys; do mount --bind "$1/$d" "$1/$d"; mount -o remount,bind,ro "$1/$d"; done; shift; exec "$@"'
+    script = (
+        'set -e; mount --make-rprivate /; for d in etc keys; do mount --bind "$1/$d" "$1/$d"; '
+        'mount -o remount,bind,ro "$1/$d"; done; shift; exec "$@"'
+    )
     command = [
         "unshare",
         "-m",

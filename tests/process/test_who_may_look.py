@@ -1,7 +1,9 @@
-"""Who may run which command: the state's owner, root, a member of `state_group` and a stranger, in every condition of the state.
+"""Who may run which command: the state's owner, root, a member of `state_group` and a stranger,
+in every condition of the state.
 
-The users are numbers (`os.setresuid` in a forked child); `daemon` and `nobody` are on every machine. A child has loaded every module
-before it becomes another user, who may not be able to read this installation.
+The users are numbers (`os.setresuid` in a forked child); `daemon` and `nobody` are on every
+machine. A child has loaded every module before it becomes another user, who may not be able to read
+this installation.
 """
 
 from __future__ import annotations
@@ -41,8 +43,9 @@ ALONE = {"owner of no group": (OWNER, OWNER, [])}
 SECONDS = 60
 CONDITIONS = ("absent", "empty", "running", "stopped", "killed")
 
-# exit codes of (owner, root, member, stranger), for a state that is: absent, empty, filled (with a daemon running, stopped or killed).
-# Root obeys no file of another user, except where the state shows that it looks at that user's service.
+# exit codes of (owner, root, member, stranger), for a state that is: absent, empty, filled (with a
+# daemon running, stopped or killed). Root obeys no file of another user, except where the state
+# shows that it looks at that user's service.
 TABLE: dict[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]] = {
     "status": ((3, 2, 3, 3), (3, 3, 1, 1), (0, 0, 0, 1)),
     "history": ((0, 2, 0, 0), (0, 0, 1, 1), (0, 0, 0, 1)),
@@ -130,7 +133,10 @@ def _be(caller: str, work: Callable[[], int], writer: int) -> None:
 
 
 class Place:
-    """A stand in a folder that every user can reach. Its configuration is for all to read, its token for the owner."""
+    """A stand in a folder that every user can reach.
+
+    Its configuration is for all to read, its token for the owner.
+    """
 
     def __init__(self, hub: SyncEnv) -> None:
         self.hub = hub
@@ -388,7 +394,10 @@ def test_a_configuration_that_may_not_be_read_is_refused_in_one_sentence(
     command = shlex.join(["sudo", "-u", "daemon", "syncd", "-c", str(asked), line])
     assert (done.code, done.err) == (
         2,
-        f"syncd: can't read the configuration {asked}: Permission denied; run it as daemon: {command}\n",
+        (
+            f"syncd: can't read the configuration {asked}: Permission denied; run it as daemon: "
+            f"{command}\n"
+        ),
     )
 
 
