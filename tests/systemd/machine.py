@@ -1,7 +1,9 @@
-"""A machine of its own for tests: Debian's systemd as process 1 in new namespaces, with syncd installed from the built wheel.
+"""A machine of its own for tests: Debian's systemd as process 1 in new namespaces,
+with syncd installed from the built wheel.
 
-The tree is made by mmdebstrap and kept in the temporary folder; each machine runs on an overlay above it, so that every session meets
-a fresh one. GitHub is the simulator in the test's own process, listening on the machine's loopback. Needs root.
+The tree is made by mmdebstrap and kept in the temporary folder; each machine runs on an overlay
+above it, so that every session meets a fresh one. GitHub is the simulator in the test's own
+process, listening on the machine's loopback. Needs root.
 """
 
 from __future__ import annotations
@@ -29,11 +31,13 @@ SUITE = "bookworm"
 CLONE_NEWNET = 0x40000000
 DEADLINE_SECONDS = 60.0
 
-# Source: systemd's container interface (systemd.io/CONTAINER_INTERFACE): /proc, /sys, its own cgroup tree, /dev and /run are the manager's
+# Source: systemd's container interface (systemd.io/CONTAINER_INTERFACE): /proc, /sys, its own
+# cgroup tree, /dev and /run are the manager's
 BOOT = r"""
 set -e
 mount --make-rprivate /
-mount -t overlay overlay -o "lowerdir=$TREE,upperdir=$SCRATCH/upper,workdir=$SCRATCH/work" "$SCRATCH/root"
+layers="lowerdir=$TREE,upperdir=$SCRATCH/upper,workdir=$SCRATCH/work"
+mount -t overlay overlay -o "$layers" "$SCRATCH/root"
 cd "$SCRATCH/root"
 mount -t proc proc proc
 mount -t sysfs sysfs sys
@@ -130,7 +134,9 @@ def requirements(
 
 
 def install(root: Path, wheel: Path) -> None:
-    """syncd stands in /opt/syncd below `root`, put there by pip from the wheel; what it needs is copied from this environment."""
+    """syncd stands in /opt/syncd below `root`, put there by pip from the wheel;
+    what it needs is copied from this environment.
+    """
     chroot = ["chroot", str(root)]
     subprocess.run(
         [*chroot, "/usr/bin/python3", "-m", "venv", "--without-pip", "/opt/syncd"], check=True
@@ -225,7 +231,11 @@ class Machine:
         ).stdout
 
     def in_network(self, act: Callable[[], object]) -> None:
-        """`act` is done by a thread that sees the machine's network: a socket made there stays there. Source: setns(2), it moves one thread."""
+        """`act` is done by a thread that sees the machine's network:
+        a socket made there stays there.
+
+        Source: setns(2), it moves one thread.
+        """
         failure: list[BaseException] = []
 
         def there() -> None:
@@ -257,7 +267,10 @@ def until(what: str, asked: Callable[[], object], seconds: float = DEADLINE_SECO
 
 @contextmanager
 def booted(base: Path, wheel: Path, scratch: Path) -> Iterator[Machine]:
-    """A machine above the tree `base` with syncd installed, up to multi-user. Nothing of it is left afterwards. Raises CannotBoot."""
+    """A machine above the tree `base` with syncd installed, up to multi-user.
+
+    Nothing of it is left afterwards. Raises CannotBoot.
+    """
     for name in ("upper", "work", "root"):
         (scratch / name).mkdir()
     _with_overlay(base, scratch, lambda root: install(root, wheel))

@@ -1,4 +1,6 @@
-"""What an operator has in front of him: the machine, a configuration in /etc/syncd, a repository on GitHub, and the commands that syncd names."""
+"""What an operator has in front of him: the machine, a configuration in /etc/syncd, a repository on
+GitHub, and the commands that syncd names.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ class Site:
     extra: dict[str, Any] = field(default_factory=dict)
 
     def write(self) -> None:
-        """The configuration of `jobs`, as the App that reads acme/infra, with its key as a credential."""
+        """The configuration of `jobs`, as the App that reads acme/infra,
+        with its key as a credential.
+        """
         identity = {
             "app_id": "12345",
             "installation_id": "42",
@@ -50,7 +54,10 @@ class Site:
         return self.machine.run("syncd", *arguments, check=check)
 
     def install(self, *options: str) -> list[str]:
-        """As the operator does it: `init --systemd --install`, then each command that it names. Gives the commands back."""
+        """As the operator does it: `init --systemd --install`, then each command that it names.
+
+        Gives the commands back.
+        """
         self.write()
         self.key()
         said = self.syncd("init", "--systemd", "--install", *options).stderr
@@ -120,7 +127,9 @@ class Site:
 
 @contextmanager
 def site(machine: Machine) -> Iterator[Site]:
-    """One job `web` from nginx/ to /srv/web, nothing installed yet; nothing of it is left afterwards."""
+    """One job `web` from nginx/ to /srv/web, nothing installed yet;
+    nothing of it is left afterwards.
+    """
     github = GitHub()
     repo = github.add_repo("acme/infra", FILES)
     private_key = app_with_known_key(github, 12345)
@@ -146,7 +155,10 @@ def site(machine: Machine) -> Iterator[Site]:
         machine.run(
             "sh",
             "-c",
-            "chattr -i -R /srv 2>/dev/null; rm -rf /etc/systemd/system/syncd* /etc/syncd /var/lib/syncd /srv/* /root/app.pem",
+            (
+                "chattr -i -R /srv 2>/dev/null; rm -rf /etc/systemd/system/syncd* /etc/syncd "
+                "/var/lib/syncd /srv/* /root/app.pem"
+            ),
             check=False,
         )
         machine.systemctl("daemon-reload", check=False)

@@ -1,4 +1,6 @@
-"""The nginx job of the contract, as it stands there, end to end: Debian's nginx, a veto by `nginx -t`, a real reload, in the unit that `init` sets up."""
+"""The nginx job of the contract, as it stands there, end to end: Debian's nginx, a veto by `nginx
+-t`, a real reload, in the unit that `init` sets up.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The daemon under a booted systemd, installed from the wheel as an operator would: ready, watched, reloaded, stopped, and closed in."""
+"""The daemon under a booted systemd, installed from the wheel as an operator would: ready,
+watched, reloaded, stopped, and closed in.
+"""
 
 from __future__ import annotations
 
@@ -143,7 +145,10 @@ def test_a_credential_that_is_missing_or_unreadable_is_named_in_the_journal(site
 def writable(site: Site, unit: str, user: str) -> list[str]:
     """Which of the probed folders the unit's user can write in the unit's own view of the disk."""
     pid = site.machine.show(unit, "MainPID")
-    probe = 'for folder; do touch "$folder/.probe" 2>/dev/null && rm "$folder/.probe" && echo "$folder"; done; true'
+    probe = (
+        'for folder; do touch "$folder/.probe" 2>/dev/null && rm "$folder/.probe" && echo '
+        '"$folder"; done; true'
+    )
     found = site.machine.run(
         "nsenter",
         "-t",
@@ -290,7 +295,9 @@ def test_the_listener_answers_on_a_socket_of_systemds_and_on_one_in_its_own_fold
 def test_stopped_in_mid_write_fifty_times_it_leaves_the_old_or_the_new_set_and_nothing_else(
     site: Site,
 ) -> None:
-    """Contract section 1, 2: no torn file, no leftover after the next start, a next run that converges."""
+    """Contract section 1, 2: no torn file, no leftover after the next start,
+    a next run that converges.
+    """
     chance = random.Random(20)
     files = {
         f"nginx/{folder}/{number}.conf": f"{folder}/{number} " * 3000
@@ -328,13 +335,16 @@ def test_stopped_in_mid_write_fifty_times_it_leaves_the_old_or_the_new_set_and_n
         and site.text("/srv/web/mine") == "not syncd's"
     )
     print(
-        f"stopped {STOPS} times, {caught} of them with new files half made: {given_up} runs given up, the others finished what they had begun; 0 violations"
+        f"stopped {STOPS} times, {caught} of them with new files half made: {given_up} runs given "
+        "up, the others finished what they had begun; 0 violations"
     )
     assert caught >= STOPS // 2, "too few stops met a write"
 
 
 def wait_for_a_write(machine: Machine, chance: random.Random, done: str) -> bool:
-    """Returns once some temporary files of syncd's stand in the mirror; False when the whole set was there before that was seen."""
+    """Returns once some temporary files of syncd's stand in the mirror; False when the whole set
+    was there before that was seen.
+    """
     wanted, staged = chance.choice((1, 1, 5, 15, 30)), 0
     folders, last = (
         [machine.path(f"/srv/web/{folder}") for folder in "abc"],

@@ -1,4 +1,6 @@
-"""The cron way under a booted systemd: one `syncd sync` per tick of the timer, in the same closed place."""
+"""The cron way under a booted systemd: one `syncd sync` per tick of the timer,
+in the same closed place.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,10 @@ from tests.systemd.machine import until
 from tests.systemd.site import Site
 
 pytestmark = pytest.mark.systemd
-OFTEN = "[Timer]\nOnBootSec=\nOnUnitInactiveSec=\nRandomizedDelaySec=0\nOnActiveSec=1ms\nOnUnitInactiveSec=100ms\nAccuracySec=1ms\n"
+OFTEN = (
+    "[Timer]\nOnBootSec=\nOnUnitInactiveSec=\nRandomizedDelaySec=0\nOnActiveSec=1ms\n"
+    "OnUnitInactiveSec=100ms\nAccuracySec=1ms\n"
+)
 
 
 def test_the_timer_brings_the_jobs_in_step_again_and_again(site: Site) -> None:
