@@ -1,6 +1,8 @@
-"""What can become of an App while syncd lives: each a state of the job with its own words, asked about sparingly, and over by itself once it is mended.
+"""What can become of an App while syncd lives: each a state of the job with its own words, asked
+about sparingly, and over by itself once it is mended.
 
-One app lives through all of it, as a daemon's does, over real sockets; time passes when somebody waits or says so.
+One app lives through all of it, as a daemon's does, over real sockets; time passes when somebody
+waits or says so.
 """
 
 from __future__ import annotations
@@ -25,8 +27,8 @@ from tests.support.fast_clock import PassingClock
 from tests.support.sync_env import SyncEnv, app_with_known_key, sync_env
 
 ALLOW_LIST = (
-    "Although you appear to have the correct authorization credentials, the `acme` organization has an IP allow list enabled, "
-    "and your IP address is not permitted to access this resource."
+    "Although you appear to have the correct authorization credentials, the `acme` organization "
+    "has an IP allow list enabled, and your IP address is not permitted to access this resource."
 )
 
 
@@ -247,9 +249,12 @@ def test_it_is_noticed_also_with_a_token_of_before(
     assert life.error().state == state
 
 
-# --- what a person's token meets ---------------------------------------------------------------------------------------
+# --- what a person's token meets ------------------------------------------------------------------
 
-POLICY = "`acme` forbids access via a personal access token (classic). Please use a GitHub App, OAuth App, or a personal access token with fine-grained permissions."
+POLICY = (
+    "`acme` forbids access via a personal access token (classic). Please use a GitHub App, OAuth "
+    "App, or a personal access token with fine-grained permissions."
+)
 PERSONAL: dict[str, tuple[Callable[[SyncEnv], object], str, str, str]] = {
     "suspended user": (
         lambda hub: hub.github.accounts.suspended_users.add("ada"),
@@ -290,7 +295,7 @@ def test_a_refusal_of_a_persons_token_has_words_of_its_own_and_costs_one_request
         life.app.close()
 
 
-# --- keys -------------------------------------------------------------------------------------------------------------
+# --- keys -----------------------------------------------------------------------------------------
 
 
 def new_key(accounts: Accounts) -> str:
@@ -375,7 +380,7 @@ def test_a_personal_token_that_was_replaced_is_taken_without_a_restart(
         life.app.close()
 
 
-# --- renamed and transferred ------------------------------------------------------------------------------------------
+# --- renamed and transferred ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("given", [True, False], ids=["installation_id given", "looked up"])
@@ -459,7 +464,7 @@ def test_a_transferred_repository_is_not_followed_out_of_the_configured_installa
     )
 
 
-# --- the end of tokens ------------------------------------------------------------------------------------------------
+# --- the end of tokens ----------------------------------------------------------------------------
 
 
 def test_a_clean_stop_ends_the_tokens_and_a_one_shot_leaves_them(life: Life, hub: SyncEnv) -> None:
@@ -518,7 +523,9 @@ def test_tokens_of_either_form_are_carried_renewed_and_ended(
 def test_a_suspended_laptop_goes_on_where_it_was(
     life: Life, hub: SyncEnv, clock: PassingClock
 ) -> None:
-    """Asleep between two requests of one run: the monotonic clock stood still, the token did not."""
+    """Asleep between two requests of one run: the monotonic clock stood still,
+    the token did not.
+    """
     hub.repo.commit({"nginx/nginx.conf": "two\n", "nginx/new": "new\n"})
     hub.github.forget_requests()
     hub.github.call_before(

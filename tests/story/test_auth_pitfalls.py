@@ -1,7 +1,10 @@
-"""The known ways in which a client of this API goes wrong about who it is and whom it asks, one scenario each, over real sockets: the number is the
-trap's place in the list that we keep of them. What is told at length elsewhere is told here in one line.
+"""The known ways in which a client of this API goes wrong about who it is and whom it asks, one
+scenario each, over real sockets: the number is the trap's place in the list that we keep of them.
 
-1-15 are about Apps, keys, clocks and tokens; 47-56 about moves, hosts, users, versions and what must not be shown.
+What is told at length elsewhere is told here in one line.
+
+1-15 are about Apps, keys, clocks and tokens; 47-56 about moves, hosts, users, versions and what
+must not be shown.
 """
 
 from __future__ import annotations
@@ -290,7 +293,8 @@ def _(hub: SyncEnv, clock: PassingClock, monkeypatch: pytest.MonkeyPatch) -> Non
 def _(hub: SyncEnv, clock: PassingClock, monkeypatch: pytest.MonkeyPatch) -> None:
     netrc = Path(os.environ["HOME"]) / ".netrc"
     netrc.write_text(
-        "machine 127.0.0.1 login thief password canary-of-netrc\ndefault login thief password canary-of-netrc\n"
+        "machine 127.0.0.1 login thief password canary-of-netrc\n"
+        "default login thief password canary-of-netrc\n"
     )
     netrc.chmod(0o600)
     monkeypatch.setenv("NETRC", str(netrc))

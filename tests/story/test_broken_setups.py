@@ -1,6 +1,8 @@
-"""Broken set-ups, one a row: `syncd doctor` or `syncd check --online` names the cause and what to type.
+"""Broken set-ups, one a row: `syncd doctor` or `syncd check --online` names the cause and what to
+type.
 
-Each row has every line that is not good news, literally; paths, addresses, ports and commits are replaced by words.
+Each row has every line that is not good news, literally; paths, addresses, ports and commits are
+replaced by words.
 """
 
 from __future__ import annotations
@@ -37,7 +39,9 @@ Break = Callable[[SyncEnv, pytest.MonkeyPatch, ExitStack], None]
 
 
 class Setup(NamedTuple):
-    """One row: what breaks the set-up, the command, its exit code and its lines that are not good news."""
+    """One row: what breaks the set-up, the command,
+    its exit code and its lines that are not good news.
+    """
 
     change: Break
     command: str
@@ -58,14 +62,18 @@ def broken(name: str, command: str, code: int, *lines: str) -> Callable[[Break],
     return register
 
 
-# --- who we are -------------------------------------------------------------------------------------------------------
+# --- who we are -----------------------------------------------------------------------------------
 
 
 @broken(
     "the key of another App",
     "doctor",
     4,
-    "✕ app           ops (App 12345, key FINGERPRINT): asked for the App itself: GitHub answered 401 (A JSON web token could not be decoded)",
+    (
+        "✕ app           ops (App 12345, key FINGERPRINT): asked for the App itself: GitHub "
+        "answered "
+        "401 (A JSON web token could not be decoded)"
+    ),
     "    → the private key does not belong to this App; download a new one in the App's settings",
     "! repository    nginx: not checked, as ops can't be used",
     "    → once that is mended, run syncd doctor again",
@@ -79,7 +87,12 @@ def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     "a key that is a public key",
     "check --online",
     2,
-    "BASE/config.yaml:7:18: github.ops.private_key: this is a public key or a certificate; the private key is needed; download a private key in the App's settings, and give that file as it is",
+    (
+        "BASE/config.yaml:7:18: github.ops.private_key: this is a public key or a certificate; the "
+        "private key is needed; download a private key in the App's settings, and give that file "
+        "as "
+        "it is"
+    ),
     "        private_key: BASE/app.pem",
     "                     ^",
 )
@@ -130,8 +143,14 @@ def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     "an App id that nobody has",
     "doctor",
     4,
-    "✕ app           ops (App 777, key FINGERPRINT): asked for the App itself: GitHub answered 404 (Integration not found)",
-    "    → this host knows no such App: check app_id or client_id, that private_key is that App's, and the host in api:",
+    (
+        "✕ app           ops (App 777, key FINGERPRINT): asked for the App itself: GitHub answered "
+        "404 (Integration not found)"
+    ),
+    (
+        "    → this host knows no such App: check app_id or client_id, that private_key is that "
+        "App's, and the host in api:"
+    ),
     "! repository    nginx: not checked, as ops can't be used",
     "    → once that is mended, run syncd doctor again",
 )
@@ -144,7 +163,10 @@ def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     "check --online",
     4,
     "BASE/config.yaml: 1 job, 1 identity: good. State: BASE/state",
-    "✕ app           ops (App Iv23liNobody, key FINGERPRINT): asked for the App itself: GitHub answered 401 ('Issuer' claim ('iss') must be an Integer)",
+    (
+        "✕ app           ops (App Iv23liNobody, key FINGERPRINT): asked for the App itself: GitHub "
+        "answered 401 ('Issuer' claim ('iss') must be an Integer)"
+    ),
     "    → no App has this app_id or client_id; check it for stray characters",
     "! repository    nginx: not checked, as ops can't be used",
     "    → once that is mended, run syncd doctor again",
@@ -173,7 +195,11 @@ def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     4,
     "! installation  ops: App acme-ops is not installed in other",
     "    → install it there: API/apps/acme-ops/installations/new",
-    "✕ repository    other/infra@main as ops: the App is not installed on other/infra, or there is no such repository",
+    (
+        "✕ repository    other/infra@main as ops: the App is not installed on other/infra, or "
+        "there "
+        "is no such repository"
+    ),
     "    → install it: the App's page → Install App; and check repo:",
 )
 def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
@@ -211,8 +237,15 @@ def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     "more permissions than needed",
     "doctor",
     0,
-    "! permission    ops: installation 42 in acme has more than syncd needs: contents: write, issues: write",
-    "    → leave the App contents: read and metadata: read alone; syncd's own tokens are narrowed to that, but whoever gets the key has all of it",
+    (
+        "! permission    ops: installation 42 in acme has more than syncd needs: contents: write, "
+        "issues: write"
+    ),
+    (
+        "    → leave the App contents: read and metadata: read alone; syncd's own tokens are "
+        "narrowed "
+        "to that, but whoever gets the key has all of it"
+    ),
 )
 def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     granted = {"contents": "write", "issues": "write", "metadata": "read"}
@@ -236,7 +269,11 @@ def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     "a token that was revoked",
     "doctor",
     4,
-    "✕ repository    acme/infra@main as ops: asked for 'main' of acme/infra: GitHub answered 401 (Bad credentials)",
+    (
+        "✕ repository    acme/infra@main as ops: asked for 'main' of acme/infra: GitHub answered "
+        "401 "
+        "(Bad credentials)"
+    ),
     "    → the token is wrong, expired or revoked; make a new one",
 )
 def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
@@ -246,14 +283,17 @@ def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     hub.identities["ops"] = {"token": {"file": str(token)}, "api": hub.served.url}
 
 
-# --- where it is asked ------------------------------------------------------------------------------------------------
+# --- where it is asked ----------------------------------------------------------------------------
 
 
 @broken(
     "a host that does not answer",
     "doctor",
     5,
-    "✕ app           ops (App 12345, key FINGERPRINT): asked for the App itself: 127.0.0.1:9 can't be reached: Failed to establish a new connection: Connection refused",
+    (
+        "✕ app           ops (App 12345, key FINGERPRINT): asked for the App itself: 127.0.0.1:9 "
+        "can't be reached: Failed to establish a new connection: Connection refused"
+    ),
     "    → check the network, DNS and any proxy; the next run tries again",
     "! repository    nginx: not checked, as ops can't be used",
     "    → once that is mended, run syncd doctor again",
@@ -266,7 +306,10 @@ def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     "a proxy that does not answer",
     "doctor",
     5,
-    "✕ app           ops (App 12345, key FINGERPRINT): asked for the App itself: the proxy failed: Failed to establish a new connection: Connection refused",
+    (
+        "✕ app           ops (App 12345, key FINGERPRINT): asked for the App itself: the proxy "
+        "failed: Failed to establish a new connection: Connection refused"
+    ),
     "    → check HTTPS_PROXY and its credentials",
     "! repository    nginx: not checked, as ops can't be used",
     "    → once that is mended, run syncd doctor again",
@@ -293,7 +336,10 @@ def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     "an authority that is no certificate",
     "doctor",
     2,
-    "✕ secret        github.ops.ca_file: BASE/ca.pem holds no certificate that can be read; it must be PEM, beginning with -----BEGIN CERTIFICATE-----",
+    (
+        "✕ secret        github.ops.ca_file: BASE/ca.pem holds no certificate that can be read; it "
+        "must be PEM, beginning with -----BEGIN CERTIFICATE-----"
+    ),
     "    → correct github.ops.ca_file",
 )
 def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
@@ -305,8 +351,16 @@ def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     "a certificate of an unknown authority",
     "doctor",
     5,
-    "✕ app           ops (App 12345, key FINGERPRINT): asked for the App itself: localhost:PORT: its certificate can't be trusted: self-signed certificate",
-    "    → for a private authority set ca_file: in the identity; else something may answer in its place",
+    (
+        "✕ app           ops (App 12345, key FINGERPRINT): asked for the App itself: "
+        "localhost:PORT: "
+        "its certificate can't be trusted: self-signed certificate"
+    ),
+    (
+        "    → for a private authority set ca_file: in the identity; else something may answer in "
+        "its "
+        "place"
+    ),
     "! repository    nginx: not checked, as ops can't be used",
     "    → once that is mended, run syncd doctor again",
 )
@@ -330,7 +384,11 @@ def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     "a rate limit that is used up",
     "doctor",
     5,
-    "✕ repository    acme/infra@main as ops: asked for 'main' of acme/infra: the hourly limit is used up; it makes sense again at TIME",
+    (
+        "✕ repository    acme/infra@main as ops: asked for 'main' of acme/infra: the hourly limit "
+        "is "
+        "used up; it makes sense again at TIME"
+    ),
     "    → syncd waits by itself; see `syncd status` for the budget",
     "! limit         ops (acme): 0 of 5,000 requests left until TIME",
     "    → raise every: of the jobs; syncd status shows which repository spends how much",
@@ -344,7 +402,11 @@ def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     "check --online",
     5,
     "BASE/config.yaml: 1 job, 1 identity: good. State: BASE/state",
-    "✕ app           ops (App 12345, key FINGERPRINT): asked for the App itself: GitHub answered 502 (Server Error)",
+    (
+        "✕ app           ops (App 12345, key FINGERPRINT): asked for the App itself: GitHub "
+        "answered "
+        "502 (Server Error)"
+    ),
     "    → GitHub has trouble; the next run tries again",
     "! repository    nginx: not checked, as ops can't be used",
     "    → once that is mended, run syncd doctor again",
@@ -357,7 +419,10 @@ def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     "a captive portal answers",
     "doctor",
     5,
-    "✕ app           ops (App 12345, key FINGERPRINT): asked for the App itself, got a web page (a proxy or a sign-in page?)",
+    (
+        "✕ app           ops (App 12345, key FINGERPRINT): asked for the App itself, got a web "
+        "page (a proxy or a sign-in page?)"
+    ),
     "    → nothing was changed; the next run asks again",
     "! repository    nginx: not checked, as ops can't be used",
     "    → once that is mended, run syncd doctor again",
@@ -366,7 +431,7 @@ def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     hub.github.add_fault("*", faults.html(), times=100)
 
 
-# --- what is asked for ------------------------------------------------------------------------------------------------
+# --- what is asked for ----------------------------------------------------------------------------
 
 
 @broken(
@@ -374,8 +439,15 @@ def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     "check --online",
     4,
     "BASE/config.yaml: 1 job, 1 identity: good. State: BASE/state",
-    "✕ repository    acme/infar@main as ops: asked for a token of installation 42 for acme/infar: GitHub answered 422 (There is at least one repository that does not exist or is not accessible to the parent installation.)",
-    "    → a repository of the jobs is not in the installation, or was renamed; see the App's page → Configure, and repo:",
+    (
+        "✕ repository    acme/infar@main as ops: asked for a token of installation 42 for "
+        "acme/infar: GitHub answered 422 (There is at least one repository that does not exist or "
+        "is not accessible to the parent installation.)"
+    ),
+    (
+        "    → a repository of the jobs is not in the installation, or was renamed; see the App's "
+        "page → Configure, and repo:"
+    ),
 )
 def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     hub.jobs["nginx"]["repo"] = "acme/infar"
@@ -385,8 +457,15 @@ def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     "a repository that is not in the installation",
     "doctor",
     4,
-    "✕ repository    acme/infra@main as ops: asked for a token of installation 42 for acme/infra: GitHub answered 422 (There is at least one repository that does not exist or is not accessible to the parent installation.)",
-    "    → a repository of the jobs is not in the installation, or was renamed; see the App's page → Configure, and repo:",
+    (
+        "✕ repository    acme/infra@main as ops: asked for a token of installation 42 for "
+        "acme/infra: GitHub answered 422 (There is at least one repository that does not exist or "
+        "is not accessible to the parent installation.)"
+    ),
+    (
+        "    → a repository of the jobs is not in the installation, or was renamed; see the App's "
+        "page → Configure, and repo:"
+    ),
 )
 def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     hub.github.accounts.installations[42].repositories = ["other"]
@@ -408,7 +487,10 @@ def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     "check --online",
     1,
     "BASE/config.yaml: 1 job, 1 identity: good. State: BASE/state",
-    "✕ repository    acme/infra@mian as ops: there is no branch, tag or commit 'mian' in acme/infra",
+    (
+        "✕ repository    acme/infra@mian as ops: there is no branch, tag or commit 'mian' in "
+        "acme/infra"
+    ),
     "    → correct ref:, or create it upstream; the files stay as they are until then",
 )
 def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
@@ -419,7 +501,10 @@ def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     "a branch that was deleted",
     "doctor",
     1,
-    "✕ repository    acme/infra@production as ops: there is no branch, tag or commit 'production' in acme/infra",
+    (
+        "✕ repository    acme/infra@production as ops: there is no branch, tag or commit "
+        "'production' in acme/infra"
+    ),
     "    → correct ref:, or create it upstream; the files stay as they are until then",
 )
 def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
@@ -434,8 +519,14 @@ def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     "check --online",
     2,
     "BASE/config.yaml: 1 job, 1 identity: good. State: BASE/state",
-    "✕ repository    acme/infra@main as ops: ref: main is both a branch and a tag of acme/infra: refs/heads/main and refs/tags/main",
-    "    → write the one to follow, ref: refs/heads/main or ref: refs/tags/main; the files stay as they are until then",
+    (
+        "✕ repository    acme/infra@main as ops: ref: main is both a branch and a tag of "
+        "acme/infra: refs/heads/main and refs/tags/main"
+    ),
+    (
+        "    → write the one to follow, ref: refs/heads/main or ref: refs/tags/main; the files "
+        "stay as they are until then"
+    ),
 )
 def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     hub.repo.refs["refs/tags/main"] = hub.repo.head()
@@ -447,7 +538,10 @@ def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     1,
     "BASE/config.yaml: 1 job, 1 identity: good. State: BASE/state",
     "✕ path          nginx: there is no folder 'ngnix' in acme/infra at COMMIT",
-    "    → did you mean nginx/? correct from:, or take it out of the job; its files stay until then",
+    (
+        "    → did you mean nginx/? correct from:, or take it out of the job; its files stay until "
+        "then"
+    ),
 )
 def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     hub.jobs["nginx"]["paths"] = [{"from": "ngnix/", "to": f"{hub.dest}/"}]
@@ -458,7 +552,10 @@ def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     "doctor",
     1,
     "✕ path          nginx: 'nginx/Nginx.conf' is not in acme/infra at COMMIT",
-    "    → did you mean nginx/nginx.conf? correct from:, or take it out of the job; its file stays until then",
+    (
+        "    → did you mean nginx/nginx.conf? correct from:, or take it out of the job; its file "
+        "stays until then"
+    ),
 )
 def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     listed = {"from": "nginx/Nginx.conf", "to": f"{hub.dest}/nginx.conf"}
@@ -482,9 +579,15 @@ def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     1,
     "BASE/config.yaml: 1 job, 1 identity: good. State: BASE/state",
     "✕ path          nginx: there is no folder 'ngnix' in acme/infra at COMMIT",
-    "    → did you mean nginx/? correct from:, or take it out of the job; its files stay until then",
+    (
+        "    → did you mean nginx/? correct from:, or take it out of the job; its files stay until "
+        "then"
+    ),
     "✕ path          nginx: 'motd' is not in acme/infra at COMMIT",
-    "    → was it moved or removed upstream? correct from:, or take it out of the job; its file stays until then",
+    (
+        "    → was it moved or removed upstream? correct from:, or take it out of the job; its "
+        "file stays until then"
+    ),
 )
 def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     hub.jobs["nginx"]["paths"] = [
@@ -499,7 +602,10 @@ def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     "doctor",
     1,
     "✕ path          nginx: there is no folder 'nginx' in acme/infra at COMMIT",
-    "    → was it moved, emptied or removed upstream? correct from:, or take it out of the job; its files stay until then",
+    (
+        "    → was it moved, emptied or removed upstream? correct from:, or take it out of the "
+        "job; its files stay until then"
+    ),
 )
 def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     hub.repo.commit({"nginx/nginx.conf": None, "nginx/sites/a.conf": None, "README": "x\n"})
@@ -527,14 +633,17 @@ def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     hub.jobs["nginx"]["limits"] = {"files": 1}
 
 
-# --- the configuration itself -----------------------------------------------------------------------------------------
+# --- the configuration itself ---------------------------------------------------------------------
 
 
 @broken(
     "a time zone that nobody has",
     "check",
     2,
-    "BASE/config.yaml:17:11: timezone: 'Europe/Atlantis' is not a time zone; write it like UTC or Europe/Berlin",
+    (
+        "BASE/config.yaml:17:11: timezone: 'Europe/Atlantis' is not a time zone; write it like "
+        "UTC or Europe/Berlin"
+    ),
     "    timezone: Europe/Atlantis",
     "              ^",
 )
@@ -546,7 +655,11 @@ def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     "a hook with words of a shell",
     "check",
     2,
-    "BASE/config.yaml:17:15: jobs.nginx.validate: '&&' means something to a shell alone, and no shell runs this text: put it in quotes to pass it as written, or write {shell: 'nginx -t && true'}",
+    (
+        "BASE/config.yaml:17:15: jobs.nginx.validate: '&&' means something to a shell alone, and "
+        "no shell runs this text: put it in quotes to pass it as written, or write {shell: 'nginx "
+        "-t && true'}"
+    ),
     "        validate: nginx -t && true",
     "                  ^",
 )
@@ -561,7 +674,10 @@ def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     "✕ secret        web.webhook.secret: BASE/hook.secret can't be read: No such file or directory",
     "    → check the path and who may read it",
     "! webhook       no delivery yet",
-    "    → GitHub shows under Recent Deliveries of the webhook what it sent and was answered; meanwhile the jobs' own schedules find every change",
+    (
+        "    → GitHub shows under Recent Deliveries of the webhook what it sent and was answered; "
+        "meanwhile the jobs' own schedules find every change"
+    ),
 )
 def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     webhook(hub).unlink()
@@ -574,20 +690,26 @@ def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     "✕ secret        web.webhook.secret: it is shorter than 16 characters and can be guessed",
     "    → make another: openssl rand -hex 32",
     "! webhook       no delivery yet",
-    "    → GitHub shows under Recent Deliveries of the webhook what it sent and was answered; meanwhile the jobs' own schedules find every change",
+    (
+        "    → GitHub shows under Recent Deliveries of the webhook what it sent and was answered; "
+        "meanwhile the jobs' own schedules find every change"
+    ),
 )
 def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     webhook(hub).write_text("hunter2")
 
 
-# --- hooks ------------------------------------------------------------------------------------------------------------
+# --- hooks ----------------------------------------------------------------------------------------
 
 
 @broken(
     "a hook whose command is not in its PATH",
     "doctor",
     1,
-    "✕ hook          on_change of nginx: there is no command 'ngnix-reload' in /usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    (
+        "✕ hook          on_change of nginx: there is no command 'ngnix-reload' in "
+        "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    ),
     "    → install it, or write its whole path; a hook has this PATH, whatever yours is",
 )
 def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
@@ -650,14 +772,17 @@ def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     assert hub.sync().code == 1
 
 
-# --- the disk ---------------------------------------------------------------------------------------------------------
+# --- the disk -------------------------------------------------------------------------------------
 
 
 @broken(
     "a full disk",
     "doctor",
     1,
-    "✕ space         1000 B are free at BASE, and 16.0 KiB are still to be written, with a margin of 1.0 MiB",
+    (
+        "✕ space         1000 B are free at BASE, and 16.0 KiB are still to be written, with a "
+        "margin of 1.0 MiB"
+    ),
     "    → free some space: df -h BASE",
 )
 def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
@@ -691,7 +816,10 @@ def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     "doctor",
     1,
     "✕ destination   nginx: BASE/dest is on ext4, mounted at /srv, and is read-only here",
-    "    → mount -o remount,rw /srv; in a unit: syncd init --systemd --install, then: systemctl restart syncd",
+    (
+        "    → mount -o remount,rw /srv; in a unit: syncd init --systemd --install, then: "
+        "systemctl restart syncd"
+    ),
 )
 def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     place(patch, file_system="ext4", mount="/srv", read_only=True)
@@ -701,7 +829,10 @@ def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     "a read-only sandbox of the daemon",
     "doctor",
     1,
-    "✕ destination   nginx: BASE/dest is read-only for the running daemon (pid PID), whose unit lacks ReadWritePaths=BASE/dest",
+    (
+        "✕ destination   nginx: BASE/dest is read-only for the running daemon (pid PID), whose "
+        "unit lacks ReadWritePaths=BASE/dest"
+    ),
     "    → syncd init --systemd --install, then: systemctl restart syncd",
 )
 def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
@@ -713,7 +844,10 @@ def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     "a destination in memory",
     "doctor",
     0,
-    "! destination   nginx: BASE/dest is on tmpfs, mounted at /run: its files are gone at the next start of the machine",
+    (
+        "! destination   nginx: BASE/dest is on tmpfs, mounted at /run: its files are gone at the "
+        "next start of the machine"
+    ),
     "    → fine if that is meant: the next sync writes them again; else correct to:",
 )
 def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
@@ -724,7 +858,10 @@ def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     "a destination in /proc",
     "doctor",
     1,
-    "✕ destination   nginx: /proc/sys/nginx is on proc, mounted at /proc: the kernel's own view, which keeps no files",
+    (
+        "✕ destination   nginx: /proc/sys/nginx is on proc, mounted at /proc: the kernel's own "
+        "view, which keeps no files"
+    ),
     "    → correct to: of nginx; it has to be a folder on a disk",
 )
 def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
@@ -735,7 +872,10 @@ def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     "a destination on vfat",
     "doctor",
     0,
-    "! destination   nginx: BASE/dest is on vfat, mounted at /boot/efi: it keeps no modes and owners, and a sync fails where they differ",
+    (
+        "! destination   nginx: BASE/dest is on vfat, mounted at /boot/efi: it keeps no modes and "
+        "owners, and a sync fails where they differ"
+    ),
     "    → mount /boot/efi with the uid, gid and umask that the job asks for",
 )
 def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
@@ -746,7 +886,10 @@ def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     "a destination in a container's own layer",
     "doctor",
     0,
-    "! destination   nginx: BASE/dest is on overlay, mounted at /: in a container its files are gone with the container",
+    (
+        "! destination   nginx: BASE/dest is on overlay, mounted at /: in a container its files "
+        "are gone with the container"
+    ),
     "    → mount a volume at BASE/dest, if they are to stay",
 )
 def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
@@ -757,7 +900,10 @@ def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     "a destination on FUSE",
     "doctor",
     0,
-    "! destination   nginx: BASE/dest is on fuse.sshfs, mounted at /mnt: a FUSE file system may not keep modes and owners",
+    (
+        "! destination   nginx: BASE/dest is on fuse.sshfs, mounted at /mnt: a FUSE file system "
+        "may not keep modes and owners"
+    ),
     "    → after the first sync: syncd verify",
 )
 def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
@@ -768,7 +914,10 @@ def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     "a destination on a network file system",
     "doctor",
     0,
-    "! destination   nginx: BASE/dest is on nfs4, mounted at /mnt: a network file system, which other machines may write too",
+    (
+        "! destination   nginx: BASE/dest is on nfs4, mounted at /mnt: a network file system, "
+        "which other machines may write too"
+    ),
     "    → let one machine alone mirror to it; the state folder has to be on a local disk",
 )
 def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
@@ -780,7 +929,10 @@ def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     "doctor",
     0,
     "! destination   nginx: BASE/dest/nginx.conf is a mount of its own: syncd can't replace it",
-    "    → mount the folder instead of the file, or exclude it from the job; umount BASE/dest/nginx.conf",
+    (
+        "    → mount the folder instead of the file, or exclude it from the job; umount "
+        "BASE/dest/nginx.conf"
+    ),
 )
 def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     place(patch, file_system="ext4", mount="/", mounted_files=(f"{hub.dest}/nginx.conf",))
@@ -837,15 +989,21 @@ def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     patch.setattr("syncd.diagnosis.destinations.destination_facts", lambda folder: hangs.wait())
 
 
-# --- the store and the daemon -----------------------------------------------------------------------------------------
+# --- the store and the daemon ---------------------------------------------------------------------
 
 
 @broken(
     "a store of a later version",
     "doctor",
     1,
-    "✕ store         the store was written by a newer syncd (schema 0777, this one knows 0005); it was not touched",
-    "    → install that version again, or move the state folder away: files stay, and equal ones are adopted",
+    (
+        "✕ store         the store was written by a newer syncd (schema 0777, this one knows "
+        "0005); it was not touched"
+    ),
+    (
+        "    → install that version again, or move the state folder away: files stay, and equal "
+        "ones are adopted"
+    ),
 )
 def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     later_version = f"PRAGMA application_id = {APPLICATION_ID_BASE + 777}"
@@ -856,7 +1014,10 @@ def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     "a store that is no database",
     "doctor",
     1,
-    "✕ store         the store BASE/state/syncd.db is damaged (file is not a database); the next run sets it aside and creates a new one: nothing is removed",
+    (
+        "✕ store         the store BASE/state/syncd.db is damaged (file is not a database); the "
+        "next run sets it aside and creates a new one: nothing is removed"
+    ),
     "    → run: syncd sync, which keeps files that are equal; why it is damaged: dmesg | tail",
 )
 def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
@@ -879,7 +1040,10 @@ def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     "a state folder that another user can replace",
     "doctor",
     0,
-    "! store         BASE/open/state can't be used as root: in BASE/open (owner: root, mode 0777) another user can replace state",
+    (
+        "! store         BASE/open/state can't be used as root: in BASE/open (owner: root, mode "
+        "0777) another user can replace state"
+    ),
     "    → sudo chown root BASE/open && sudo chmod go-w BASE/open, or use a folder elsewhere",
 )
 def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
@@ -961,15 +1125,21 @@ def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     patch.setattr("syncd.status.read.find_timer", lambda: found)
 
 
-# --- the webhook ------------------------------------------------------------------------------------------------------
+# --- the webhook ----------------------------------------------------------------------------------
 
 
 @broken(
     "a webhook with another secret",
     "doctor",
     0,
-    "! webhook       last delivery 2d ago (push); refused 3m ago: its signature was not made with web.webhook.secret",
-    "    → give GitHub's webhook and web.webhook.secret the same secret; Recent Deliveries of the webhook can then send it again",
+    (
+        "! webhook       last delivery 2d ago (push); refused 3m ago: its signature was not made "
+        "with web.webhook.secret"
+    ),
+    (
+        "    → give GitHub's webhook and web.webhook.secret the same secret; Recent Deliveries of "
+        "the webhook can then send it again"
+    ),
 )
 def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     webhook(hub)
@@ -986,13 +1156,16 @@ def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     "doctor",
     0,
     "! webhook       no delivery yet",
-    "    → GitHub shows under Recent Deliveries of the webhook what it sent and was answered; meanwhile the jobs' own schedules find every change",
+    (
+        "    → GitHub shows under Recent Deliveries of the webhook what it sent and was answered; "
+        "meanwhile the jobs' own schedules find every change"
+    ),
 )
 def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     webhook(hub)
 
 
-# --- helpers ----------------------------------------------------------------------------------------------------------
+# --- helpers --------------------------------------------------------------------------------------
 
 
 def webhook(hub: SyncEnv) -> Path:
@@ -1119,7 +1292,7 @@ def test_the_table_has_at_least_thirty_setups_each_with_a_remedy() -> None:
     assert {setup.command for setup in SETUPS.values()} == {"doctor", "check", "check --online"}
 
 
-# --- mounts of the kernel ---------------------------------------------------------------------------------------------
+# --- mounts of the kernel -------------------------------------------------------------------------
 
 BIND = "mount --bind BASE/dest BASE/dest"
 MOUNTS: dict[str, tuple[str, int, tuple[str, ...]]] = {
@@ -1128,37 +1301,58 @@ MOUNTS: dict[str, tuple[str, int, tuple[str, ...]]] = {
         1,
         (
             "✕ destination   nginx: BASE/dest can't be written to",
-            "✕ destination   nginx: BASE/dest is on TYPE, mounted at BASE/dest, and is read-only here",
+            (
+                "✕ destination   nginx: BASE/dest is on TYPE, mounted at BASE/dest, and is "
+                "read-only here"
+            ),
         ),
     ),
     "a tmpfs": (
         "mount -t tmpfs none BASE/dest",
         0,
         (
-            "! destination   nginx: BASE/dest is on tmpfs, mounted at BASE/dest: its files are gone at the next start of the machine",
+            (
+                "! destination   nginx: BASE/dest is on tmpfs, mounted at BASE/dest: its files are "
+                "gone at the next start of the machine"
+            ),
         ),
     ),
     "a tmpfs that is too small": (
         "mount -t tmpfs -o size=8k none BASE/dest",
         1,
         (
-            "! destination   nginx: BASE/dest is on tmpfs, mounted at BASE/dest: its files are gone at the next start of the machine",
-            "✕ space         8.0 KiB are free at BASE/dest, and 8.0 KiB are still to be written, with a margin of 81 B",
+            (
+                "! destination   nginx: BASE/dest is on tmpfs, mounted at BASE/dest: its files are "
+                "gone at the next start of the machine"
+            ),
+            (
+                "✕ space         8.0 KiB are free at BASE/dest, and 8.0 KiB are still to be "
+                "written, with a margin of 81 B"
+            ),
         ),
     ),
     "a tmpfs without inodes": (
         "mount -t tmpfs -o size=64m,nr_inodes=2 none BASE/dest",
         1,
         (
-            "! destination   nginx: BASE/dest is on tmpfs, mounted at BASE/dest: its files are gone at the next start of the machine",
-            "✕ space         inodes at BASE/dest: 1 free, 2 needed for the files that are still to be written",
+            (
+                "! destination   nginx: BASE/dest is on tmpfs, mounted at BASE/dest: its files are "
+                "gone at the next start of the machine"
+            ),
+            (
+                "✕ space         inodes at BASE/dest: 1 free, 2 needed for the files that are "
+                "still to be written"
+            ),
         ),
     ),
     "a file that is bind-mounted": (
         "touch BASE/dest/nginx.conf; mount --bind BASE/config.yaml BASE/dest/nginx.conf",
         0,
         (
-            "! destination   nginx: BASE/dest/nginx.conf is a mount of its own: syncd can't replace it",
+            (
+                "! destination   nginx: BASE/dest/nginx.conf is a mount of its own: syncd can't "
+                "replace it"
+            ),
         ),
     ),
 }

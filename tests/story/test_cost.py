@@ -1,4 +1,6 @@
-"""What runs cost GitHub, and what GitHub's limits cost runs: counts of requests over real sockets, on simulated time where limits are met."""
+"""What runs cost GitHub, and what GitHub's limits cost runs: counts of requests over real sockets,
+on simulated time where limits are met.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ OTHERS_TOKEN = "ghp_others0000000000000000000000000000"
 
 
 class LateClock:
-    """Stands still unless somebody waits long; such a wait is over when `before_long_waits` returns, with its time passed on both sides."""
+    """Stands still unless somebody waits long; such a wait is over when `before_long_waits`
+    returns, with its time passed on both sides.
+    """
 
     def __init__(self, before_long_waits: Callable[[], None]) -> None:
         self.began, self.seconds, self.longest = (
@@ -71,7 +75,9 @@ def job(
 
 @contextmanager
 def late(hub: SyncEnv, monkeypatch: pytest.MonkeyPatch, others: int) -> Iterator[LateClock]:
-    """Simulated time, in which nobody's long wait is over before `others` files of the other identity are on disk."""
+    """Simulated time, in which nobody's long wait is over before `others` files of the other
+    identity are on disk.
+    """
     arrived, there = set[str](), threading.Event()
     handle = hub.github.handle
 

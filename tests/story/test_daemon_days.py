@@ -1,4 +1,5 @@
-"""Days of a daemon in seconds: nothing is missed, nothing piles up, broken jobs cost no more than healthy ones, and what was away comes back.
+"""Days of a daemon in seconds: nothing is missed, nothing piles up, broken jobs cost no more than
+healthy ones, and what was away comes back.
 
 SYNCD_OUTAGE_HOURS makes the outage longer.
 """
@@ -135,7 +136,8 @@ def test_forty_broken_repositories_cost_no_more_than_healthy_ones_and_make_nobod
         kind: max(asked[repo] for repo, which in broken.items() if which == kind) for kind in kinds
     }
     print(per_kind)
-    # twelve an hour, as a healthy one; at the edge of the hour one turn more, which costs up to three where nothing is found under any name
+    # twelve an hour, as a healthy one; at the edge of the hour one turn more, which costs up to
+    # three where nothing is found under any name
     assert all(asked[repo] <= 12 + 3 for repo in broken), per_kind
     runs: dict[str, list[float]] = {}
     for at, report in days.reports[before:]:
@@ -143,7 +145,8 @@ def test_forty_broken_repositories_cost_no_more_than_healthy_ones_and_make_nobod
         assert (report.error is None) == report.job.startswith("good"), report
     for number in range(20):
         times = runs[f"good{number}-0"]
-        # the waits of all threads add up on the one clock that passes here, where real ones overlap: a fifth of the interval is theirs
+        # the waits of all threads add up on the one clock that passes here, where real ones
+        # overlap: a fifth of the interval is theirs
         assert max(after - first for first, after in pairwise(times)) <= 300 + 60, (
             "a healthy job is not late"
         )

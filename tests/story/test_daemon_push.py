@@ -1,4 +1,6 @@
-"""A push and what the whole daemon makes of it while days pass in seconds: GitHub that lags behind, floods, jobs that fail, and nobody who pushes."""
+"""A push and what the whole daemon makes of it while days pass in seconds: GitHub that lags behind,
+floods, jobs that fail, and nobody who pushes.
+"""
 
 from __future__ import annotations
 

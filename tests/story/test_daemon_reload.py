@@ -1,4 +1,6 @@
-"""A reload changes what changed and nothing else; and what the daemon does when something of its own stands still or breaks."""
+"""A reload changes what changed and nothing else;
+and what the daemon does when something of its own stands still or breaks.
+"""
 
 from __future__ import annotations
 
@@ -212,7 +214,7 @@ def test_a_store_that_can_not_be_used_fails_runs_and_not_the_daemon(bench: Bench
     assert {status for _, _, status in bench.turn()} == {"changed"}
 
 
-# --- standing still ---------------------------------------------------------------------------------------------------
+# --- standing still -------------------------------------------------------------------------------
 
 
 def test_no_sign_of_life_is_given_while_something_stands_still(

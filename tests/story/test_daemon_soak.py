@@ -1,7 +1,9 @@
-"""The whole engine through a day in which everything goes wrong that may: no run is missed, nothing piles up, and all is in sync when it is over.
+"""The whole engine through a day in which everything goes wrong that may: no run is missed, nothing
+piles up, and all is in sync when it is over.
 
-SYNCD_SOAK_HOURS and SYNCD_SOAK_JOBS make it longer and wider. The simulator is a process of its own, so the memory that is counted is the
-daemon's and this test's. That the test notices a lost run is shown below it: with each of some mistakes put into the daemon, it says so.
+SYNCD_SOAK_HOURS and SYNCD_SOAK_JOBS make it longer and wider. The simulator is a process of its
+own, so the memory that is counted is the daemon's and this test's. That the test notices a lost run
+is shown below it: with each of some mistakes put into the daemon, it says so.
 """
 
 from __future__ import annotations
@@ -84,7 +86,10 @@ class Disk:
 
 
 class Soak:
-    """A daemon of hourly jobs, every second one with a jitter, and what happens to it. `watch` has seen every run."""
+    """A daemon of hourly jobs, every second one with a jitter, and what happens to it.
+
+    `watch` has seen every run.
+    """
 
     def __init__(
         self, days: SimulatedDaemon, monkeypatch: pytest.MonkeyPatch, jobs: int, hours: int
@@ -235,9 +240,12 @@ def test_a_day_of_many_jobs_with_everything_that_may_go_wrong(
     slopes = [slope([one[which] for one in seen[third:]]) for which in range(3)]
     runs, longest = soak.watch.runs, soak.watch.longest
     measured(
-        f"{HOURS} h × {JOBS} jobs: {dict(soak.happened)}, {soak.disk.failed} failed calls; slopes an hour: descriptors {slopes[0]:+.2f}, threads {slopes[1]:+.2f}, "
-        f"RSS {slopes[2]:+.3f} MiB ({seen[third][2]:.0f} → {seen[-1][2]:.0f}); state folder {max(sizes) / MIB:.1f} MiB at most, {sizes[-1] / MIB:.1f} at the end; "
-        f"{runs['good']} good runs, {runs['failed']} failed, {len(soak.watch.missed)} missed; at most {longest['good']:.0f} s and {longest['failed']:.0f} s until the next"
+        f"{HOURS} h × {JOBS} jobs: {dict(soak.happened)}, {soak.disk.failed} failed calls; slopes "
+        f"an hour: descriptors {slopes[0]:+.2f}, threads {slopes[1]:+.2f}, RSS {slopes[2]:+.3f} "
+        f"MiB ({seen[third][2]:.0f} → {seen[-1][2]:.0f}); state folder {max(sizes) / MIB:.1f} MiB "
+        f"at most, {sizes[-1] / MIB:.1f} at the end; {runs['good']} good runs, {runs['failed']} "
+        f"failed, {len(soak.watch.missed)} missed; at most {longest['good']:.0f} s and "
+        f"{longest['failed']:.0f} s until the next"
     )
     assert not soak.watch.missed
     assert soak.watch.runs["failed"] > JOBS / 2, "enough has gone wrong"
@@ -254,7 +262,7 @@ def test_a_day_of_many_jobs_with_everything_that_may_go_wrong(
     assert sizes[-1] <= 1.5 * max(sizes[: third + 1]) + MIB
 
 
-# --- and that it would notice -----------------------------------------------------------------------------------------
+# --- and that it would notice ---------------------------------------------------------------------
 
 Mistake = Callable[[pytest.MonkeyPatch], None]
 
@@ -264,7 +272,9 @@ def nothing(_: pytest.MonkeyPatch) -> None:
 
 
 def a_lost_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """When all is well again, and the last failure's hold is over, one turn does not reach the queue."""
+    """When all is well again, and the last failure's hold is over,
+    one turn does not reach the queue.
+    """
     real, turns = Scheduler._on_due, list[float]()
 
     def come(self: Scheduler, job: str) -> None:

@@ -1,4 +1,6 @@
-"""A turn that finds a job at rest says what a run would say, and touches neither store nor disk; whatever differs is left to a run."""
+"""A turn that finds a job at rest says what a run would say, and touches neither store nor disk;
+whatever differs is left to a run.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ def days(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimulatedD
 def test_whatever_happened_still_says_unchanged_only_where_a_run_would(
     days: SimulatedDaemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Random happenings (SYNCD_HAPPENINGS): after each, what the short look says is held to what the run then finds."""
+    """Random happenings (SYNCD_HAPPENINGS): after each,
+    what the short look says is held to what the run then finds.
+    """
     # what happens counts as a second old, so that the next run comes to rest
     monkeypatch.setattr(KernelClock, "now_ns", lambda _: time.time_ns() + 1_000_000_000)
     rng = random.Random(12)

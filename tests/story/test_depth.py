@@ -1,4 +1,6 @@
-"""Trees that are nested very deeply, in a repository and on the disk: one clear message each, and the next run is good."""
+"""Trees that are nested very deeply, in a repository and on the disk: one clear message each,
+and the next run is good.
+"""
 
 from __future__ import annotations
 

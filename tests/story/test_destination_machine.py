@@ -1,4 +1,6 @@
-"""Two jobs whose destinations are respelled, swapped, renamed and moved, in whatever order they run: no wanted file is ever missing."""
+"""Two jobs whose destinations are respelled, swapped, renamed and moved, in whatever order they
+run: no wanted file is ever missing.
+"""
 
 from __future__ import annotations
 
@@ -79,7 +81,7 @@ class Destinations(RuleBasedStateMachine):
     def teardown(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    # --- what happens -------------------------------------------------------------------------------------------------
+    # --- what happens -----------------------------------------------------------------------------
 
     @rule(source=st.sampled_from(SOURCES), name=st.sampled_from(NAMES), content=st.integers(0, 3))
     def push(self, source: str, name: str, content: int) -> None:
@@ -146,7 +148,7 @@ class Destinations(RuleBasedStateMachine):
         in_child(lambda: kill_self_at_line(line, work))
         self.judge_what_is_there(before)
 
-    # --- what must hold -----------------------------------------------------------------------------------------------
+    # --- what must hold ---------------------------------------------------------------------------
 
     def run_and_judge(self, source: str) -> None:
         before, stats = self.contents(), self.on_disk()
@@ -172,13 +174,15 @@ class Destinations(RuleBasedStateMachine):
             known = {node for tree in self.trees for node in tree.values()}
             assert content in known or os.path.basename(path).startswith(".syncd-"), path
 
-    # --- how ----------------------------------------------------------------------------------------------------------
+    # --- how --------------------------------------------------------------------------------------
 
     def jobs(self) -> dict[str, Job]:
         return {self.names[source]: self.job(source) for source in SOURCES}
 
     def job(self, source: str) -> Job:
-        """Its folder, without the file `one`; `a/one` is listed by the job that `shared_by` names."""
+        """Its folder, without the file `one`; `a/one` is listed by the job that `shared_by`
+        names.
+        """
         to = f"{self.folder}/dest/{self.spelled[source]}/x"
         rules = [PathRule(source, to, True, exclude=(f"/{SHARED}",))]
         owners = {"b"} if source == "b" else set()

@@ -1,4 +1,6 @@
-"""What stands at, above or below a destination and keeps a file from being written: named before anything changes."""
+"""What stands at, above or below a destination and keeps a file from being written:
+named before anything changes.
+"""
 
 from __future__ import annotations
 
@@ -176,7 +178,9 @@ def test_a_special_file_in_the_place_of_a_dropped_file_stays_and_is_named(hub: S
 def test_files_that_are_gone_from_a_disk_with_another_device_number_are_put_back(
     hub: SyncEnv, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The state of an old machine, or a disk that was renumbered: nothing was ever mounted there."""
+    """The state of an old machine, or a disk that was renumbered:
+    nothing was ever mounted there.
+    """
     real = expected_state.stat_of
     with monkeypatch.context() as patched:
         patched.setattr(

@@ -1,4 +1,6 @@
-"""A destination is a file on disk: its spelling, its job and the job's name may change, and the file stays where it is."""
+"""A destination is a file on disk: its spelling, its job and the job's name may change,
+and the file stays where it is.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,7 @@ def runs_of(hub: SyncEnv, name: str = "reload") -> int:
     return len(file.read_text().splitlines()) if file.exists() else 0
 
 
-# --- one file under two spellings -------------------------------------------------------------------------------------
+# --- one file under two spellings -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("drift", ["restore", "report", "keep"])
@@ -303,12 +305,14 @@ def test_verify_reads_a_respelled_destination_before_and_after_the_next_sync(
     assert linked.call("verify").code == 3
 
 
-# --- from one living job to another -----------------------------------------------------------------------------------
+# --- from one living job to another ---------------------------------------------------------------
 
 
 @pytest.fixture
 def two(tmp_path: Path) -> Iterator[SyncEnv]:
-    """Jobs `a` and `b` of one repository, each with a folder of its own and a command of its own."""
+    """Jobs `a` and `b` of one repository, each with a folder of its own and a command of its
+    own.
+    """
     files = {"a/one": "1\n", "a/two": "2\n", "b/three": "3\n"}
     with sync_env(tmp_path, files) as hub:
         hub.jobs.clear()
@@ -498,7 +502,7 @@ def test_the_report_names_the_job_whose_files_were_taken_over(two: SyncEnv) -> N
     assert "took_over_from" not in job_of(two, "b") and "took_over_from" not in job_of(two, "a")
 
 
-# --- a job under a new name -------------------------------------------------------------------------------------------
+# --- a job under a new name -----------------------------------------------------------------------
 
 
 def rename(hub: SyncEnv, old: str, *new: str, **changes: Any) -> None:
@@ -624,7 +628,9 @@ def test_a_job_renamed_and_respelled_at_once_touches_no_file(linked: SyncEnv) ->
 
 
 def test_a_job_whose_destination_cannot_be_resolved_keeps_its_pause_for_later(hub: SyncEnv) -> None:
-    """A link that leads to itself: the job fails by name, and is still the renamed one afterwards."""
+    """A link that leads to itself: the job fails by name,
+    and is still the renamed one afterwards.
+    """
     (hub.folder / "D/run").mkdir(parents=True)
     (hub.folder / "D/var").symlink_to("run")
     write_to(hub, "D/var/x/")

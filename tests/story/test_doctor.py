@@ -42,7 +42,9 @@ def test_json_has_every_finding_with_its_id_and_what_the_checks_cost(hub: SyncEn
             "id": "not_found/ref-missing",
             "level": "error",
             "subject": "repository",
-            "message": "acme/infra@mian as ops: there is no branch, tag or commit 'mian' in acme/infra",
+            "message": (
+                "acme/infra@mian as ops: there is no branch, tag or commit 'mian' in acme/infra"
+            ),
             "hint": "correct ref:, or create it upstream; the files stay as they are until then",
         }
     ]
@@ -117,9 +119,9 @@ def test_an_app_that_the_host_does_not_know_is_named_by_doctor_and_check(
     said = done.out + done.err
     assert done.code == 4 and "GitHub answered 404 (Integration not found)" in said, said
     assert (
-        "→ this host knows no such App: check app_id or client_id, that private_key is that App's, and the host in api:"
-        in said
-    )
+        "→ this host knows no such App: check app_id or client_id, that private_key is that "
+        "App's, and the host in api:"
+    ) in said
     assert "not installed" not in said and hub.github.count() == 1
 
 
@@ -253,5 +255,6 @@ def test_a_file_of_a_configuration_folder_that_is_ignored_is_named_once(
     (folder / "jobs.yml").write_text("[")
     done = hub.call("-c", str(folder), command)
     assert done.code == 0 and done.err == (
-        f"warning: {folder}: jobs.yml is ignored: only names that end in .yaml are read; rename it or move it away\n"
+        f"warning: {folder}: jobs.yml is ignored: only names that end in .yaml are read; rename "
+        "it or move it away\n"
     )

@@ -1,4 +1,6 @@
-"""Files of others at a destination: other names of one file are left as they are, and a huge file costs no reading."""
+"""Files of others at a destination: other names of one file are left as they are,
+and a huge file costs no reading.
+"""
 
 from __future__ import annotations
 
@@ -155,9 +157,9 @@ def test_a_huge_file_of_others_is_neither_read_nor_copied_and_the_job_says_why(
         done = hub.sync()
     assert done.code == 1 and done.job["error"]["kind"] == "mirror"
     assert (
-        f"{hub.dest}/nginx.conf is not syncd's, and can't be kept before it is replaced ({size} bytes): trash: has room for 1073741824 bytes; nothing was replaced"
-        in done.job["error"]["message"]
-    )
+        f"{hub.dest}/nginx.conf is not syncd's, and can't be kept before it is replaced ({size} "
+        "bytes): trash: has room for 1073741824 bytes; nothing was replaced"
+    ) in done.job["error"]["message"]
     assert os.listdir(hub.dest) == ["nginx.conf"]
     assert (hub.dest / "nginx.conf").stat().st_size == size
     assert (

@@ -1,4 +1,6 @@
-"""Mode and owner of folders that syncd made: their drift is answered as a file's, a changed wish reaches those that stand, and no other folder is touched."""
+"""Mode and owner of folders that syncd made: their drift is answered as a file's, a changed wish
+reaches those that stand, and no other folder is touched.
+"""
 
 from __future__ import annotations
 

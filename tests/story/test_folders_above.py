@@ -1,4 +1,6 @@
-"""Folders above `to:` belong to whoever they belong to: root follows no link of theirs, and changes nothing that they put in the way."""
+"""Folders above `to:` belong to whoever they belong to: root follows no link of theirs, and changes
+nothing that they put in the way.
+"""
 
 from __future__ import annotations
 
@@ -111,7 +113,9 @@ def test_doctor_names_a_link_above_to_that_root_does_not_follow(hub: SyncEnv, vi
 
 
 def swap_after_mkdir(monkeypatch: pytest.MonkeyPatch, name: str, swap: Callable[[], None]) -> None:
-    """`swap` runs right after the folder `name` was made, as fast as a racing user could at best."""
+    """`swap` runs right after the folder `name` was made,
+    as fast as a racing user could at best.
+    """
     mkdir = os.mkdir
 
     def made(path: Any, *arguments: Any, **named: Any) -> None:

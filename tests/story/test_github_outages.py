@@ -1,7 +1,10 @@
-"""A bad hour of GitHub's: every kind of trouble on every kind of request. Nothing wrong reaches the disk, the kind is right, the next run converges.
+"""A bad hour of GitHub's: every kind of trouble on every kind of request.
 
-At a push every fourth pair of a lasting trouble and a request is tried, so that each trouble meets one or two of the requests and each request a
-quarter of the troubles; the root lane tries the others.
+Nothing wrong reaches the disk, the kind is right, the next run converges.
+
+At a push every fourth pair of a lasting trouble and a request is tried, so that each trouble meets
+one or two of the requests and each request a quarter of the troubles; the root lane tries the
+others.
 """
 
 from __future__ import annotations
@@ -59,7 +62,10 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def prepared(hub: SyncEnv, route: str) -> dict[str, object]:
-    """A synced mirror, and a push after which the next run needs this route. What the mirror must be in the end."""
+    """A synced mirror, and a push after which the next run needs this route.
+
+    What the mirror must be in the end.
+    """
     many = (
         {f"nginx/m{number:03d}": f"{number}\n" for number in range(120)}
         if route in ("tarball", "codeload")
@@ -257,7 +263,7 @@ def test_a_cut_recursive_tree_is_walked(tmp_path: Path) -> None:
         assert hub.sync().code == 0 and len(hub.tree()) == 600
 
 
-# --- who we are, while a run goes on --------------------------------------------------------------------------------
+# --- who we are, while a run goes on --------------------------------------------------------------
 
 
 def test_a_token_that_expires_or_is_revoked_between_list_and_fetch_is_replaced_and_the_run_goes_on(
@@ -326,7 +332,7 @@ def test_a_renamed_repository_is_followed(hub: SyncEnv) -> None:
         assert hub.tree()["nginx.conf"] == b"two\n"
 
 
-# --- limits ----------------------------------------------------------------------------------------------------------
+# --- limits ---------------------------------------------------------------------------------------
 
 
 def limited(status: int, message: str, headers: dict[str, str]) -> FaultEffect:
@@ -393,7 +399,10 @@ def test_a_limit_that_lasts_longer_ends_the_run_at_once_and_says_until_when(
     "message",
     [
         "Resource not accessible by integration",
-        "Although you appear to have the correct authorization credentials, the `acme` organization has an IP allow list enabled",
+        (
+            "Although you appear to have the correct authorization credentials, the `acme` "
+            "organization has an IP allow list enabled"
+        ),
         "Forbidden",
     ],
 )
@@ -408,7 +417,7 @@ def test_a_permission_error_is_no_limit_and_is_not_asked_again(
         ) == 1
 
 
-# --- where credentials go ---------------------------------------------------------------------------------------------
+# --- where credentials go -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("route", ["head", "contents", "tree", "token"])

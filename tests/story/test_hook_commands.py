@@ -1,4 +1,6 @@
-"""What `check` and `doctor` say of hooks: text that a shell would have to run, commands that are not there."""
+"""What `check` and `doctor` say of hooks: text that a shell would have to run,
+commands that are not there.
+"""
 
 from __future__ import annotations
 

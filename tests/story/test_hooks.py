@@ -1,4 +1,6 @@
-"""The operator's commands around a change: the veto before it, the reload after it, and what is owed when something dies in between."""
+"""The operator's commands around a change: the veto before it, the reload after it, and what is
+owed when something dies in between.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,7 @@ def status(hub: SyncEnv) -> Any:
     return hub.call("status", "--json").json["jobs"][0]
 
 
-# --- validate ---------------------------------------------------------------------------------------------------------
+# --- validate -------------------------------------------------------------------------------------
 
 
 def test_a_vetoed_commit_changes_nothing_and_is_not_tried_again_but_the_next_good_one_is_taken(
@@ -129,7 +131,9 @@ def test_validate_sees_the_complete_set_laid_out_like_the_root_with_kept_files_a
     hub.write_config(
         drift="keep",
         validate={
-            "shell": f"cd {{staged}}/{hub.dest} && cat nginx.conf sites/a.conf new > {hub.folder}/log"
+            "shell": (
+                f"cd {{staged}}/{hub.dest} && cat nginx.conf sites/a.conf new > {hub.folder}/log"
+            )
         },
     )
     assert hub.sync().code == 0
@@ -150,7 +154,10 @@ def test_a_hook_is_told_what_changes_and_gets_nothing_of_our_environment(
             **{
                 key: script(
                     hub,
-                    f'env > {here}.env; cp "$SYNCD_CHANGES" {here}.json; ls /proc/self/fd | wc -l > {here}.fds; pwd >> $LOG',
+                    (
+                        f'env > {here}.env; cp "$SYNCD_CHANGES" {here}.json; ls /proc/self/fd | '
+                        f"wc -l > {here}.fds; pwd >> $LOG"
+                    ),
                     f"{key}.sh",
                 )
             }
@@ -198,14 +205,17 @@ def test_a_hook_is_told_what_changes_and_gets_nothing_of_our_environment(
     assert lines(hub) == ["/", "/"]
 
 
-# --- on_change --------------------------------------------------------------------------------------------------------
+# --- on_change ------------------------------------------------------------------------------------
 
 
 def test_on_change_runs_once_after_a_change_and_never_without_one(hub: SyncEnv) -> None:
     hub.write_config(
         on_change=script(
             hub,
-            f"cat {hub.dest}/nginx.conf {hub.dest}/sites/a.conf | tr '\\n' ' ' >> $LOG; echo >> $LOG",
+            (
+                f"cat {hub.dest}/nginx.conf {hub.dest}/sites/a.conf | tr '\\n' ' ' >> $LOG; echo "
+                ">> $LOG"
+            ),
         )
     )
     assert hub.sync().code == 0
@@ -248,7 +258,10 @@ def test_equal_commands_of_several_jobs_run_once_after_all_and_others_by_themsel
 ) -> None:
     reload = script(
         hub,
-        f'echo "$SYNCD_JOB" >> $LOG; ls {hub.folder}/dest* -d | wc -l >> $LOG; cp "$SYNCD_CHANGES" {hub.folder}/changes.json',
+        (
+            f'echo "$SYNCD_JOB" >> $LOG; ls {hub.folder}/dest* -d | wc -l >> $LOG; cp '
+            f'"$SYNCD_CHANGES" {hub.folder}/changes.json'
+        ),
     )
     other = script(hub, 'echo "other $SYNCD_JOB" >> $LOG', "other.sh")
     hub.write_config(on_change=reload)
@@ -286,7 +299,7 @@ def test_plan_shows_the_hooks_that_would_run(hub: SyncEnv) -> None:
     assert "on_change" not in hub.call("plan").out
 
 
-# --- undo_on_failure --------------------------------------------------------------------------------------------------
+# --- undo_on_failure ------------------------------------------------------------------------------
 
 
 def reloading(hub: SyncEnv, below: str = "") -> list[str]:
@@ -521,7 +534,7 @@ def test_a_link_that_was_switched_is_switched_back(hub: SyncEnv) -> None:
     }
 
 
-# --- commands that misbehave ------------------------------------------------------------------------------------------
+# --- commands that misbehave ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -637,7 +650,10 @@ def test_kill_9_at_the_reload_leaves_it_owed_and_the_next_sync_runs_it_alone(hub
     begun = hub.folder / "begun"
     os.mkfifo(begun)
     slow = {
-        "shell": f"mkdir {hub.folder}/alone || echo together >> {hub.folder}/log; echo ran >> {hub.folder}/log; echo x > {begun}; sleep 300"
+        "shell": (
+            f"mkdir {hub.folder}/alone || echo together >> {hub.folder}/log; echo ran >> "
+            f"{hub.folder}/log; echo x > {begun}; sleep 300"
+        )
     }
     hub.write_config(on_change=slow, hook_timeout="5m")
     with syncing(hub):
@@ -645,14 +661,17 @@ def test_kill_9_at_the_reload_leaves_it_owed_and_the_next_sync_runs_it_alone(hub
     hub.write_config(
         on_change=script(
             hub,
-            f"test ! -e {hub.folder}/alone || pgrep -f {hub.folder}/alone && echo together >> $LOG; echo ran >> $LOG",
+            (
+                f"test ! -e {hub.folder}/alone || pgrep -f {hub.folder}/alone && echo together >> "
+                "$LOG; echo ran >> $LOG"
+            ),
         )
     )
     assert hub.sync().code == 0 and lines(hub) == ["ran", "ran"]
     assert not status(hub)["reload_pending"]
 
 
-# --- what is shown ----------------------------------------------------------------------------------------------------
+# --- what is shown --------------------------------------------------------------------------------
 
 
 def test_status_and_history_show_a_rejection_and_a_debt(hub: SyncEnv) -> None:
@@ -721,7 +740,11 @@ def test_an_owed_reload_is_told_everything_since_the_last_that_succeeded(hub: Sy
     hub.write_config(
         on_change=script(
             hub,
-            f'cp "$SYNCD_CHANGES" {hub.folder}/changes.json; echo "$SYNCD_PREVIOUS $SYNCD_COMMIT" >> $LOG; test ! -e {hub.folder}/fails',
+            (
+                f'cp "$SYNCD_CHANGES" {hub.folder}/changes.json; echo "$SYNCD_PREVIOUS '
+                '$SYNCD_COMMIT" '
+                f">> $LOG; test ! -e {hub.folder}/fails"
+            ),
         )
     )
     hub.sync()

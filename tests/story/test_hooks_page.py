@@ -1,4 +1,6 @@
-"""docs/hooks.md: each of its examples is run, with stand-ins for nginx, systemctl and logger on the hooks' PATH."""
+"""docs/hooks.md: each of its examples is run, with stand-ins for nginx,
+systemctl and logger on the hooks' PATH.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ NGINX, SHELLS, CHECKS, UNDO, USER = EXAMPLES
 
 @pytest.fixture
 def tools(hub: SyncEnv, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Each tool writes down how it was called; it fails while a file of its name stands in the folder."""
+    """Each tool writes down how it was called; it fails while a file of its name stands in the
+    folder.
+    """
     folder = hub.folder / "tools"
     folder.mkdir(mode=0o755)
     for name in ("nginx", "systemctl", "logger"):
@@ -41,7 +45,9 @@ def called(tools: Path) -> list[str]:
 
 
 def use(hub: SyncEnv, example: dict[str, Any]) -> None:
-    """The example's keys on the stand's job, whose nginx/ goes to DEST/etc/nginx instead of /etc/nginx."""
+    """The example's keys on the stand's job, whose nginx/ goes to DEST/etc/nginx instead of
+    /etc/nginx.
+    """
     text = json.dumps(example).replace("/etc/nginx", f"{hub.dest}/etc/nginx")
     hub.write_config(
         paths=[{"from": "nginx/", "to": f"{hub.dest}/etc/nginx/"}],

@@ -1,6 +1,8 @@
-"""Trees that somebody made to hurt, through the whole command: nothing is written outside, nothing at all where one is refused, and one clear message.
+"""Trees that somebody made to hurt, through the whole command: nothing is written outside, nothing
+at all where one is refused, and one clear message.
 
-Each shape stands once directly in the listed folder and once below it, where other requests read it.
+Each shape stands once directly in the listed folder and once below it, where other requests read
+it.
 """
 
 from __future__ import annotations
@@ -28,7 +30,10 @@ OUTSIDE = b"/tmp/syncd-hostile-canary"
 
 @dataclass(frozen=True)
 class Shape:
-    """What a folder holds beside a good file. `said` is part of the message; None: it is harmless and stands there exactly as it is named."""
+    """What a folder holds beside a good file.
+
+    `said` is part of the message; None: it is harmless and stands there exactly as it is named.
+    """
 
     make: Callable[[Repository], Raw]
     said: str | None
@@ -68,7 +73,9 @@ def nested(depth: int, name: bytes = b"d") -> Callable[[Repository], Raw]:
 
 
 def climbing(repo: Repository) -> Raw:
-    """`a/b/c/up` leads to the top, so `a/b/c/up/../../x` leads two folders above it, where the text alone says `a/b/x`."""
+    """`a/b/c/up` leads to the top, so `a/b/c/up/../../x` leads two folders above it,
+    where the text alone says `a/b/x`.
+    """
     inner = repo.add_tree([(LINK, b"up", repo.add_blob("../../.."))])
     middle = repo.add_tree([(TREE, b"c", inner), (FILE, b"x", repo.add_blob("x"))])
     return [
@@ -150,7 +157,8 @@ SHAPES: dict[str, Shape] = {
     "a mode that is none": Shape(file(b"x", mode=0o100000), "makes no sense", "bad_response"),
     "setuid": Shape(file(b"x", mode=0o104755), "makes no sense", "bad_response"),
     "a device": Shape(file(b"x", mode=0o060000), "makes no sense", "bad_response"),
-    # harmless on Linux, whatever they would be elsewhere; names that a disk takes for one are refused on that disk (test_twins.py)
+    # harmless on Linux, whatever they would be elsewhere; names that a disk takes for one are
+    # refused on that disk (test_twins.py)
     "twins in case": Shape(file(b"README", b"readme"), None, names=("README", "readme")),
     "twins in case, folders": Shape(
         both(

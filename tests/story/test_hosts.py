@@ -1,4 +1,6 @@
-"""Every host that speaks this API, and what stands before it: Enterprise Server, data residency, older versions, proxies; and two of them at once."""
+"""Every host that speaks this API, and what stands before it: Enterprise Server, data residency,
+older versions, proxies; and two of them at once.
+"""
 
 from __future__ import annotations
 
@@ -189,7 +191,7 @@ def test_what_is_not_understood_in_no_proxy_is_said_once(
         ), done.err
 
 
-# --- versions ---------------------------------------------------------------------------------------------------------
+# --- versions -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("as_app", [True, False], ids=["App", "token"])
@@ -238,7 +240,7 @@ def test_the_announced_end_of_a_version_is_told_once(hub: SyncEnv) -> None:
     assert done.code == 0 and done.err.count("10 Mar 2028") == 1
 
 
-# --- addresses --------------------------------------------------------------------------------------------------------
+# --- addresses ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -264,13 +266,15 @@ def test_an_address_that_is_easily_mistaken_is_answered_with_the_right_one(
     assert hub.call("check").code == 0
 
 
-# --- two at once ------------------------------------------------------------------------------------------------------
+# --- two at once ----------------------------------------------------------------------------------
 
 
 def test_two_tenants_with_the_same_names_on_two_hosts_never_read_each_others(
     tmp_path: Path,
 ) -> None:
-    """The same repository, path, ref, App id and installation id: only the host and the key tell them apart."""
+    """The same repository, path, ref, App id and installation id:
+    only the host and the key tell them apart.
+    """
     one_files = {
         "nginx/nginx.conf": "of one\n",
         "nginx/shared": "shared\n",

@@ -1,4 +1,6 @@
-"""`syncd init`: a configuration to start from that is good as it stands, and the service from it; nothing of anybody's is overwritten."""
+"""`syncd init`: a configuration to start from that is good as it stands,
+and the service from it; nothing of anybody's is overwritten.
+"""
 
 from __future__ import annotations
 

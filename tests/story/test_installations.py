@@ -1,4 +1,6 @@
-"""`installations` lists what each identity reaches; and a token that somebody made says when it ends, which is told two weeks ahead."""
+"""`installations` lists what each identity reaches; and a token that somebody made says when it
+ends, which is told two weeks ahead.
+"""
 
 from __future__ import annotations
 
@@ -40,8 +42,14 @@ def test_an_apps_installations_are_listed_with_what_they_may_and_reach_and_no_to
         "  78  asleep: all repositories, contents: read  SUSPENDED",
         "    → an owner of the account can unsuspend it under Settings → Applications",
         "  79  blind: all repositories",
-        "    → it may not read contents: grant the App contents: read, and let an owner of the account accept it",
-        "    ✕ asked for a token of installation 79: GitHub answered 422 (The permissions requested are not granted to this installation.)",
+        (
+            "    → it may not read contents: grant the App contents: read, and let an owner of the "
+            "account accept it"
+        ),
+        (
+            "    ✕ asked for a token of installation 79: GitHub answered 422 (The permissions "
+            "requested are not granted to this installation.)"
+        ),
     ]
     assert all(
         one.revoked
@@ -155,7 +163,7 @@ def test_a_users_login_lists_the_installations_that_its_user_reaches(by_token: S
     ), done.err
 
 
-# --- when a token ends ------------------------------------------------------------------------------------------------
+# --- when a token ends ----------------------------------------------------------------------------
 
 
 def rows(hub: SyncEnv, table: str) -> list[tuple[object, ...]]:
@@ -173,7 +181,10 @@ def ends_in(hub: SyncEnv, days: float) -> str:
 def test_a_token_that_ends_within_two_weeks_is_told_by_status_and_doctor(by_token: SyncEnv) -> None:
     day = ends_in(by_token, 9.5)
     assert by_token.sync().code == 0
-    warned = f"! ops: the token ends on {day}, in 9 days; make a new one and put it in the old one's place; no restart is needed"
+    warned = (
+        f"! ops: the token ends on {day}, in 9 days; make a new one and put it in the old one's "
+        "place; no restart is needed"
+    )
     assert warned in by_token.call("status").err and warned in by_token.call("status", "--json").err
     assert f"! expiry        ops: the token ends on {day}, in 9 days" in by_token.call("doctor").out
     ends_in(by_token, 15)

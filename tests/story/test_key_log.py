@@ -1,4 +1,6 @@
-"""`SSLKEYLOGFILE` has no say: no connection of syncd writes its keys to a file, whoever makes the connection."""
+"""`SSLKEYLOGFILE` has no say: no connection of syncd writes its keys to a file,
+whoever makes the connection.
+"""
 
 from __future__ import annotations
 

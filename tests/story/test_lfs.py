@@ -1,4 +1,6 @@
-"""Git LFS: `refuse` by name, the `pointer` as it is, or `fetch` of what it stands for, checked, and without our token at the storage host."""
+"""Git LFS: `refuse` by name, the `pointer` as it is, or `fetch` of what it stands for, checked, and
+without our token at the storage host.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""GitHub counts requests per installation: what one account used up stops no other account's jobs."""
+"""GitHub counts requests per installation: what one account used up stops no other account's
+jobs.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> PassingClock:
 
 
 def two_accounts(hub: SyncEnv) -> None:
-    """One App identity without `installation_id`, installed on Acme and on Beta; two jobs on each."""
+    """One App identity without `installation_id`, installed on Acme and on Beta;
+    two jobs on each.
+    """
     hub.github.accounts.installations.clear()
     hub.github.accounts.install(12345, "Acme", ACME)
     hub.github.accounts.install(12345, "Beta", BETA)

@@ -1,7 +1,10 @@
-"""Every way in which GitHub says "not now" or "not you", over real sockets and through the whole command: what it is called, what is waited, and
-how many requests it costs. Time is the run's own: a wait is over at once, counted as passed on both sides.
+"""Every way in which GitHub says "not now" or "not you", over real sockets and through the whole
+command: what it is called, what is waited, and how many requests it costs.
 
-Source of the rows: REST docs, "Rate limits for the REST API" and "Troubleshooting the REST API"; texts as clients have recorded them.
+Time is the run's own: a wait is over at once, counted as passed on both sides.
+
+Source of the rows: REST docs, "Rate limits for the REST API" and "Troubleshooting the REST API";
+texts as clients have recorded them.
 """
 
 from __future__ import annotations
@@ -25,27 +28,40 @@ SECONDARY = (
 )
 ABUSE = "You have triggered an abuse detection mechanism. Please retry your request again later."
 ALLOW_LIST = (
-    "Although you appear to have the correct authorization credentials, the `acme` organization has an IP allow list enabled, "
-    "and your IP address is not permitted to access this resource."
+    "Although you appear to have the correct authorization credentials, the `acme` organization "
+    "has an IP allow list enabled, and your IP address is not permitted to access this resource."
 )
 LIFETIME = (
-    "The 'NixOS' organization forbids access via a fine-grained personal access tokens if the token's lifetime is greater than 90 days. "
-    "Please adjust your token's lifetime at the following URL: https://github.com/settings/personal-access-tokens/12885303"
+    "The 'NixOS' organization forbids access via a fine-grained personal access tokens if the "
+    "token's lifetime is greater than 90 days. Please adjust your token's lifetime at the "
+    "following URL: https://github.com/settings/personal-access-tokens/12885303"
 )
 CLASSIC = (
     "`ORGANIZATION` forbids access via a personal access token (classic). "
     "Please use a GitHub App, OAuth App, or a personal access token with fine-grained permissions."
 )
-IAT = "'Issued at' claim ('iat') must be an Integer representing the time that the assertion was issued"
-EXP = "'Expiration time' claim ('exp') must be a numeric value representing the future time at which the assertion expires"
+IAT = (
+    "'Issued at' claim ('iat') must be an Integer representing the time that the assertion was "
+    "issued"
+)
+EXP = (
+    "'Expiration time' claim ('exp') must be a numeric value representing the future time at "
+    "which the assertion expires"
+)
 FAR = "'Expiration time' claim ('exp') is too far in the future"
-NO_REPOSITORY = "There is at least one repository that does not exist or is not accessible to the parent installation."
+NO_REPOSITORY = (
+    "There is at least one repository that does not exist or is not accessible to the parent "
+    "installation."
+)
 REST_DOCS = "https://docs.github.com/rest"
 FRESH = [1.0, 2.0, 3.0, 3.0]  # what a token just issued is given to become known everywhere
 
 
 class PassingClock:
-    """Stands still unless somebody waits; a wait is over at once. Whoever asks for the time sees it passed."""
+    """Stands still unless somebody waits; a wait is over at once.
+
+    Whoever asks for the time sees it passed.
+    """
 
     def __init__(self) -> None:
         self.began, self.seconds, self.waits = (
@@ -77,8 +93,11 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> PassingClock:
 
 @dataclass(frozen=True)
 class Row:
-    """`waits` are what a run waits when GitHub goes on saying so, `requests` how often it then asks; `once` the waits when it says so once
-    (None: it gives up at once, too). Each wait may have up to a second of jitter on top."""
+    """`waits` are what a run waits when GitHub goes on saying so, `requests` how often it then
+    asks; `once` the waits when it says so once (None: it gives up at once, too).
+
+    Each wait may have up to a second of jitter on top.
+    """
 
     route: str
     status: int
@@ -246,7 +265,8 @@ APP: dict[str, Row] = {
         hint="waits by itself",
         mints=3,
     ),
-    # a token just issued may be unknown to some server yet: tried again for ten seconds, then replaced once
+    # a token just issued may be unknown to some server yet: tried again for ten seconds, then
+    # replaced once
     "401, bad credentials": Row(
         "head",
         401,

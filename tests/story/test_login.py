@@ -1,4 +1,6 @@
-"""A user logs in, is renewed and logs out, over real sockets: what is shown, what is kept and how, and what GitHub may answer on the way."""
+"""A user logs in, is renewed and logs out, over real sockets: what is shown, what is kept and how,
+and what GitHub may answer on the way.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +68,10 @@ def test_a_code_and_an_address_are_shown_and_the_tokens_are_kept_for_their_owner
     done = log_in(hub, polls=3)
     assert done.code == 0, done.err
     shown = re.search(
-        rf"Open {re.escape(hub.served.url)}/login/device in any browser and enter the code (\w{{4}}-\w{{4}})",
+        (
+            rf"Open {re.escape(hub.served.url)}/login/device in any browser and enter the code "
+            r"(\w{4}-\w{4})"
+        ),
         done.err,
     )
     assert (
@@ -318,7 +323,7 @@ def test_a_login_is_only_for_an_identity_that_is_one(hub: SyncEnv) -> None:
     )
 
 
-# --- renewed ----------------------------------------------------------------------------------------------------------
+# --- renewed --------------------------------------------------------------------------------------
 
 
 def test_a_token_near_its_end_is_renewed_once_and_the_new_pair_is_kept(
@@ -483,7 +488,7 @@ def test_a_kept_pair_that_is_damaged_is_named_with_the_way_back(
     assert log_in(hub).code == 0 and hub.sync().code == 0
 
 
-# --- leaving, looking -------------------------------------------------------------------------------------------------
+# --- leaving, looking -----------------------------------------------------------------------------
 
 
 def test_logging_out_leaves_nothing_on_disk_and_says_what_is_left_to_do_on_the_web(

@@ -52,7 +52,9 @@ def change(hub: SyncEnv, statement: str) -> None:
 
 
 def rows(hub: SyncEnv) -> list[tuple[object, ...]]:
-    """What is remembered of repositories that a token can't be had for; nothing where there is no store yet."""
+    """What is remembered of repositories that a token can't be had for;
+    nothing where there is no store yet.
+    """
     if not (hub.state / "syncd.db").exists():
         return []
     with closing(sqlite3.connect(f"file:{hub.state}/syncd.db?mode=ro", uri=True)) as connection:

@@ -1,4 +1,6 @@
-"""What comes with a folder or file: the setgid bit, ACLs, `user.*` attributes and the security label."""
+"""What comes with a folder or file: the setgid bit, ACLs,
+`user.*` attributes and the security label.
+"""
 
 from __future__ import annotations
 

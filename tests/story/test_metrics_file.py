@@ -1,4 +1,6 @@
-"""`sync --metrics-file`: metrics of a cron run, whole, readable by the collector, and never in the way of the run."""
+"""`sync --metrics-file`: metrics of a cron run, whole, readable by the collector,
+and never in the way of the run.
+"""
 
 from __future__ import annotations
 

@@ -1,9 +1,14 @@
-"""Answers of GitHub's with something changed in them, thousands of ways: what comes of it is the truth, or an error with a name. Never anything else.
+"""Answers of GitHub's with something changed in them, thousands of ways: what comes of it is the
+truth, or an error with a name.
 
-Each round changes one route's answers, in their JSON, bytes, headers or status, once or for good, and then resolves, lists and fetches as a run
-does. Seeded, so that a round that fails can be run again: SYNCD_MUTATIONS=10000 for more of them, SYNCD_MUTATION_SEED=N for one alone.
+Never anything else.
 
-Not tried: one true id in place of another. A head that names an older commit is what a server is believed in.
+Each round changes one route's answers, in their JSON, bytes, headers or status, once or for good,
+and then resolves, lists and fetches as a run does. Seeded, so that a round that fails can be run
+again: SYNCD_MUTATIONS=10000 for more of them, SYNCD_MUTATION_SEED=N for one alone.
+
+Not tried: one true id in place of another. A head that names an older commit is what a server is
+believed in.
 """
 
 from __future__ import annotations
@@ -86,7 +91,10 @@ def hub(many: bool, plain: bool) -> Hub:
 
 
 def brought(github: Hub, as_app: bool) -> Truth:
-    """What a run would mirror: path -> mode and id, every blob of it here and checked. Raises as a run would."""
+    """What a run would mirror: path -> mode and id, every blob of it here and checked.
+
+    Raises as a run would.
+    """
     clock = FakeClock()
     wire, deadline = MemoryTransport(github), Deadline(clock, 3600)
     identity = (
@@ -122,7 +130,7 @@ def brought(github: Hub, as_app: bool) -> Truth:
     return {path: (entry.mode, entry.id) for path, entry in chosen.items()}
 
 
-# --- changes ----------------------------------------------------------------------------------------------------------
+# --- changes --------------------------------------------------------------------------------------
 
 ODD: list[Any] = [
     None,
@@ -359,11 +367,14 @@ def change(rng: random.Random) -> Callable[[Answer], Answer]:
     return act
 
 
-# --- rounds -----------------------------------------------------------------------------------------------------------
+# --- rounds ---------------------------------------------------------------------------------------
 
 
 def one_round(seed: int) -> str:
-    """What came of it: `truth` or the error's kind. Raises AssertionError, or whatever nobody caught."""
+    """What came of it: `truth` or the error's kind.
+
+    Raises AssertionError, or whatever nobody caught.
+    """
     rng = random.Random(seed)
     route = rng.choice(ROUTES)
     many = route in ("tarball", "codeload")

@@ -1,4 +1,6 @@
-"""Places a credential could get to beside the outputs that every stand sweeps: children, core files, tracebacks, proxies, addresses with tokens in them."""
+"""Places a credential could get to beside the outputs that every stand sweeps: children, core
+files, tracebacks, proxies, addresses with tokens in them.
+"""
 
 from __future__ import annotations
 
@@ -20,19 +22,23 @@ from tests.support.sync_env import CommandResult, SyncEnv, sync_env
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "ghp_" + "c4n4ry" * 6
-# everything that a hook can see of itself and of whoever started it, down to the first process that is not syncd's
+# everything that a hook can see of itself and of whoever started it, down to the first process that
+# is not syncd's
 LOOK = """
 import os, resource, sys
 place, pid = sys.argv[1], os.getpid()
-print("core", resource.getrlimit(resource.RLIMIT_CORE), file=open(os.path.join(place, "limits"), "w"))
+limits = open(os.path.join(place, "limits"), "w")
+print("core", resource.getrlimit(resource.RLIMIT_CORE), file=limits)
 for step in range(3):
     for name in ("cmdline",) if step else ("cmdline", "environ"):
-        with open(f"/proc/{pid}/{name}", "rb") as found, open(os.path.join(place, f"{name}-{step}"), "wb") as kept:
-            kept.write(found.read())
+        with open(f"/proc/{pid}/{name}", "rb") as found:
+            with open(os.path.join(place, f"{name}-{step}"), "wb") as kept:
+                kept.write(found.read())
     pid = int(open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[1])
 for number in os.listdir("/proc/self/fd"):
     try:
-        print(os.readlink(f"/proc/self/fd/{number}"), file=open(os.path.join(place, "descriptors"), "a"))
+        with open(os.path.join(place, "descriptors"), "a") as kept:
+            print(os.readlink(f"/proc/self/fd/{number}"), file=kept)
     except OSError:
         pass
 """
@@ -93,7 +99,9 @@ def test_a_hook_sees_no_credential_in_its_environment_arguments_or_descriptors_a
 def test_a_bug_of_ours_in_the_middle_of_everything_shows_a_traceback_without_a_credential(
     hub: SyncEnv, monkeypatch: pytest.MonkeyPatch, command: list[str]
 ) -> None:
-    """The worst place: the frame that holds the header, with the header in the exception's own text."""
+    """The worst place: the frame that holds the header,
+    with the header in the exception's own text.
+    """
 
     def fall(_pool: object, *arguments: object, **_: object) -> None:
         raise RuntimeError(f"can't {arguments!r}")
@@ -121,7 +129,11 @@ def test_an_address_that_a_server_echoes_with_everything_it_was_sent_is_masked(
         )
         return faults.status(
             403,
-            f"refused {shown} at https://codeload.github.com/x?token=SIGNED{hub.repo.head()[:8]}&y=1",
+            (
+                f"refused {shown} at https://codeload.github.com/"
+                f"x?token=SIGNED{hub.repo.head()[:8]}&"
+                "y=1"
+            ),
         )(answer)
 
     hub.github.add_fault("contents", echo, times=100)
@@ -150,7 +162,11 @@ def test_a_proxys_password_and_the_basic_form_of_it_are_in_no_output(
     [
         TOKEN,
         f"env: {TOKEN}",
-        "-----BEGIN RSA PRIVATE KEY-----\\nMIIEowIBAAKCAQEAcanarycanarycanarycanarycanarycanary\\n-----END RSA PRIVATE KEY-----",
+        (
+            "-----BEGIN RSA PRIVATE "
+            "KEY-----\\nMIIEowIBAAKCAQEAcanarycanarycanarycanarycanarycanary\\n-----END RSA "
+            "PRIVATE KEY-----"
+        ),
     ],
 )
 def test_a_credential_written_where_its_place_belongs_is_refused_and_not_echoed(
@@ -176,11 +192,14 @@ def test_a_credential_written_where_its_place_belongs_is_refused_and_not_echoed(
         )
 
 
-# --- a server that others point to -------------------------------------------------------------------------------------
+# --- a server that others point to ----------------------------------------------------------------
 
 
 # it asks for a name and password
-LURE = b'HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm="x"\r\nSet-Cookie: a=b\r\nConnection: close\r\nContent-Length: 0\r\n\r\n'
+LURE = (
+    b'HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm="x"\r\nSet-Cookie: a=b\r\n'
+    b"Connection: close\r\nContent-Length: 0\r\n\r\n"
+)
 STATUSES = (301, 302, 303, 307, 308)
 LURED = (
     "installation",
@@ -233,7 +252,10 @@ def needing(hub: SyncEnv, route: str) -> None:
 def test_a_server_that_a_redirect_a_netrc_or_a_proxy_points_to_is_never_shown_a_credential(
     hub: SyncEnv, monkeypatch: pytest.MonkeyPatch, route: str, status: int
 ) -> None:
-    """Every kind of request is led there, whatever stands in the environment. Where content may come from another host, it is asked without our token."""
+    """Every kind of request is led there, whatever stands in the environment.
+
+    Where content may come from another host, it is asked without our token.
+    """
     home, netrc = Path(os.environ["HOME"]), "default login thief password canary-of-the-netrc\n"
     (home / ".netrc").write_text(netrc)
     (home / ".netrc").chmod(0o600)

@@ -1,4 +1,6 @@
-"""Somebody is told when a job's state changes: once, in order, never in the way of a run, and never with more than the message."""
+"""Somebody is told when a job's state changes: once, in order, never in the way of a run,
+and never with more than the message.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +62,7 @@ def told(hub: SyncEnv) -> Any:
     return hub.call("status", "--json").json["notifications"][0]
 
 
-# --- once for each change ---------------------------------------------------------------------------------------------
+# --- once for each change -------------------------------------------------------------------------
 
 
 def test_a_failure_and_its_end_are_told_once_each_however_many_runs_see_them(
@@ -177,7 +179,7 @@ def test_a_crash_between_a_run_and_its_message_only_delays_it(
     assert receiver.events == [("nginx", "failed")]
 
 
-# --- when it can't be told --------------------------------------------------------------------------------------------
+# --- when it can't be told ------------------------------------------------------------------------
 
 
 def test_a_receiver_that_fails_changes_no_exit_and_is_told_by_a_later_sync(
@@ -314,7 +316,7 @@ def test_the_address_is_a_secret_everywhere(hub: SyncEnv, receiver: Receiver) ->
         assert all(part not in text for text in texts) and part.encode() not in stored
 
 
-# --- the thread of a long life ----------------------------------------------------------------------------------------
+# --- the thread of a long life --------------------------------------------------------------------
 
 
 def failure(number: int = 0) -> RunReport:
@@ -544,7 +546,7 @@ def test_another_at_work_on_the_job_is_no_failure_of_it(hub: SyncEnv, receiver: 
     assert store.notifications.count_pending() == 0
 
 
-# --- the post ---------------------------------------------------------------------------------------------------------
+# --- the post -------------------------------------------------------------------------------------
 
 
 def test_a_receiver_that_drips_is_left_when_the_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:

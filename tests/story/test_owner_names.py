@@ -1,4 +1,6 @@
-"""`owner:` names are looked up at each run: a user or group that gets another number is followed, and nothing is undone."""
+"""`owner:` names are looked up at each run:
+a user or group that gets another number is followed, and nothing is undone.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Downloads that broke off: continued where the host can, verified whole, and never left behind for long."""
+"""Downloads that broke off: continued where the host can, verified whole,
+and never left behind for long.
+"""
 
 from __future__ import annotations
 

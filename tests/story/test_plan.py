@@ -1,4 +1,6 @@
-"""`syncd plan` always shows the plan: past a limit, on hold, of a rejected commit, and beside a job that fails."""
+"""`syncd plan` always shows the plan: past a limit, on hold, of a rejected commit,
+and beside a job that fails.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,10 @@ def test_a_plan_past_the_delete_limit_counts_the_removals_by_folder(hub: SyncEnv
         f"✕ nginx  acme/infra@main  {before[:7]} → {commit[:7]}  Ada: Drop old files"
     )
     assert lines[1:-1] == [
-        "    64 of 65 files would be removed, more than limits.delete: 50% allows; nothing was changed",
+        (
+            "    64 of 65 files would be removed, more than limits.delete: 50% allows; nothing was "
+            "changed"
+        ),
         "    → look at: syncd plan nginx; if that is right: syncd sync nginx --allow-delete 64",
         f"  - {dest}/  1 file",
         f"  - {dest}/archive/  60 files",

@@ -1,4 +1,6 @@
-"""What happens to files that somebody else has touched: drift, first meetings, ownership, paths that the configuration drops."""
+"""What happens to files that somebody else has touched: drift, first meetings, ownership,
+paths that the configuration drops.
+"""
 
 from __future__ import annotations
 

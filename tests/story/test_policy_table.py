@@ -1,4 +1,7 @@
-"""Every policy against every kind of difference, through the whole command. The expectation is the table in docs/policies.md itself."""
+"""Every policy against every kind of difference, through the whole command.
+
+The expectation is the table in docs/policies.md itself.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,11 @@ SETTINGS = (
 
 @dataclass(frozen=True)
 class Case:
-    """One row: a file or folder of its own in one repository, so that one run answers a whole column. A folder holds one file, which nobody touches."""
+    """One row: a file or folder of its own in one repository,
+    so that one run answers a whole column.
+
+    A folder holds one file, which nobody touches.
+    """
 
     text: str
     path: str
@@ -125,7 +132,10 @@ def meet_first(case: Case, path: Path) -> None:
 
 
 def observed(hub: SyncEnv, drift: str, prune: str) -> dict[str, tuple[str, str]]:
-    """Row -> (action, what stands there afterwards), from one run over all rows. The plan before it has to say the same."""
+    """Row -> (action, what stands there afterwards), from one run over all rows.
+
+    The plan before it has to say the same.
+    """
     rows = cases()
     known = [case for case in rows if not case.path.startswith("first/")]
     rule = {"from": "/", "to": f"{hub.dest}/"}
@@ -259,7 +269,7 @@ def test_the_page_has_every_row(hub: SyncEnv) -> None:
     assert len(table()) == len(cases()) * 6 == 216
 
 
-# --- links and submodules ---------------------------------------------------------------------------------------------
+# --- links and submodules -------------------------------------------------------------------------
 
 LINKS = {
     "a link to one of the job's files": "real",
@@ -272,7 +282,9 @@ LINKS = {
 
 
 def small_table(first: str) -> dict[tuple[str, str], str]:
-    """(row, column) -> cell of the table whose header begins with `| in the repository | {first}:`."""
+    """(row, column) -> cell of the table whose header begins with `| in the repository |
+    {first}:`.
+    """
     lines = PAGE.read_text().splitlines()
     start = next(
         number

@@ -1,4 +1,6 @@
-"""What is private stays private: in diffs, lists, logs and beside the mirror; and a file is given away only by who may."""
+"""What is private stays private: in diffs, lists, logs and beside the mirror;
+and a file is given away only by who may.
+"""
 
 from __future__ import annotations
 
@@ -92,7 +94,7 @@ def test_what_is_kept_beside_the_mirror_is_private_whatever_the_destination_is(
         assert path.stat().st_mode & 0o077 == 0, path
 
 
-# --- owners -----------------------------------------------------------------------------------------------------------
+# --- owners ---------------------------------------------------------------------------------------
 
 
 def as_nobody(work: Callable[[], int]) -> int:

@@ -1,4 +1,6 @@
-"""A commit can never change syncd's own configuration, keys, state, units, credentials or program, whatever way leads to them."""
+"""A commit can never change syncd's own configuration, keys, state, units,
+credentials or program, whatever way leads to them.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +60,8 @@ PLACES = [
     ("home/ops/", ".config/syncd/config.yaml", CONFIGURATION, "/.config/syncd/"),
     ("home/ops/", ".config/systemd/user/syncd.service", UNITS, "/.config/systemd/user/syncd*"),
 ]
-# what only a run can see: it is refused when a commit has it, and no configuration has to exclude it beforehand
+# what only a run can see: it is refused when a commit has it, and no configuration has to exclude
+# it beforehand
 SEEN_BY_A_RUN = [
     ("usr/", "bin/yaml.py", PYTHON),
     ("usr/", "bin/yaml/__init__.py", PYTHON),
@@ -106,7 +109,8 @@ def test_check_refuses_a_folder_rule_above_a_protected_place(
     load_config(host.config, os.environ)
 
 
-# with an include that names exactly this path: below a protected folder check can't know which names a commit has
+# with an include that names exactly this path: below a protected folder check can't know which
+# names a commit has
 UNSEEN_BY_CHECK = {
     "syncd/more.yaml",
     "systemd/system/syncd-sync.timer",
@@ -238,7 +242,9 @@ def test_sync_refuses_a_protected_destination_behind_a_link_made_after_check(
 
     (
         host.root / "late"
-    ).unlink()  # where check can see that nothing is above, and the run refuses: the line of the message is the way out
+        # where check can see that nothing is above, and the run refuses: the line of the message is
+        # the way out
+    ).unlink()
     (host.root / "late").symlink_to(host.root / "elsewhere")
     host.mirror(f"late/{to}", exclude=excluded(found.job["error"]["hint"]))
     assert host.sync().code == 0
@@ -285,9 +291,14 @@ def test_a_commit_that_replaces_the_configuration_leaves_it_byte_identical(host:
     assert found.job["error"] == {
         "kind": "mirror",
         "id": "mirror/protected-path",
-        "message": f"syncd/config.yaml of acme/infra would be written to {host.root}/late/etc/syncd/config.yaml, which is syncd's configuration"
-        f" ({host.root}/etc/syncd/config.yaml); a commit never changes that, and nothing was changed",
-        "hint": f'at the path of nginx with to: {host.root}/late/etc/ write exclude: ["/syncd/config.yaml"]',
+        "message": "syncd/config.yaml of acme/infra would be written to "
+        f"{host.root}/late/etc/syncd/config.yaml, which is syncd's configuration "
+        f"({host.root}/etc/syncd/config.yaml); a commit never changes that, and nothing was "
+        "changed",
+        "hint": (
+            f"at the path of nginx with to: {host.root}/late/etc/ write exclude: "
+            '["/syncd/config.yaml"]'
+        ),
     }
     host.mirror("etc/")
     refused = host.call("sync")
@@ -418,7 +429,7 @@ def test_a_bind_mount_is_another_spelling_at_check_and_in_a_run(
     first, run, message, same, check, said = privately(scene, 60)
     assert (first, run, same, check) == (0, 1, True, 2), (message, said)
     assert (
-        f"{path} of acme/infra would be written to {host.root}/late/srv/bound/{path}, which is {CONFIGURATION}"
-        in str(message)
-    )
+        f"{path} of acme/infra would be written to {host.root}/late/srv/bound/{path}, which is "
+        f"{CONFIGURATION}"
+    ) in str(message)
     assert CONFIGURATION in str(said)

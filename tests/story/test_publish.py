@@ -409,8 +409,10 @@ def test_files_of_the_repository_may_be_named_like_our_temporary_ones(site: Sync
 
 
 READ_ONLY = """
-mount --make-rprivate / && mount --bind "$1" "$1" && mount --bind "$1/dest/app" "$1/dest/app" && mount --bind "$1/state" "$1/state" &&
-mount -o remount,ro,bind "$1" && ! touch "$1/dest/x" 2>/dev/null && exec "$2" -m syncd -c "$1/config.yaml" sync --json
+mount --make-rprivate / && mount --bind "$1" "$1" &&
+mount --bind "$1/dest/app" "$1/dest/app" && mount --bind "$1/state" "$1/state" &&
+mount -o remount,ro,bind "$1" && ! touch "$1/dest/x" 2>/dev/null &&
+exec "$2" -m syncd -c "$1/config.yaml" sync --json
 """
 
 
@@ -418,7 +420,9 @@ mount -o remount,ro,bind "$1" && ! touch "$1/dest/x" 2>/dev/null && exec "$2" -m
 def test_with_only_the_folder_of_the_link_writable_as_systemd_makes_it_publishing_works(
     site: SyncEnv,
 ) -> None:
-    """ReadWritePaths= makes a folder a mount of its own in a world that is read-only: nothing can be renamed into or out of it."""
+    """ReadWritePaths= makes a folder a mount of its own in a world that is read-only: nothing can
+    be renamed into or out of it.
+    """
     (site.dest / "app").mkdir()
     site.state.mkdir(mode=0o700)
     for number in range(2):
@@ -573,7 +577,7 @@ def test_what_prune_off_leaves_is_carried_on_and_a_brake_switches_nothing(site: 
     )
 
 
-# --- what is in the way -----------------------------------------------------------------------------------------------
+# --- what is in the way ---------------------------------------------------------------------------
 
 
 def test_anything_else_in_the_folder_of_the_link_is_refused_with_the_steps(site: SyncEnv) -> None:
@@ -784,7 +788,7 @@ def test_the_way_over_from_git_sync_shows_readers_one_set_or_the_other(site: Syn
     assert site.sync().code == 0 and (root / "current/nginx.conf").read_text() == "two\n"
 
 
-# --- at once ----------------------------------------------------------------------------------------------------------
+# --- at once --------------------------------------------------------------------------------------
 
 READER = """
 import os, sys
@@ -836,7 +840,9 @@ def test_at_every_line_of_a_publish_the_link_shows_one_whole_set(site: SyncEnv) 
 def test_a_reader_never_sees_a_mixed_set_whatever_syncs_rollbacks_and_kills_come(
     site: SyncEnv,
 ) -> None:
-    """Three rounds here; a hundred with 200 files are in docs/publish.md (SYNCD_PUBLISH_ROUNDS=100 SYNCD_PUBLISH_FILES=200)."""
+    """Three rounds here; a hundred with 200 files are in docs/publish.md (SYNCD_PUBLISH_ROUNDS=100
+    SYNCD_PUBLISH_FILES=200).
+    """
     rounds, count = (
         int(os.environ.get("SYNCD_PUBLISH_ROUNDS", "3")),
         int(os.environ.get("SYNCD_PUBLISH_FILES", "60")),
@@ -887,6 +893,7 @@ def test_a_reader_never_sees_a_mixed_set_whatever_syncs_rollbacks_and_kills_come
         os.close(held)
     seen, mixed, absent, sets = map(int, out.split())
     print(
-        f"{rounds} rounds of push, kill, sync and rollback, {kills} killed in time; {seen} passes of {count} files, {sets} sets seen, {mixed} mixed, {absent} times no link"
+        f"{rounds} rounds of push, kill, sync and rollback, {kills} killed in time; {seen} passes "
+        f"of {count} files, {sets} sets seen, {mixed} mixed, {absent} times no link"
     )
     assert seen > 0 and (mixed, absent) == (0, 0) and kills > 0

@@ -1,4 +1,6 @@
-"""Random histories: pushes, local edits and policies in any order. After each run the mirror is what the policy says, and the next run does nothing.
+"""Random histories: pushes, local edits and policies in any order.
+
+After each run the mirror is what the policy says, and the next run does nothing.
 
 SYNCD_HISTORIES says how many for each policy.
 """
@@ -80,7 +82,8 @@ def test_after_a_run_the_mirror_is_as_the_policy_says_and_the_next_run_does_noth
             planned = hub.plan()
             done = hub.sync()
             blocked = done.code == 1 and done.job["error"]["kind"] == "mirror"
-            if blocked:  # somebody's own file or folder stands where a folder or file belongs: named, and left
+            # somebody's own file or folder stands where a folder or file belongs: named, and left
+            if blocked:
                 shutil.rmtree(hub.dest)
                 hub.dest.mkdir()
                 done = hub.sync()

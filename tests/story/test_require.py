@@ -1,4 +1,6 @@
-"""`require`: commits that are not verified, and histories that were rewritten, are refused by name; nothing of them reaches the disk."""
+"""`require`: commits that are not verified, and histories that were rewritten, are refused by name;
+nothing of them reaches the disk.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ def head_with(hub: SyncEnv, content: str, verification: str) -> str:
     return hub.repo.commit({"nginx/nginx.conf": content}, verification=verification)
 
 
-# --- fast_forward -----------------------------------------------------------------------------------------------------
+# --- fast_forward ---------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -96,7 +98,7 @@ def test_what_github_cannot_compare_now_is_asked_again(
     assert following.sync().code == 0
 
 
-# --- verified ---------------------------------------------------------------------------------------------------------
+# --- verified -------------------------------------------------------------------------------------
 
 
 def test_only_verified_commits_are_taken(hub: SyncEnv) -> None:
@@ -143,7 +145,7 @@ def test_a_server_that_does_not_say_is_refused(hub: SyncEnv) -> None:
     assert done.code == 5 and done.job["error"]["kind"] == "bad_response" and hub.tree() == {}
 
 
-# --- what is remembered of it -----------------------------------------------------------------------------------------
+# --- what is remembered of it ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -227,7 +229,10 @@ def test_a_ref_that_goes_back_is_an_event_in_the_report_the_log_and_the_history(
     second = hub.repo.head()
     hub.repo.refs["refs/heads/main"] = first
     done = hub.call("sync")
-    said = f"main of acme/infra went back from {second[:7]} to {first[:7]}, which had been applied before"
+    said = (
+        f"main of acme/infra went back from {second[:7]} to {first[:7]}, which had been applied "
+        "before"
+    )
     assert done.code == 0 and said in done.out and said in done.err
     assert f"went back to {first[:7]}" in hub.call("history").out
     assert [run["went_back"] for run in hub.call("history", "--json").json["runs"]] == [
@@ -264,7 +269,9 @@ def test_what_a_hand_did_is_no_such_event(hub: SyncEnv, way: str) -> None:
 
 
 def test_commits_refused_one_after_the_other_leave_the_files_untouched(hub: SyncEnv) -> None:
-    """Unsigned, then a checker that is away, then rewritten, then rewound, then replayed: whatever comes, in one story."""
+    """Unsigned, then a checker that is away, then rewritten, then rewound, then replayed:
+    whatever comes, in one story.
+    """
     hub.write_config(require={"verified": True, "fast_forward": True})
     first = head_with(hub, "signed\n", "valid")
     assert hub.sync().code == 0

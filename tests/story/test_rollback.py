@@ -1,4 +1,6 @@
-"""The way back: rollback from the cache, jobs left alone, what a disk holds read again, why a path is as it is."""
+"""The way back: rollback from the cache, jobs left alone, what a disk holds read again,
+why a path is as it is.
+"""
 
 from __future__ import annotations
 
@@ -159,7 +161,7 @@ def test_a_cached_blob_that_the_disk_damaged_is_noticed_and_fetched_again(hub: S
     assert done.json["requests"]["total"] > 0, "the damaged ones came from GitHub"
 
 
-def test_what_an_archive_brought_comes_back_without_a_request_and_is_fetched_again_where_the_disk_damaged_it(
+def test_an_archives_files_come_back_without_a_request_and_damaged_ones_are_fetched(
     hub: SyncEnv,
 ) -> None:
     hub.repo.commit({f"nginx/f{number:03d}": f"{number}\n" for number in range(120)})
@@ -221,7 +223,7 @@ def test_a_rollback_while_another_syncd_holds_the_job_is_refused(hub: SyncEnv) -
         assert hub.call("rollback", "nginx", "--json").code == 11
 
 
-# --- paused -----------------------------------------------------------------------------------------------------------
+# --- paused ---------------------------------------------------------------------------------------
 
 
 def test_a_paused_job_costs_nothing_and_says_why(hub: SyncEnv) -> None:
@@ -274,7 +276,7 @@ def test_a_job_paused_while_it_runs_stays_paused(hub: SyncEnv) -> None:
     assert hub.sync().job["status"] == "skipped"
 
 
-# --- verify and explain -----------------------------------------------------------------------------------------------
+# --- verify and explain ---------------------------------------------------------------------------
 
 
 def test_verify_reads_every_byte_whatever_the_times_say(hub: SyncEnv) -> None:

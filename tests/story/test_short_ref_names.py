@@ -1,4 +1,6 @@
-"""Short names in `ref:` that are both a branch and a tag: which ref is followed never depends on what is remembered."""
+"""Short names in `ref:` that are both a branch and a tag:
+which ref is followed never depends on what is remembered.
+"""
 
 from __future__ import annotations
 
@@ -122,7 +124,8 @@ def test_at_rest_a_short_name_costs_one_request_a_poll_and_one_more_a_day(
     assert hub.github.count("head", 422) == 1 and hub.github.count("head", 304) == 1
 
 
-# What a poll asks on the day of a check: every other spelling that could count before the known one, or beside it.
+# What a poll asks on the day of a check: every other spelling that could count before the known
+# one, or beside it.
 NAMES = [
     (None, [1, 1]),
     ("HEAD", [1, 1]),

@@ -1,4 +1,6 @@
-"""Whatever happens in whatever order - pushes, edits, kills, rollbacks, pauses, changed policies, a lost store - the promises hold after every step."""
+"""Whatever happens in whatever order - pushes, edits, kills, rollbacks, pauses, changed policies, a
+lost store - the promises hold after every step.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ ALWAYS = ("always", b"here\n")
 
 @dataclass(frozen=True)
 class Folders:
-    """What stands: each folder's mode, which are ours by the store, and which hold something of the set, or are yet to be made: whoever changes another's mode is not known."""
+    """What stands: each folder's mode, which are ours by the store, and which hold something of the
+    set, or are yet to be made: whoever changes another's mode is not known.
+    """
 
     modes: dict[str, int]
     ours: set[str]
@@ -45,7 +49,9 @@ class Folders:
 
 
 class Mirror(RuleBasedStateMachine):
-    """The model: every tree ever pushed, what a person last put where, and what a run may therefore leave behind."""
+    """The model: every tree ever pushed, what a person last put where,
+    and what a run may therefore leave behind.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,7 +84,7 @@ class Mirror(RuleBasedStateMachine):
     def teardown(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    # --- what happens -------------------------------------------------------------------------------------------------
+    # --- what happens -----------------------------------------------------------------------------
 
     @rule(name=st.sampled_from(NAMES), content=st.sampled_from(CONTENTS))
     def push(self, name: str, content: Node) -> None:
@@ -142,7 +148,9 @@ class Mirror(RuleBasedStateMachine):
 
     @rule()
     def lose_the_store(self) -> None:
-        """What a killed run left is nobody's then: a name that looks like ours is no proof, and nothing is removed on doubt."""
+        """What a killed run left is nobody's then: a name that looks like ours is no proof,
+        and nothing is removed on doubt.
+        """
         shutil.rmtree(self.state, ignore_errors=True)
         self.left_alone = False
         self.nobodys |= {
@@ -208,7 +216,7 @@ class Mirror(RuleBasedStateMachine):
         self._judge_removals(before, {os.path.relpath(path, self.dest) for path in back.files})
         self._answered()
 
-    # --- what must hold -----------------------------------------------------------------------------------------------
+    # --- what must hold ---------------------------------------------------------------------------
 
     @invariant()
     def files_of_others_are_untouched(self) -> None:
@@ -242,7 +250,7 @@ class Mirror(RuleBasedStateMachine):
             for name in files:
                 assert os.stat(os.path.join(place, name)).st_mode & 0o077 == 0, name
 
-    # --- how ----------------------------------------------------------------------------------------------------------
+    # --- how --------------------------------------------------------------------------------------
 
     def _run_and_judge(self, options: Options) -> None:
         before, recorded, folders = self._shown(), self._recorded(), self._folders()
@@ -285,7 +293,9 @@ class Mirror(RuleBasedStateMachine):
         self._answered()
 
     def _judge_removals(self, before: dict[str, Node], wanted: set[str]) -> None:
-        """Nothing went but what was ours, unedited, and dropped; nothing at all under `prune: off`."""
+        """Nothing went but what was ours, unedited, and dropped;
+        nothing at all under `prune: off`.
+        """
         shown = self._shown()
         for name, node in before.items():
             if name not in shown and name not in wanted:
@@ -295,7 +305,9 @@ class Mirror(RuleBasedStateMachine):
                 ), name
 
     def _judge_folders(self, before: Folders, wanted: set[str], modes: set[int]) -> None:
-        """Each folder that syncd made and that holds something wanted is as asked, but for what a person did and a policy leaves; no other one's mode has changed."""
+        """Each folder that syncd made and that holds something wanted is as asked, but for what a
+        person did and a policy leaves; no other one's mode has changed.
+        """
         after = self._folders()
         for name, mode in after.modes.items():
             if name not in after.ours:
@@ -424,7 +436,10 @@ class _Open:
 
 
 class Switched(Mirror):
-    """The same behind one link: everybody reads and edits the live tree. A file of others is carried over, and so is another inode."""
+    """The same behind one link: everybody reads and edits the live tree.
+
+    A file of others is carried over, and so is another inode.
+    """
 
     basis = replace(Mirror.basis, publish=Publish.SYMLINK, keep=3)
 

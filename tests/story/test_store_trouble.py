@@ -1,7 +1,9 @@
-"""The store under everything that happens to files, told as whole runs: memory may be lost, the destination never is.
+"""The store under everything that happens to files, told as whole runs: memory may be lost,
+the destination never is.
 
-Equal files are adopted, not rewritten; nothing of anybody's is removed because memory was lost; an old memory that comes back
-takes nothing back; and what syncd can't heal by itself has a name and says what to do.
+Equal files are adopted, not rewritten; nothing of anybody's is removed because memory was lost; an
+old memory that comes back takes nothing back; and what syncd can't heal by itself has a name and
+says what to do.
 """
 
 from __future__ import annotations
@@ -55,7 +57,9 @@ def asides(state: Path) -> list[str]:
 
 @dataclass
 class Synced:
-    """A mirror in sync, with a file of somebody else's in it, and what lstat said of everything then."""
+    """A mirror in sync, with a file of somebody else's in it,
+    and what lstat said of everything then.
+    """
 
     hub: SyncEnv
     before: dict[str, tuple[int, int, int]]
@@ -74,7 +78,7 @@ def synced(hub: SyncEnv) -> Synced:
     return Synced(hub, signatures(hub.dest))
 
 
-# --- memory that is lost ----------------------------------------------------------------------------------------------
+# --- memory that is lost --------------------------------------------------------------------------
 
 
 def half(file: Path) -> None:
@@ -194,7 +198,7 @@ def test_a_store_deleted_in_the_middle_of_a_run_costs_the_run_nothing(
     assert scene.heal() == [] and scene.run().status is RunStatus.UNCHANGED
 
 
-# --- memory that is old -----------------------------------------------------------------------------------------------
+# --- memory that is old ---------------------------------------------------------------------------
 
 
 def backed_up(hub: SyncEnv) -> Path:
@@ -202,7 +206,9 @@ def backed_up(hub: SyncEnv) -> Path:
 
 
 def restored(hub: SyncEnv, what: str = "all") -> None:
-    """The backup stands in the state's place: the whole folder, or the store's file alone, copied over or moved there."""
+    """The backup stands in the state's place: the whole folder, or the store's file alone,
+    copied over or moved there.
+    """
     if what == "all":
         shutil.rmtree(hub.state)
         shutil.copytree(hub.folder / "backup", hub.state)
@@ -288,7 +294,9 @@ def test_a_store_copied_in_the_middle_of_a_run_settles_to_what_the_disk_has_now(
 def test_a_store_copied_while_it_is_written_is_whole_or_begun_anew(
     synced: Synced, tmp_path: Path
 ) -> None:
-    """`cp` of the live file, without its journal and without asking: each copy is tried as the store of the next run."""
+    """`cp` of the live file, without its journal and without asking:
+    each copy is tried as the store of the next run.
+    """
     hub = synced.hub
     copies, stop = [], threading.Event()
 
@@ -322,7 +330,7 @@ def test_a_store_copied_while_it_is_written_is_whole_or_begun_anew(
         assert synced.nothing_touched()
 
 
-# --- other versions ---------------------------------------------------------------------------------------------------
+# --- other versions -------------------------------------------------------------------------------
 
 
 def test_an_older_store_is_migrated_by_the_run_that_meets_it_and_nothing_is_forgotten(
@@ -364,7 +372,8 @@ def test_a_newer_store_is_refused_by_every_command_and_not_touched(
     hub = synced.hub
     with closing(sqlite3.connect(store_of(hub))) as connection:
         connection.executescript(
-            f"UPDATE alembic_version SET version_num = '0444'; PRAGMA application_id = {stamp_of('0444')};"
+            "UPDATE alembic_version SET version_num = '0444'; PRAGMA application_id = "
+            f"{stamp_of('0444')};"
         )
     before = store_of(hub).read_bytes(), store_of(hub).stat().st_mtime_ns
     hub.repo.commit({"nginx/nginx.conf": "two\n"})
@@ -380,14 +389,21 @@ def test_a_newer_store_is_refused_by_every_command_and_not_touched(
     assert synced.nothing_touched()
 
 
-# --- trouble that passes ----------------------------------------------------------------------------------------------
+# --- trouble that passes --------------------------------------------------------------------------
 
-HOLD = "import sqlite3, sys\nc = sqlite3.connect(sys.argv[1], isolation_level=None)\nc.execute('BEGIN IMMEDIATE')\nprint('held', flush=True)\nsys.stdin.read()"
+HOLD = (
+    "import sqlite3, sys\nc = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+    "c.execute('BEGIN IMMEDIATE')\nprint('held', flush=True)\nsys.stdin.read()"
+)
 
 
 @pytest.fixture
 def held(synced: Synced, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-    """Another process writes to the store and does not end; who waits for it waits a fifth of a second. Its pid."""
+    """Another process writes to the store and does not end;
+    who waits for it waits a fifth of a second.
+
+    Its pid.
+    """
     monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.2)
     with subprocess.Popen(
         [sys.executable, "-c", HOLD, str(store_of(synced.hub))],
@@ -430,7 +446,7 @@ def test_a_plan_needs_no_more_of_a_held_store_than_to_read_it(synced: Synced, he
     assert (done.code, done.job["status"], done.err) == (0, "unchanged", "")
 
 
-def test_a_store_that_is_full_at_any_page_leaves_the_old_set_or_the_new_one_and_heals_when_there_is_room(
+def test_a_store_full_at_any_page_leaves_the_old_or_the_new_set_and_recovers_with_room(
     synced: Synced, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub = synced.hub
@@ -478,7 +494,8 @@ def test_a_state_folder_on_a_network_file_system_is_refused_before_anything_is_d
 ) -> None:
     mounts = synced.hub.folder / "mountinfo"
     mounts.write_text(
-        f"22 1 8:1 / / rw shared:1 - ext4 /dev/sda1 rw\n30 22 0:40 / {synced.hub.state} rw shared:2 - nfs4 server:/export rw\n"
+        "22 1 8:1 / / rw shared:1 - ext4 /dev/sda1 rw\n"
+        f"30 22 0:40 / {synced.hub.state} rw shared:2 - nfs4 server:/export rw\n"
     )
     monkeypatch.setattr("syncd.store.location.MOUNTS", mounts)
     synced.hub.repo.commit({"nginx/nginx.conf": "two\n"})
@@ -546,7 +563,10 @@ def test_a_state_folder_on_a_full_disk_leaves_the_old_set_and_heals_when_there_i
     files = {f"nginx/more/{number}.conf": f"{number}\n" * 200 for number in range(300)}
     hub.repo.commit(files)
     copied = hub.folder / "copied"
-    mount = f"cp -a {hub.state} {copied}; mount -t tmpfs -o mode=700,{limit} tmpfs {hub.state}; cp -a {copied}/. {hub.state}/ 2>/dev/null || true; rm -rf {copied}"
+    mount = (
+        f"cp -a {hub.state} {copied}; mount -t tmpfs -o mode=700,{limit} tmpfs {hub.state}; cp -a "
+        f"{copied}/. {hub.state}/ 2>/dev/null || true; rm -rf {copied}"
+    )
     done = privately(mount, hub, "sync", "--json")
     assert done.code == 1 and "Traceback" not in done.err, done.err
     assert hub.tree() == before
@@ -554,7 +574,7 @@ def test_a_state_folder_on_a_full_disk_leaves_the_old_set_and_heals_when_there_i
     assert healed.code == 0 and len(healed.job["changes"]) == 300
 
 
-# --- a thousand small harms -------------------------------------------------------------------------------------------
+# --- a thousand small harms -----------------------------------------------------------------------
 
 
 def flip(rng: random.Random, content: bytearray) -> bytearray:
@@ -615,10 +635,10 @@ def interrupted(scene: Scene) -> None:
     assert os.WTERMSIG(os.waitpid(pid, 0)[1]) == signal.SIGKILL
 
 
-def test_of_many_bit_flips_cuts_and_deletions_none_removes_or_rewrites_a_file_or_ends_in_a_traceback() -> (
-    None
-):
-    """Each harm meets a mirror in sync; every third time a run had been interrupted, and every fifth time the repository has moved."""
+def test_no_damage_to_the_store_removes_or_rewrites_a_file_or_ends_in_a_traceback() -> None:
+    """Each harm meets a mirror in sync; every third time a run had been interrupted, and every
+    fifth time the repository has moved.
+    """
     rng = random.Random(20261124)
     with Workbench() as bench:
         scene = bench.scene
@@ -654,7 +674,9 @@ def test_of_many_bit_flips_cuts_and_deletions_none_removes_or_rewrites_a_file_or
 
 
 def moved_on(scene: Scene, number: int) -> None:
-    """The next set comes whole, whatever was forgotten: at most a file that nobody knew to be ours stays."""
+    """The next set comes whole, whatever was forgotten:
+    at most a file that nobody knew to be ours stays.
+    """
     scene.head = 1
     report = scene.run()
     assert report.error is None or report.error.kind == "mirror", (number, report.error)

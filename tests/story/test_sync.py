@@ -334,7 +334,7 @@ def test_a_file_that_comes_where_a_folder_is_being_made_is_named(
     assert to.read_text() == "somebody's\n"
 
 
-# --- what one run remembers for the next ------------------------------------------------------------------------------
+# --- what one run remembers for the next ----------------------------------------------------------
 
 
 def test_an_installation_that_was_looked_up_is_remembered_for_the_next_run(hub: SyncEnv) -> None:

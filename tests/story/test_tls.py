@@ -1,4 +1,6 @@
-"""Certificates that are not as they should be, met by the whole command: refused at once, nothing sent, and a message that says what to do."""
+"""Certificates that are not as they should be, met by the whole command: refused at once, nothing
+sent, and a message that says what to do.
+"""
 
 from __future__ import annotations
 
@@ -122,7 +124,8 @@ def _self_signed_pem() -> str:
     return str(place)
 
 
-# what is wrong -> (the server's certificate, the authority of ca_file, part of the message, part of the hint)
+# what is wrong -> (the server's certificate, the authority of ca_file, part of the message, part of
+# the hint)
 FAULTS: dict[str, tuple[Callable[[], Any], Any, str, str]] = {
     "an unknown authority": (
         lambda: AUTHORITY.issue_cert("localhost"),

@@ -1,4 +1,6 @@
-"""What syncd replaces without having written it: kept once, only where it is replaced, within limits."""
+"""What syncd replaces without having written it: kept once, only where it is replaced,
+within limits.
+"""
 
 from __future__ import annotations
 

@@ -519,7 +519,8 @@ def test_damaged_content_is_not_restored(hub: SyncEnv) -> None:
     for verb in ("restore", "show"):
         assert failure(hub, verb, id) == (
             1,
-            f"syncd: the trash's copy of /dest/nginx.conf ({id}) is damaged: its bytes are not those that were kept\n"
+            f"syncd: the trash's copy of /dest/nginx.conf ({id}) is damaged: its bytes are not "
+            "those that were kept\n"
             "  error id: mirror/trash-damaged\n"
             "  the disk has changed it; what is left of it is "
             f"/state/trash/contents/{content.name}\n",

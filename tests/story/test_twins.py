@@ -1,4 +1,8 @@
-"""Names that differ only in case or composition, in whole runs: written where the disk tells them apart. The other disks are in tests/fault."""
+"""Names that differ only in case or composition, in whole runs:
+written where the disk tells them apart.
+
+The other disks are in tests/fault.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,10 @@ from syncd.mirror.disk_mirror import DiskMirror
 from tests.support.sync_env import SyncEnv
 
 NFC, NFD = "é.conf", "e\u0301.conf"
-DIES = "import os; import syncd.mirror.case_sensitivity as apart; apart.remove_trial_dir = lambda *_: os._exit(9); from syncd.__main__ import main; main()"
+DIES = (
+    "import os; import syncd.mirror.case_sensitivity as apart; apart.remove_trial_dir = lambda "
+    "*_: os._exit(9); from syncd.__main__ import main; main()"
+)
 OLD = {"nginx/nginx.conf": None, "nginx/sites/a.conf": None}
 
 
@@ -138,9 +145,9 @@ def test_twins_that_the_disk_takes_for_one_fail_every_run_that_lists_them(
         done = hub.call(command, "nginx", *(["--to", twins] if command == "rollback" else []))
         assert done.code == 1
         assert (
-            f"'nginx/README' and 'nginx/Readme' of acme/infra differ only in case or in how their letters are composed, and the disk at {hub.dest} does not tell them apart"
-            in done.out + done.err
-        )
+            "'nginx/README' and 'nginx/Readme' of acme/infra differ only in case or in how their "
+            f"letters are composed, and the disk at {hub.dest} does not tell them apart"
+        ) in done.out + done.err
         assert "rename one of them, or exclude it" in done.out + done.err and hub.tree() == before
 
 

@@ -1,4 +1,6 @@
-"""Bytes that the disk changed behind their times: `verify` finds them, `verify --repair` has them restored."""
+"""Bytes that the disk changed behind their times: `verify` finds them,
+`verify --repair` has them restored.
+"""
 
 from __future__ import annotations
 

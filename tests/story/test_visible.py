@@ -1,4 +1,6 @@
-"""What a repository, a server or a hook puts into a text never acts on a terminal: every looking command, every log format, the page."""
+"""What a repository, a server or a hook puts into a text never acts on a terminal: every looking
+command, every log format, the page.
+"""
 
 from __future__ import annotations
 

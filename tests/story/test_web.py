@@ -125,7 +125,7 @@ def board(hub: SyncEnv) -> StoreBoard:
     return board_of(hub)
 
 
-# --- what it says -----------------------------------------------------------------------------------------------------
+# --- what it says ---------------------------------------------------------------------------------
 
 
 def test_the_status_object_is_the_one_that_the_command_prints(
@@ -193,7 +193,7 @@ def test_the_page_says_the_truth_in_its_first_sentence(hub: SyncEnv, board: Stor
         assert "<h1>1 of 1 job is failing</h1>" in ask(web, "/").text
 
 
-def test_the_page_shows_what_happened_last_and_lines_only_where_asked_for_and_everybody_may_read_them(
+def test_the_page_shows_the_last_run_and_lines_only_where_asked_for_and_readable_by_all(
     hub: SyncEnv,
 ) -> None:
     hub.write_config(
@@ -318,7 +318,7 @@ def test_unknown_paths_and_methods_are_refused_and_every_answer_is_sealed(
         assert "script" not in ask(web, "/").text and "style=" not in ask(web, "/").text
 
 
-# --- to whom ----------------------------------------------------------------------------------------------------------
+# --- to whom --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -401,7 +401,7 @@ def test_an_address_of_others_is_refused_without_a_password_whatever_way_it_is_w
         assert web.names[0].startswith("http://0.0.0.0:")
 
 
-# --- where ------------------------------------------------------------------------------------------------------------
+# --- where ----------------------------------------------------------------------------------------
 
 
 def test_a_port_that_is_taken_is_named_and_given_back_when_it_is_closed(plain: FixedBoard) -> None:
@@ -527,9 +527,9 @@ def test_a_socket_that_systemd_opened_is_found_by_its_name() -> None:
     assert done.stdout == "alive\n False\n", done.stderr
     other = handed_over("127.0.0.1", "web", "ssh")
     assert (
-        "systemd gave no socket named web; it gave ssh / in syncd-web.socket: FileDescriptorName=web"
-        in other.stderr
-    )
+        "systemd gave no socket named web; it gave ssh / in syncd-web.socket: "
+        "FileDescriptorName=web"
+    ) in other.stderr
     open_to_all = handed_over("0.0.0.0", "web", "web")
     assert open_to_all.returncode == 1 and "needs web.password" in open_to_all.stderr
 
@@ -544,7 +544,7 @@ def test_sockets_meant_for_another_process_are_not_taken(plain: FixedBoard) -> N
             Web(WebConfig("fd:web"), plain, environ)
 
 
-# --- hostile clients --------------------------------------------------------------------------------------------------
+# --- hostile clients ------------------------------------------------------------------------------
 
 
 def test_stalled_uploads_and_half_requests_keep_nobody_else_waiting(plain: FixedBoard) -> None:

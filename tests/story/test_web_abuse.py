@@ -1,4 +1,6 @@
-"""Clients that mean harm: what they cost the listener, and that everybody else is still answered."""
+"""Clients that mean harm: what they cost the listener,
+and that everybody else is still answered.
+"""
 
 from __future__ import annotations
 
@@ -72,7 +74,7 @@ def all_of(one: socket.socket) -> bytes:
     return found
 
 
-# --- connections ------------------------------------------------------------------------------------------------------
+# --- connections ----------------------------------------------------------------------------------
 
 
 class Talkative(FixedBoard):
@@ -165,7 +167,7 @@ def test_one_address_has_a_share_of_the_connections_and_others_are_answered(
             one.close()
 
 
-# --- guesses ----------------------------------------------------------------------------------------------------------
+# --- guesses --------------------------------------------------------------------------------------
 
 
 def guess(web: Web, password: str, client: str, path: str = "/") -> tuple[int, str | None]:
@@ -242,7 +244,7 @@ def test_a_delivery_that_is_slowed_down_is_refused_before_its_body(plain: FixedB
             assert all_of(one).startswith(b"HTTP/1.1 429")
 
 
-# --- views ------------------------------------------------------------------------------------------------------------
+# --- views ----------------------------------------------------------------------------------------
 
 
 class Stuck(FixedBoard):
@@ -312,7 +314,7 @@ def test_a_page_that_is_too_large_is_not_sent(
         assert ask(web, "/readyz").status == 200
 
 
-# --- what it says of this machine -------------------------------------------------------------------------------------
+# --- what it says of this machine -----------------------------------------------------------------
 
 
 def test_no_answer_names_the_file_of_a_secret(plain: FixedBoard, tmp_path: Path) -> None:
@@ -333,7 +335,7 @@ def test_no_answer_names_the_file_of_a_secret(plain: FixedBoard, tmp_path: Path)
         web.close()
 
 
-# --- the listener itself ----------------------------------------------------------------------------------------------
+# --- the listener itself --------------------------------------------------------------------------
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")

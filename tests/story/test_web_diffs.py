@@ -1,4 +1,6 @@
-"""The status page with diffs of hostile files: bounded, remembered, and never in the way of /healthz and the webhook."""
+"""The status page with diffs of hostile files: bounded, remembered,
+and never in the way of /healthz and the webhook.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The status page in a real browser: whole without a script, on a phone too, in light and dark, and nothing that its policy would stop."""
+"""The status page in a real browser: whole without a script, on a phone too, in light and dark, and
+nothing that its policy would stop.
+"""
 
 from __future__ import annotations
 
@@ -145,10 +147,15 @@ def test_nothing_on_the_page_is_stopped_by_its_own_policy_and_no_script_is_there
 def test_nothing_reaches_over_the_edge_on_a_phone_or_a_desk(
     tmp_path: Path, url: str, width: int
 ) -> None:
-    """The very page and style, from a file where a script of the test's may measure it: there the policy is not sent."""
+    """The very page and style, from a file where a script of the test's may measure it:
+    there the policy is not sent.
+    """
     with urlopen(url) as page, urlopen(f"{url}static/syncd.css") as style:
         text, css = page.read().decode(), style.read().decode()
-    measure = "<script>document.title = [document.documentElement.scrollWidth, window.innerWidth, getComputedStyle(document.querySelector('thead')).display].join(' ')</script>"
+    measure = (
+        "<script>document.title = [document.documentElement.scrollWidth, window.innerWidth, "
+        "getComputedStyle(document.querySelector('thead')).display].join(' ')</script>"
+    )
     text = (
         re.sub(r"<link rel=\"stylesheet\"[^>]*>", lambda _: f"<style>{css}</style>", text)
         .replace("<details>", "<details open>")

@@ -1,4 +1,6 @@
-"""The webhook's door over real sockets: who is let in, what each delivery is answered, and what nobody can make it hold."""
+"""The webhook's door over real sockets: who is let in, what each delivery is answered,
+and what nobody can make it hold.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +72,7 @@ def post(web: Web, event: Any, kind: str = "push", **more: Any) -> tuple[int, st
     return deliver(port_of(web), event, kind, **more)
 
 
-# --- what it answers --------------------------------------------------------------------------------------------------
+# --- what it answers ------------------------------------------------------------------------------
 
 
 def test_a_signed_push_rings_once_and_its_repetition_does_not(board: FixedBoard) -> None:
@@ -156,7 +158,10 @@ def test_who_did_not_sign_is_refused_before_anything_is_read_and_the_log_says_it
         for secret in ("another", SECRET + "x", SECRET.upper()):
             assert post(web, EVENT, secret=secret) == (
                 401,
-                "refused: its signature was not made with the secret that web.webhook.secret names\n",
+                (
+                    "refused: its signature was not made with the secret that web.webhook.secret "
+                    "names\n"
+                ),
             )
         for body in (b"", b"{", b"\xff" * 1000):
             assert post(web, None, "ping", body=body, secret="another")[0] == 401, (
@@ -244,7 +249,7 @@ def test_only_a_post_is_a_delivery_and_its_path_is_exact(board: FixedBoard) -> N
     assert len(board.push_trigger.received) == 1
 
 
-# --- whose guard is its signature -------------------------------------------------------------------------------------
+# --- whose guard is its signature -----------------------------------------------------------------
 
 
 def test_the_pages_password_and_the_names_of_loopback_are_for_everything_else(
@@ -298,7 +303,7 @@ def test_a_secret_that_can_not_be_read_is_said_here_and_not_to_the_sender(
     )
 
 
-# --- what nobody can make it hold -------------------------------------------------------------------------------------
+# --- what nobody can make it hold -----------------------------------------------------------------
 
 
 def sent(web: Web, head: bytes, body: bytes = b"") -> bytes:
@@ -457,9 +462,15 @@ def test_a_thousand_forged_deliveries_ring_nothing_and_fill_no_log(
 def test_header_tricks_do_not_reach_the_page_or_another_answer(board: FixedBoard) -> None:
     with listening(board) as web:
         for head in (
-            b"POST /github HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
+            (
+                b"POST /github HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n"
+                b"Content-Length: 3\r\n\r\n{}"
+            ),
             b"POST /github HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
-            b"POST /github HTTP/1.1\r\nHost: localhost\r\nX-GitHub-Event: a\rb\r\nContent-Length: 0\r\n\r\n",
+            (
+                b"POST /github HTTP/1.1\r\nHost: localhost\r\nX-GitHub-Event: a\rb\r\n"
+                b"Content-Length: 0\r\n\r\n"
+            ),
             b"POST /github HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: gzip\r\n\r\n",
         ):
             assert sent(
@@ -508,7 +519,10 @@ def test_hundreds_of_connections_that_bring_nothing_give_way_to_a_delivery_that_
     ] in (
         [],
         [
-            "total open connections reached the connection limit, no longer accepting new connections"
+            (
+                "total open connections reached the connection limit, no longer accepting new "
+                "connections"
+            )
         ],
     ), "said once a minute, by whichever test was first"
 
@@ -516,7 +530,9 @@ def test_hundreds_of_connections_that_bring_nothing_give_way_to_a_delivery_that_
 def test_whatever_bytes_come_in_the_listener_answers_in_http_or_not_at_all_and_lives(
     board: FixedBoard, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Mutated requests (SYNCD_HTTP_REQUESTS of them), each over a connection of its own: no answer of 500, and only what is signed rings."""
+    """Mutated requests (SYNCD_HTTP_REQUESTS of them), each over a connection of its own: no answer
+    of 500, and only what is signed rings.
+    """
     body, form = json.dumps(EVENT).encode(), as_form(EVENT)
     seeds = []
     for one, kind, content in (
@@ -529,7 +545,10 @@ def test_whatever_bytes_come_in_the_listener_answers_in_http_or_not_at_all_and_l
             for name, value in headers_of(one, kind, content_type=content).items()
         )
         seeds.append(
-            f"POST /github HTTP/1.1\r\nHost: localhost\r\n{head}Content-Length: {len(one)}\r\n\r\n".encode()
+            (
+                f"POST /github HTTP/1.1\r\nHost: localhost\r\n{head}Content-Length: {len(one)}\r\n"
+                "\r\n"
+            ).encode()
             + one
         )
     seeds += [

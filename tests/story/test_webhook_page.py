@@ -99,9 +99,13 @@ def test_the_web_server_in_front_passes_on_what_is_signed_and_nothing_else(
         f"{name}_temp_path {tmp_path}/{name};"
         for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
-    server = f"server {{ listen 127.0.0.1:{port}; {example('nginx').replace('127.0.0.1:8480', address(web))} }}"
+    server = (
+        f"server {{ listen 127.0.0.1:{port}; "
+        f"{example('nginx').replace('127.0.0.1:8480', address(web))} }}"
+    )
     (tmp_path / "nginx.conf").write_text(
-        f"{'user root; ' if os.geteuid() == 0 else ''}daemon off; pid {tmp_path}/pid; error_log stderr; events {{}}\nhttp {{ access_log off; {places}\n{server} }}\n"
+        f"{'user root; ' if os.geteuid() == 0 else ''}daemon off; pid {tmp_path}/pid; error_log "
+        f"stderr; events {{}}\nhttp {{ access_log off; {places}\n{server} }}\n"
     )
     with subprocess.Popen(
         [NGINX, "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf"), "-e", "stderr"],
