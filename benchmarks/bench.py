@@ -1,17 +1,20 @@
 #!/usr/bin/env python3
-"""What syncd costs beside what people use instead, on the same work, against the same server, in one run: `make bench`, or `./dev bench [options]`.
+"""What syncd costs beside what people use instead, on the same work, against the same server, in
+one run: `make bench`, or `./dev bench [options]`.
 
     --workloads W1,W3   only these            --reps 5         measured runs of each
     --latency 0,30      milliseconds that every request waits
     --peers a,b         only these            --all            also peers that take minutes
     --out FILE          the figures as JSON   --add NAME=COMMAND   another peer
 
-A peer is called as COMMAND JOBS STATE: JOBS has a line `repository, destination, paths` a job, split by tabs; HUB_URL and HUB_TOKEN are in
-the environment. Peers take turns within each round, so that a busy machine is busy for all of them: read ratios, not seconds. After each
-workload every destination is compared with what was pushed. Peers that are not installed are left out by name.
+A peer is called as COMMAND JOBS STATE: JOBS has a line `repository, destination, paths` a job,
+split by tabs; HUB_URL and HUB_TOKEN are in the environment. Peers take turns within each round, so
+that a busy machine is busy for all of them: read ratios, not seconds. After each workload every
+destination is compared with what was pushed. Peers that are not installed are left out by name.
 
-Beside it: `benchmarks/warm.py` (a process that stays), `benchmarks/growth.py` (how cost grows with files, jobs and repositories) and, where it
-is there, `benchmarks/price_of_safety.py` (what writing safely costs).
+Beside it: `benchmarks/warm.py` (a process that stays), `benchmarks/growth.py` (how cost grows with
+files, jobs and repositories) and, where it is there, `benchmarks/price_of_safety.py` (what writing
+safely costs).
 """
 
 from __future__ import annotations
@@ -45,7 +48,10 @@ MEASURED = ("wall", "cpu", "rss_mb", "requests", "not_modified", "cost", "bytes"
 
 @dataclass(frozen=True)
 class Peer:
-    """`needs`: programs, or `python:MODULE`. `as_app` and `is_syncd` say what configuration it gets."""
+    """`needs`: programs, or `python:MODULE`.
+
+    `as_app` and `is_syncd` say what configuration it gets.
+    """
 
     command: tuple[str, ...]
     needs: tuple[str, ...] = ()
@@ -225,7 +231,9 @@ def run(
     reps: int,
     expected: dict[str, dict[str, bytes]],
 ) -> list[dict[str, Any]]:
-    """Every peer's medians over `reps` rounds, after one that is not measured (two for a tick: the first brings the files)."""
+    """Every peer's medians over `reps` rounds, after one that is not measured (two for a tick:
+    the first brings the files).
+    """
     workload = WORKLOADS[name]
     places = {
         one: Place(folder / name / one, peer, workload, server, folder / "app.pem")
@@ -284,7 +292,9 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     for row in rows:
         if not row["runs"] or row["wrong"]:
             lines.append(
-                f"| {row['peer']} | failed: {'wrong bytes in ' + row['wrong'] if row['wrong'] else 'see above'} | | | | | | | |"
+                f"| {row['peer']} | failed: "
+                f"{'wrong bytes in ' + row['wrong'] if row['wrong'] else 'see above'} | | | | | | "
+                "| |"
             )
             continue
         times = [
@@ -293,7 +303,8 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
         wall = f"{row['wall']:.3f} ({row['wall_min']:.3f}–{row['wall_max']:.3f})"
         asked = f"{row['requests']:.0f} ({row['not_modified']:.0f})"
         lines.append(
-            f"| {row['peer']} | {wall} | {times[0]} | {row['cpu']:.3f} | {times[1]} | {asked} | {row['cost']:.0f} | {row['bytes'] / 1000:,.0f} | {row['rss_mb']:.0f} |"
+            f"| {row['peer']} | {wall} | {times[0]} | {row['cpu']:.3f} | {times[1]} | {asked} | "
+            f"{row['cost']:.0f} | {row['bytes'] / 1000:,.0f} | {row['rss_mb']:.0f} |"
         )
     return "\n".join(lines)
 
@@ -321,7 +332,10 @@ def main() -> int:
     for name in [name for name, peer in peers.items() if peer.missing()]:
         print(f"left out: {name} ({peers.pop(name).missing()} is not installed)", flush=True)
     print(
-        f"{time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime())}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python {sys.version.split()[0]}, medians of {asked.reps}",
+        (
+            f"{time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime())}, {os.cpu_count()} cores, load "
+            f"{os.getloadavg()[0]:.1f}, Python {sys.version.split()[0]}, medians of {asked.reps}"
+        ),
         flush=True,
     )
     with (

@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""How the cost of a tick with nothing changed grows: with files, with jobs, with repositories. `./dev bench growth [--out FILE] [--plot FILE]`.
+"""How the cost of a tick with nothing changed grows: with files, with jobs, with repositories.
+
+`./dev bench growth [--out FILE] [--plot FILE]`.
 
 Requests are GitHub's cost; CPU is ours, of a whole one-shot process. The plot is an SVG drawn here.
 """
@@ -75,7 +77,11 @@ def main() -> int:
     parser.add_argument("--plot", type=Path)
     asked, rows = parser.parse_args(), []
     print(
-        f"load {os.getloadavg()[0]:.1f}; medians of {asked.reps}; no latency\n\n| | | requests (304) | cost | CPU ms | wall ms | peak MB |\n| --- | --- | --- | --- | --- | --- | --- |",
+        (
+            f"load {os.getloadavg()[0]:.1f}; medians of {asked.reps}; no latency\n\n"
+            "| | | requests (304) | cost | CPU ms | wall ms | peak MB |\n"
+            "| --- | --- | --- | --- | --- | --- | --- |"
+        ),
         flush=True,
     )
     with (
@@ -100,7 +106,10 @@ def main() -> int:
             rows.append(row)
             asked_for = f"{row['requests']:g} ({row['not_modified']:g})"
             print(
-                f"| {step.line} | {step.x:,} | {asked_for} | {row['cost']:g} | {row['cpu'] * 1000:.0f} | {row['wall'] * 1000:.0f} | {row['rss_mb']:.0f} |",
+                (
+                    f"| {step.line} | {step.x:,} | {asked_for} | {row['cost']:g} | "
+                    f"{row['cpu'] * 1000:.0f} | {row['wall'] * 1000:.0f} | {row['rss_mb']:.0f} |"
+                ),
                 flush=True,
             )
             place.clear()
@@ -111,7 +120,7 @@ def main() -> int:
     return 0
 
 
-# --- the plot ---------------------------------------------------------------------------------------------------------
+# --- the plot -------------------------------------------------------------------------------------
 
 WIDTH, HEIGHT, LEFT, TOP = 340, 220, 60, 60
 COLOURS = {
@@ -122,10 +131,18 @@ COLOURS = {
 
 
 def plot(rows: Sequence[dict[str, Any]]) -> str:
-    """Two panels over the number of files, jobs or repositories: requests, and CPU. Both axes are logarithmic."""
+    """Two panels over the number of files, jobs or repositories: requests,
+    and CPU. Both axes are logarithmic.
+    """
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {2 * (WIDTH + LEFT) + 60} {HEIGHT + TOP + 90}" font-family="sans-serif" font-size="11">',
-        "<title>What a tick with nothing changed costs: requests grow with repositories alone</title>",
+        (
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {2 * (WIDTH + LEFT) + 60} '
+            f'{HEIGHT + TOP + 90}" font-family="sans-serif" font-size="11">'
+        ),
+        (
+            "<title>What a tick with nothing changed costs: requests grow with repositories "
+            "alone</title>"
+        ),
         '<rect width="100%" height="100%" fill="#ffffff"/>',
         _panel(rows, LEFT, "requests", "requests of a tick, all answered 304", 1, 1, 1000),
         _panel(
@@ -141,7 +158,8 @@ def plot(rows: Sequence[dict[str, Any]]) -> str:
     for number, (line, colour) in enumerate(COLOURS.items()):
         x, y = LEFT + number * 210, HEIGHT + TOP + 70
         parts.append(
-            f'<circle cx="{x}" cy="{y - 4}" r="4" fill="{colour}"/><text x="{x + 10}" y="{y}" fill="#222222">{line}</text>'
+            f'<circle cx="{x}" cy="{y - 4}" r="4" fill="{colour}"/><text x="{x + 10}" y="{y}" '
+            f'fill="#222222">{line}</text>'
         )
     return "\n".join([*parts, "</svg>"]) + "\n"
 
@@ -165,21 +183,26 @@ def _panel(
     for power in range(5):
         x = across(10**power)
         parts.append(
-            f'<line x1="{x}" y1="{TOP}" x2="{x}" y2="{TOP + HEIGHT}" stroke="#dddddd"/><text x="{x}" y="{TOP + HEIGHT + 18}" text-anchor="middle" fill="#555555">{10**power:,}</text>'
+            f'<line x1="{x}" y1="{TOP}" x2="{x}" y2="{TOP + HEIGHT}" stroke="#dddddd"/><text '
+            f'x="{x}" y="{TOP + HEIGHT + 18}" text-anchor="middle" '
+            f'fill="#555555">{10**power:,}</text>'
         )
     tick = lowest
     while tick <= highest:
         parts.append(
-            f'<line x1="{left}" y1="{up(tick)}" x2="{left + WIDTH}" y2="{up(tick)}" stroke="#dddddd"/>'
+            f'<line x1="{left}" y1="{up(tick)}" x2="{left + WIDTH}" y2="{up(tick)}" '
+            'stroke="#dddddd"/>'
         )
         parts.append(
-            f'<text x="{left - 6}" y="{up(tick) + 4}" text-anchor="end" fill="#555555">{tick:,g}</text>'
+            f'<text x="{left - 6}" y="{up(tick) + 4}" text-anchor="end" '
+            f'fill="#555555">{tick:,g}</text>'
         )
         tick *= 10
     for line, colour in COLOURS.items():
         points = [(across(row["x"]), up(row[key] * unit)) for row in rows if row["line"] == line]
         parts.append(
-            f'<polyline points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in points)}" fill="none" stroke="{colour}" stroke-width="2"/>'
+            f'<polyline points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in points)}" fill="none" '
+            f'stroke="{colour}" stroke-width="2"/>'
         )
         parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}"/>' for x, y in points]
     return "\n".join(parts)

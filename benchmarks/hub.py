@@ -1,7 +1,9 @@
-"""The stand-in for GitHub as a process of its own: REST by the project's simulator, git by `git http-backend` over the same commits.
+"""The stand-in for GitHub as a process of its own: REST by the project's simulator,
+git by `git http-backend` over the same commits.
 
-Every request waits `latency` first, on either door. Started by bench.py; its first line on stdout is its address. What was asked is counted,
-and `/_bench/…` controls it: `counters`, `reset`, `latency?ms=`, `commit?repo=` (a push that changes what workloads.py says).
+Every request waits `latency` first, on either door. Started by bench.py; its first line on stdout
+is its address. What was asked is counted, and `/_bench/…` controls it: `counters`, `reset`,
+`latency?ms=`, `commit?repo=` (a push that changes what workloads.py says).
 """
 
 from __future__ import annotations
@@ -83,7 +85,10 @@ def push_git(repository: Path, files: dict[str, bytes]) -> None:
         ):
             subprocess.run(["git", "-C", str(repository), "config", key, value], check=True)
     parts = [
-        b"commit refs/heads/main\ncommitter bench <bench@localhost> 1700000000 +0000\ndata 4\npush\n"
+        (
+            b"commit refs/heads/main\ncommitter bench <bench@localhost> 1700000000 +0000\ndata 4\n"
+            b"push\n"
+        )
     ]
     if not first:
         parts.append(b"from refs/heads/main^0\n")

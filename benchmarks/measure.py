@@ -1,4 +1,5 @@
-"""measure.py RESULT COMMAND…: runs the command; its wall seconds, CPU seconds of all its processes and the largest one's peak memory as JSON.
+"""measure.py RESULT COMMAND…: runs the command; its wall seconds, CPU seconds of all its processes
+and the largest one's peak memory as JSON.
 
 Small on purpose: a process begins with the peak memory of the one that started it.
 """

@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
-"""One change in many files: what `publish: symlink` costs in time and disk, beside `publish: files` and beside git's way with a worktree.
+"""One change in many files: what `publish: symlink` costs in time and disk, beside `publish: files`
+and beside git's way with a worktree.
 
-git's way is what a worktree mirror does for each change: fetch one commit, add a complete worktree, check it out, swing a link, drop the
-worktree before the last, prune and collect. It fetches from a repository on this disk, which is its best case; syncd asks the stand-in over
-HTTP on loopback, checks every byte and syncs it to disk, which git's way does not. The three take turns in one run; medians are shown.
+git's way is what a worktree mirror does for each change: fetch one commit, add a complete worktree,
+check it out, swing a link, drop the worktree before the last, prune and collect. It fetches from a
+repository on this disk, which is its best case; syncd asks the stand-in over HTTP on loopback,
+checks every byte and syncs it to disk, which git's way does not. The three take turns in one run;
+medians are shown.
 
-As root everything happens on fresh loop images (ext4, and XFS where blocks are shared), so that disk used is what the file system says.
-Elsewhere it is the sum of blocks below the folder.
+As root everything happens on fresh loop images (ext4, and XFS where blocks are shared), so that
+disk used is what the file system says. Elsewhere it is the sum of blocks below the folder.
 
 python benchmarks/one_switch.py [--files 5000] [--rounds 7] [--changed 1]
 """
@@ -202,7 +205,9 @@ def used(folder: Path, own: bool) -> int:
 def measure(
     make: str | None, files: int, rounds: int, changed: int
 ) -> list[tuple[str, float, float, float]]:
-    """Name, median seconds of a change, MiB that everything takes after the first sync and after the last change."""
+    """Name, median seconds of a change, MiB that everything takes after the first sync and after
+    the last change.
+    """
     first = {path_of(number): content(number, 0) for number in range(files)}
     github = GitHub()
     repo = github.add_repo("acme/site", first)
@@ -271,10 +276,12 @@ def main() -> None:
     chosen = parser.parse_args()
     loops = os.geteuid() == 0 and shutil.which("mkfs.xfs") and shutil.which("mkfs.ext4")
     print(
-        f"{platform.system()} {platform.release()}, Python {platform.python_version()}, {os.cpu_count()} cores"
+        f"{platform.system()} {platform.release()}, Python {platform.python_version()}, "
+        f"{os.cpu_count()} cores"
     )
     print(
-        f"{chosen.files} files of {FILE_BYTES} bytes, {chosen.changed} changed, {chosen.rounds} rounds"
+        f"{chosen.files} files of {FILE_BYTES} bytes, {chosen.changed} changed, {chosen.rounds} "
+        "rounds"
     )
     for name, make in (
         (("ext4", "mkfs.ext4 -q -F"), ("XFS", "mkfs.xfs -q -f"))

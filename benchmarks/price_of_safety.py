@@ -1,11 +1,13 @@
-"""What it costs that a power cut can't hurt: 1,000 files of 4 KB written by syncd's own writer, beside the same files written by hand.
+"""What it costs that a power cut can't hurt: 1,000 files of 4 KB written by syncd's own writer,
+beside the same files written by hand.
 
     python benchmarks/price_of_safety.py [FOLDER]
 
-By hand without any sync (what most scripts do: a power cut leaves empty files), and with a sync of every file and of its folder after
-it (safe, and as slow as it sounds). syncd writes all, syncs the file system once, renames all, and syncs each folder once. FOLDER lies
-on the disk that is meant. The three take turns, so that all meet the same weather; the median counts, and the best turn says what a busy
-machine hides.
+By hand without any sync (what most scripts do: a power cut leaves empty files), and with a sync of
+every file and of its folder after it (safe, and as slow as it sounds). syncd writes all, syncs the
+file system once, renames all, and syncs each folder once. FOLDER lies on the disk that is meant.
+The three take turns, so that all meet the same weather; the median counts, and the best turn says
+what a busy machine hides.
 """
 
 from __future__ import annotations
@@ -106,7 +108,8 @@ def main() -> None:
     for name, turns in spent.items():
         median = statistics.median(turns)
         print(
-            f"{name:<34} median {median:7.3f} s   best {min(turns):7.3f} s   {median / FILES * 1000:6.3f} ms a file   {median / ours:6.2f} × syncd"
+            f"{name:<34} median {median:7.3f} s   best {min(turns):7.3f} s   "
+            f"{median / FILES * 1000:6.3f} ms a file   {median / ours:6.2f} × syncd"
         )
 
 

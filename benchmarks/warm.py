@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
-"""What a tick costs in a process that stays, as the daemon's does: `./dev bench warm [--latency 30] [--ticks 20]`. Its own 900 requests a minute
-make the first sync of W6 take two minutes.
+"""What a tick costs in a process that stays, as the daemon's does:
+`./dev bench warm [--latency 30] [--ticks 20]`.
 
-Each tick runs every job of a workload over one open app, with heads shared within the tick. Beside it, one bare request on a kept
-connection: the round trip that nobody can do without.
+Its own 900 requests a minute make the first sync of W6 take two minutes.
+
+Each tick runs every job of a workload over one open app, with heads shared within the tick. Beside
+it, one bare request on a kept connection: the round trip that nobody can do without.
 """
 
 from __future__ import annotations
@@ -37,7 +39,9 @@ from syncd.wiring import AppContext, ConnectionOptions  # noqa: E402
 
 
 def round_trip(server: Hub, ticks: int) -> float:
-    """Median seconds of one conditional request on a kept connection, with the standard library alone."""
+    """Median seconds of one conditional request on a kept connection,
+    with the standard library alone.
+    """
     parts, times = urlsplit(server.url), []
     line = http.client.HTTPConnection(parts.hostname or "", parts.port)
     headers = {
@@ -136,11 +140,15 @@ def main() -> int:
         server.tell(f"latency?ms={asked.latency}")
         trip = round_trip(server, asked.ticks)
         print(
-            f"one bare request: {trip * 1000:.1f} ms; load {os.getloadavg()[0]:.1f}; medians of {asked.ticks} ticks (least)\n",
+            (
+                f"one bare request: {trip * 1000:.1f} ms; load {os.getloadavg()[0]:.1f}; medians "
+                f"of {asked.ticks} ticks (least)\n"
+            ),
             flush=True,
         )
         print(
-            "| | wall ms | round trips | CPU ms | requests (304) | cost |\n| --- | --- | --- | --- | --- | --- |"
+            "| | wall ms | round trips | CPU ms | requests (304) | cost |\n"
+            "| --- | --- | --- | --- | --- | --- |"
         )
         for name in asked.workloads.split(","):
             row = measure(name, server, Path(where), asked.latency, asked.ticks)
@@ -150,7 +158,10 @@ def main() -> int:
                 f"{row['cpu'] * 1000:.1f} ({row['cpu_min'] * 1000:.1f})",
             )
             print(
-                f"| {name} | {wall} | {row['wall'] / trip:.2f} | {cpu} | {row['requests']:g} ({row['not_modified']:g}) | {row['cost']:g} |",
+                (
+                    f"| {name} | {wall} | {row['wall'] / trip:.2f} | {cpu} | {row['requests']:g} "
+                    f"({row['not_modified']:g}) | {row['cost']:g} |"
+                ),
                 flush=True,
             )
     print(f"\npeak memory of the process: {rows[-1]['rss_mb']:.0f} MB")

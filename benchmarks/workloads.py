@@ -1,4 +1,6 @@
-"""What is measured: repositories whose bytes are the same each time, the jobs over them, and what happens before each measured run."""
+"""What is measured: repositories whose bytes are the same each time, the jobs over them,
+and what happens before each measured run.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,11 @@ WORDS = (
 
 @dataclass(frozen=True)
 class Workload:
-    """`jobs` are (repository, paths). `before`: `tick` nothing, `push` a commit that changes 5 files, `fresh` all memory and files are gone."""
+    """`jobs` are (repository, paths).
+
+    `before`: `tick` nothing, `push` a commit that changes 5 files, `fresh` all memory and files are
+    gone.
+    """
 
     title: str
     jobs: tuple[tuple[str, tuple[str, ...]], ...]
@@ -55,7 +61,8 @@ def config_like(chance: random.Random, size: int) -> bytes:
     lines, length = [], 0
     while length < size:
         lines.append(
-            f"{chance.choice(WORDS)}_{chance.randrange(1000)} = {chance.choice(WORDS)}-{chance.getrandbits(48):x}\n"
+            f"{chance.choice(WORDS)}_{chance.randrange(1000)} = "
+            f"{chance.choice(WORDS)}-{chance.getrandbits(48):x}\n"
         )
         length += len(lines[-1])
     return "".join(lines).encode()
@@ -97,7 +104,9 @@ def repositories() -> Iterator[tuple[str, dict[str, bytes]]]:
 
 
 def growing() -> Iterator[tuple[str, dict[str, bytes]]]:
-    """What growth.py looks at: one repository of more and more files, one of many jobs, many of one job each."""
+    """What growth.py looks at: one repository of more and more files, one of many jobs,
+    many of one job each.
+    """
     chance = random.Random(7)
     for count in (10, 100, 1000, 10_000):
         yield (
@@ -122,7 +131,7 @@ def pushed(number: int) -> dict[str, bytes]:
     """The 5 files that the push of this number changes in acme/w3."""
     groups = [(number * 5 + index) % 50 for index in range(5)]
     return {
-        f"conf/g{group:02d}/host-{group * 100 + 7:04d}.conf": f"changed by push {number} in {group}\n".encode()
-        * 40
+        f"conf/g{group:02d}/host-{group * 100 + 7:04d}.conf": 40
+        * f"changed by push {number} in {group}\n".encode()
         for group in groups
     }

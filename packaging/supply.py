@@ -1,7 +1,9 @@
-"""What syncd is made of: `hashes` writes constraints-hashed.txt, `sbom` prints a CycloneDX document.
+"""What syncd is made of: `hashes` writes constraints-hashed.txt,
+`sbom` prints a CycloneDX document.
 
-Called by `dev`, in its .venv. `hashes` asks pip, as it is set up on this machine, which file it would install of each
-version in constraints.txt on each platform; nothing is installed, and only names, versions and hashes are kept.
+Called by `dev`, in its .venv. `hashes` asks pip, as it is set up on this machine, which file it
+would install of each version in constraints.txt on each platform; nothing is installed, and only
+names, versions and hashes are kept.
 """
 
 from __future__ import annotations
@@ -27,9 +29,13 @@ PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 MACHINES = ("x86_64", "aarch64")
 LIBCS = (("manylinux_2_28", "manylinux_2_17", "manylinux2014"), ("musllinux_1_2", "musllinux_1_1"))
 FIRST_PART, SECOND_PART = "# What syncd needs.\n", "# Only for development.\n"
-HEAD = f"""# The versions of constraints.txt with the sha256 of each wheel for Linux; made by `python3 dev hashes`.
-# pip install --require-hashes -r constraints-hashed.txt && pip install --no-deps syncd-*.whl
-{FIRST_PART}"""
+HEAD = (
+    "# The versions of constraints.txt with the sha256 of each wheel for Linux; made by "
+    "`python3 dev hashes`.\n"
+    "# pip install --require-hashes -r constraints-hashed.txt && pip install --no-deps "
+    "syncd-*.whl\n"
+    f"{FIRST_PART}"
+)
 
 
 def normal(name: str) -> str:
@@ -45,11 +51,14 @@ def pinned(text: str) -> dict[str, str]:
     return {normal(line.partition("==")[0]): line for line in lines}
 
 
-# --- hashes -------------------------------------------------------------------------------------------------------
+# --- hashes ---------------------------------------------------------------------------------------
 
 
 def write_hashes() -> int:
-    """Write constraints-hashed.txt. A platform for which a wheel is missing is named and left out."""
+    """Write constraints-hashed.txt.
+
+    A platform for which a wheel is missing is named and left out.
+    """
     found: dict[str, set[str]] = {name: set() for name in pinned(CONSTRAINTS.read_text())}
     for python in PYTHONS:
         for machine in MACHINES:
@@ -82,8 +91,10 @@ def _hashes_for(python: str, platforms: list[str]) -> Iterator[tuple[str, str]]:
         report = Path(folder, "report.json")
         where = [part for platform in platforms for part in ("--platform", platform)]
         command = [
-            sys.executable, "-m", "pip", "install", "-q", "--dry-run", "--no-deps", "--ignore-installed", "--only-binary", ":all:", *where,
-            "--python-version", python, "--target", folder, "--report", str(report), "-r", str(CONSTRAINTS),
+            sys.executable, "-m", "pip", "install", "-q", "--dry-run", "--no-deps",
+            "--ignore-installed", "--only-binary", ":all:", *where,
+            "--python-version", python, "--target", folder, "--report", str(report),
+            "-r", str(CONSTRAINTS),
         ]  # fmt: skip
         done = subprocess.run(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False
@@ -98,7 +109,7 @@ def _hashes_for(python: str, platforms: list[str]) -> Iterator[tuple[str, str]]:
             )
 
 
-# --- the bill of materials ----------------------------------------------------------------------------------------
+# --- the bill of materials ------------------------------------------------------------------------
 
 
 def runtime() -> dict[str, Distribution]:
@@ -134,11 +145,16 @@ def sbom(parts: dict[str, Distribution], at: datetime) -> dict[str, Any]:
     ]
     content = json.dumps([root, components, links], sort_keys=True)
     return {
-        "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json", "bomFormat": "CycloneDX", "specVersion": "1.6",
+        "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json", "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
         "serialNumber": f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_URL, content)}", "version": 1,
         "metadata": {
             "timestamp": at.strftime("%Y-%m-%dT%H:%M:%SZ"), "component": root,
-            "tools": {"components": [{"type": "application", "name": "dev sbom", "version": version("syncd")}]},
+            "tools": {
+                "components": [
+                    {"type": "application", "name": "dev sbom", "version": version("syncd")}
+                ]
+            },
         },
         "components": list(components.values()), "dependencies": links,
     }  # fmt: skip

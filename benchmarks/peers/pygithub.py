@@ -1,4 +1,8 @@
-"""PyGithub as a careful script uses it: the branch's recursive tree, and the blobs whose id is not that of the local file. JOBS STATE: see bench.py."""
+"""PyGithub as a careful script uses it: the branch's recursive tree,
+and the blobs whose id is not that of the local file.
+
+JOBS STATE: see bench.py.
+"""
 
 import base64
 import hashlib
