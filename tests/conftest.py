@@ -1,4 +1,6 @@
-"""Fixtures that every suite may use, and a process that belongs to nobody: no HOME's configuration, no proxies, no netrc."""
+"""Fixtures that every suite may use, and a process that belongs to nobody:
+no HOME's configuration, no proxies, no netrc.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ HOMES = count()
 
 @pytest.fixture(scope="session")
 def _homes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where each test's HOME is made: pytest's own numbering reads all of its folder for each new one."""
+    """Where each test's HOME is made: pytest's own numbering reads all of its folder for each new
+    one.
+    """
     return tmp_path_factory.mktemp("homes")
 
 
@@ -62,7 +66,9 @@ def deep_tmp_path(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def memory_path(tmp_path: Path) -> Iterator[Path]:
-    """A folder in memory, where there is one: for days that pass in seconds, whose every record would wait for a disk that they say nothing of."""
+    """A folder in memory, where there is one: for days that pass in seconds, whose every record
+    would wait for a disk that they say nothing of.
+    """
     if not os.path.isdir("/dev/shm"):
         yield tmp_path
         return
@@ -87,7 +93,8 @@ LONGEST = (
 
 @pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Under `--dist loadgroup` one process alone boots the machine of the systemd tests, and what rests for minutes begins first.
+    """Under `--dist loadgroup` one process alone boots the machine of the systemd tests,
+    and what rests for minutes begins first.
 
     Then come those that take longest, so that no process is left with one of them alone at the end.
     """
@@ -108,7 +115,9 @@ def _begins(item: pytest.Item) -> int:
 
 
 def pytest_collection_finish() -> None:
-    """Six thousand tests are a million objects, which every search for rings would look through, and every child of a fault test copy."""
+    """Six thousand tests are a million objects, which every search for rings would look through,
+    and every child of a fault test copy.
+    """
     gc.collect()
     gc.freeze()
 
@@ -120,7 +129,11 @@ def measured(record_property: Callable[[str, object], None]) -> Callable[[str], 
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Here and not beside the tests: a process that leaves the tests to others loads no conftest below this one. What those made comes with their reports."""
+    """Here and not beside the tests: a process that leaves the tests to others loads no conftest
+    below this one.
+
+    What those made comes with their reports.
+    """
     reports = [
         report
         for outcome in ("passed", "failed")
