@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from syncd.diagnosis.finding import Finding, error, from_error, ok, warning
 from syncd.engine.desired import desired, set_limit_error
@@ -49,6 +50,8 @@ def check_job(app: AppContext, job: Job) -> CheckedJob:
     try:
         context, deadline = app.run_context(job), app.command_deadline(LIMIT_SECONDS)
         known = app.store.head(context.scope, job.repo, job.ref)
+        if known is not None:  # a name that is both a branch and a tag is found now, not tomorrow
+            known = replace(known, checked_at=None)
         head = context.source.resolve(job.repo, job.ref, known, deadline)
     except SyncdError as failure:
         return CheckedJob(from_error("repository", failure, f"{what} as {job.identity}"))

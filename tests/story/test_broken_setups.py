@@ -998,7 +998,7 @@ def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     1,
     (
         "✕ store         the store was written by a newer syncd (schema 0777, this one knows "
-        "0005); it was not touched"
+        "0006); it was not touched"
     ),
     (
         "    → install that version again, or move the state folder away: files stay, and equal "

@@ -57,7 +57,7 @@ def test_the_checks_cost_few_requests(hub: SyncEnv) -> None:
     assert hub.sync().code == 0
     hub.github.forget_requests()
     assert hub.call("doctor").code == 0
-    assert hub.github.routes() == {"app": 2, "token": 1, "head": 1, "contents": 1}
+    assert hub.github.routes() == {"app": 2, "token": 1, "head": 2, "contents": 1}
     assert hub.github.count(status=304) == 1
 
 
