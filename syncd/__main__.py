@@ -50,7 +50,9 @@ def main() -> None:
         code = 0
         if not found.args.quiet or found.args.json:
             from syncd.cli.run_output import print_up_to_date
+            from syncd.output import use_colour
 
+            use_colour(found.args.colour, os.environ)
             print_up_to_date(found)
     gc.freeze()  # the process ends: looking for cycles first costs 20 ms of a full run
     sys.exit(code)

@@ -18,13 +18,15 @@ import io
 import os
 import select
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 
 STDIN, STDOUT, STDERR = 0, 1, 2
 ERRORS = "backslashreplace"
 ALWAYS_PRINTS = (ERRORS, "replace", "namereplace", "xmlcharrefreplace", "ignore")
+DUMB_TERMINAL = "dumb"
 _display: Callable[[], AbstractContextManager[object]] = nullcontext
+_colour: bool | None = None  # None: where the stream is a terminal
 
 
 def echo(text: str, err: bool = False, nl: bool = True) -> None:
@@ -36,7 +38,24 @@ def echo(text: str, err: bool = False, nl: bool = True) -> None:
     from syncd.text import on_terminal
 
     with above_display():
-        click.echo(on_terminal(text), err=err, nl=nl)
+        click.echo(on_terminal(text), err=err, nl=nl, color=_colour)
+
+
+def use_colour(flag: str | None, environ: Mapping[str, str]) -> None:
+    """Decide whether our styles are shown, from `--color` and the environment.
+
+    `--color always|never` comes first, then NO_COLOR (https://no-color.org), then CLICOLOR_FORCE
+    (https://bixense.com/clicolors), then whether the stream is a terminal that knows styles.
+    """
+    global _colour
+    if flag in ("always", "never"):
+        _colour = flag == "always"
+    elif environ.get("NO_COLOR"):
+        _colour = False
+    elif environ.get("CLICOLOR_FORCE", "0") not in ("", "0"):
+        _colour = True
+    else:
+        _colour = False if environ.get("TERM") == DUMB_TERMINAL else None
 
 
 @contextmanager
@@ -207,4 +226,5 @@ __all__ = [
     "never_fail",
     "read_line",
     "set_display",
+    "use_colour",
 ]

@@ -23,16 +23,17 @@ EXIT_BUG = 70
 EXIT_INTERRUPTED = 130
 
 
-class Settings(Struct, frozen=True):
-    """The global options, the environment, and a function that waits for what GitHub answers to the
-    nothing-to-do check.
+class Settings(Struct, kw_only=True):
+    """The environment and the global options, which `cli/options.py` fills in while it parses.
+
+    `replies` waits for what GitHub answers to the nothing-to-do check.
     """
 
-    config: str | None
-    verbose: int
-    quiet: bool
     environ: Mapping[str, str]
     replies: Callable[[], Sequence[Reply]] = tuple
+    config: str | None = None
+    verbose: int = 0
+    quiet: bool = False
 
     def load(self) -> Config:
         """Return the configuration. Raises ConfigError with every mistake."""

@@ -12,6 +12,7 @@ import click
 from msgspec.structs import replace
 
 from syncd.cli.common import Settings, emit, require_utf8
+from syncd.cli.completions import complete_path
 from syncd.cli.trash_entries import entry_of, short_ids_in
 from syncd.clock import Clock, SystemClock
 from syncd.config.model import Config
@@ -47,7 +48,7 @@ HISTORY = 5
 
 
 @click.command(name="explain", short_help="Why a path is as it is.")
-@click.argument("path", callback=require_utf8)
+@click.argument("path", callback=require_utf8, shell_complete=complete_path)
 @click.pass_obj
 def command(settings: Settings, path: str) -> int:
     """Say of a destination which job writes it, from where, what its state is and what happened to

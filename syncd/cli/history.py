@@ -9,6 +9,7 @@ import click
 from msgspec.structs import asdict
 
 from syncd.cli.common import Settings, chosen_jobs, emit, require_utf8
+from syncd.cli.completions import complete_job, complete_path
 from syncd.cli.diffs import HIDDEN, diff_lines, note
 from syncd.cli.past_content import PastContent
 from syncd.cli.run_output import count_of
@@ -22,9 +23,13 @@ MARKS = {"changed": "✓", "unchanged": "✓", "skipped": "‖", "failed": "✕"
 
 
 @click.command(name="history", short_help="What past runs did.")
-@click.argument("job", required=False)
+@click.argument("job", required=False, shell_complete=complete_job)
 @click.option(
-    "--path", metavar="PATH", callback=require_utf8, help="Only what happened to this destination."
+    "--path",
+    metavar="PATH",
+    callback=require_utf8,
+    shell_complete=complete_path,
+    help="Only what happened to this destination.",
 )
 @click.option(
     "--limit",

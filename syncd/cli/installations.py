@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import click
 
 from syncd.cli.common import EXIT_SOME_FAILED, Settings, emit
+from syncd.cli.completions import complete_identity
 from syncd.config.model import Config
 from syncd.errors import ConfigError, SyncdError
 from syncd.github.auth.app import AppCredentials
@@ -28,7 +29,7 @@ NEEDED = "contents: "
 
 
 @click.command(name="installations", short_help="What each identity reaches.")
-@click.argument("name", metavar="[NAME]", required=False)
+@click.argument("name", metavar="[NAME]", required=False, shell_complete=complete_identity)
 @click.pass_obj
 def command(settings: Settings, name: str | None) -> int:
     """Ask GitHub what the identity NAME, or every one, can reach. For an App these are its

@@ -8,6 +8,7 @@ import click
 from msgspec.structs import replace
 
 from syncd.cli.common import Settings, emit
+from syncd.cli.completions import complete_login
 from syncd.cli.sync import stop_on_signals
 from syncd.config.model import Config
 from syncd.errors import ConfigError
@@ -27,7 +28,7 @@ TIMEOUT_SECONDS = 3600.0  # GitHub's own end of a code comes first
 
 
 @click.command(name="login", short_help="Log in as a user, through any browser.")
-@click.argument("name", metavar="NAME")
+@click.argument("name", metavar="NAME", shell_complete=complete_login)
 @click.option(
     "--scope",
     default="repo",

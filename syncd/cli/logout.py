@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from syncd.cli.common import Settings, emit
+from syncd.cli.completions import complete_login
 from syncd.cli.login import login_identity
 from syncd.cli.sync import stop_on_signals
 from syncd.github.urls import web_origin
@@ -15,7 +16,7 @@ TIMEOUT_SECONDS = 60.0
 
 
 @click.command(name="logout", short_help="Forget a login's tokens.")
-@click.argument("name", metavar="NAME")
+@click.argument("name", metavar="NAME", shell_complete=complete_login)
 @click.pass_obj
 def command(settings: Settings, name: str) -> int:
     """Remove the tokens of the `login:` identity NAME from this machine. GitHub lets only the app's

@@ -13,11 +13,12 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import click
-from msgspec import Struct
 
+from syncd.cli.common import EXIT_BUG, Settings, bug_report
+from syncd.cli.options import add_global_options, global_options
 from syncd.core_dumps import forbid_dumps
 from syncd.errors import ConfigError, NotOwnerError, SyncdError
-from syncd.output import echo
+from syncd.output import echo, use_colour
 from syncd.owners import nearest_owner
 from syncd.text import did_you_mean
 
@@ -47,14 +48,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "migrate": ("migrate", "Bring the store to this version's schema."),
     "completion": ("completion", "Completion for bash, zsh or fish."),
     "version": ("version", "Print the version."),
+    "help": ("help", "The help of a command."),
 }
-
-
-class Invocation(Struct):
-    """What one call of the command line is given beside its arguments, and its verbosity."""
-
-    replies: Callable[[], Sequence[Reply]] = tuple
-    verbose: int = 0
 
 
 class LazyGroup(click.Group):
@@ -70,6 +65,7 @@ class LazyGroup(click.Group):
             return None
         module = importlib.import_module(f"syncd.cli.{COMMANDS[cmd_name][0]}")
         command: click.Command = module.command
+        add_global_options(command)
         return command
 
     def resolve_command(
@@ -86,37 +82,32 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
 
+def _print_version(context: click.Context, _parameter: click.Parameter, asked: bool) -> None:
+    """Print the version, and end."""
+    if asked and not context.resilient_parsing:
+        from syncd import __version__
+
+        echo(f"syncd {__version__}")
+        context.exit()
+
+
 @click.command(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 @click.option(
-    "-c",
-    "--config",
-    "config",
-    metavar="FILE|DIR",
-    envvar="SYNCD_CONFIG",
-    help=(
-        "The configuration. Default: $SYNCD_CONFIG, /etc/syncd/config.yaml, "
-        "~/.config/syncd/config.yaml."
-    ),
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Print the version.",
 )
-@click.option("-v", "--verbose", count=True, help="Say more (twice: debug).")
-@click.option("-q", "--quiet", is_flag=True, help="Say only what went wrong.")
-@click.pass_context
-def cli(ctx: click.Context, config: str | None, verbose: int, quiet: bool) -> None:
+def cli() -> None:
     """syncd keeps the listed files and folders of GitHub repositories equal on this machine."""
-    from syncd.cli.common import Settings
 
-    invocation = ctx.obj or Invocation()
-    invocation.verbose = verbose
-    ctx.obj = Settings(
-        config=config,
-        verbose=verbose,
-        quiet=quiet,
-        environ=dict(os.environ),
-        replies=invocation.replies,
-    )
+
+cli.params[:0] = global_options(at_root=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -132,13 +123,14 @@ def run(
     `replies` waits for GitHub's answers to a nothing-to-do check that could not decide.
     """
     forbid_dumps()
-    invocation = Invocation(replies)
+    settings = Settings(environ=dict(os.environ), replies=replies)
+    use_colour(None, settings.environ)
     try:
         result = cli.main(
             args=list(arguments) if arguments is not None else None,
             prog_name="syncd",
             standalone_mode=False,
-            obj=invocation,
+            obj=settings,
         )
         return result if isinstance(result, int) else 0
     except click.exceptions.Exit as exit_:
@@ -152,20 +144,18 @@ def run(
         echo("interrupted", err=True)
         return 130
     except ConfigError as error:
-        return _show_config_error(error, arguments, invocation.verbose > 0)
+        return _show_config_error(error, arguments, settings.verbose > 0)
     except NotOwnerError as error:
-        _refuse(error.message, error.owner, arguments, error.id if invocation.verbose else None)
+        _refuse(error.message, error.owner, arguments, error.id if settings.verbose else None)
         return error.exit_code
     except PermissionError as error:  # never a bug of ours, wherever it came from
         place = error.filename if isinstance(error.filename, str) else "a file that it needs"
         _refuse(f"can't use {place}: {error.strerror}", nearest_owner(place), arguments)
         return 1
     except SyncdError as error:
-        _show_error(error, f"syncd: {error.message}", invocation.verbose > 0)
+        _show_error(error, f"syncd: {error.message}", settings.verbose > 0)
         return error.exit_code
     except Exception as error:  # noqa: BLE001  (what gets here is a bug of ours)
-        from syncd.cli.common import EXIT_BUG, bug_report
-
         echo(bug_report(error), err=True)
         return EXIT_BUG
 

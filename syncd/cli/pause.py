@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from syncd.cache_file import remove_cache
 from syncd.cli.common import Settings, chosen_jobs, emit, require_utf8
+from syncd.cli.completions import complete_job
 from syncd.config.value_types import duration
 from syncd.fastpath.check import NAME as SNAPSHOT
 from syncd.ports import Pause
@@ -16,7 +17,7 @@ from syncd.stored_jobs import open_store
 
 
 @click.command(name="pause", short_help="Leave a job alone until it is resumed.")
-@click.argument("job")
+@click.argument("job", shell_complete=complete_job)
 @click.option(
     "--for",
     "lasting",

@@ -9,6 +9,7 @@ import click
 from msgspec import Struct
 
 from syncd.cli.common import Settings, chosen_jobs, emit, exit_code, say
+from syncd.cli.completions import complete_job
 from syncd.cli.diffs import HIDDEN, diff_lines, note
 from syncd.cli.plan_removals import split_removals
 from syncd.cli.progress import RunProgress, progress_of
@@ -68,7 +69,7 @@ class PlannedJob(Struct, frozen=True):
 
 
 @click.command(name="plan", short_help="What a sync would do now.")
-@click.argument("jobs", nargs=-1, metavar="[JOB]...")
+@click.argument("jobs", nargs=-1, metavar="[JOB]...", shell_complete=complete_job)
 @click.option(
     "--diff",
     is_flag=True,

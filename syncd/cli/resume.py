@@ -8,11 +8,12 @@ import click
 from msgspec.structs import replace
 
 from syncd.cli.common import Settings, chosen_jobs, emit
+from syncd.cli.completions import complete_job
 from syncd.stored_jobs import open_store
 
 
 @click.command(name="resume", short_help="Go on with a paused or held job.")
-@click.argument("job")
+@click.argument("job", shell_complete=complete_job)
 @click.pass_obj
 def command(settings: Settings, job: str) -> int:
     """Go on with a job that was paused, or held after a rollback. The next run brings it

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from syncd.cli.common import Settings, chosen_jobs, exit_code, say
+from syncd.cli.completions import complete_job
 from syncd.cli.run_output import as_json, change_line, closing_line
 from syncd.cli.sync import failed, show, stop_on_signals
 from syncd.cli.trash_entries import show_replaced
@@ -21,7 +22,7 @@ from syncd.wiring import AppContext
 @click.command(
     name="rollback", short_help="The previous set again, from the local cache; holds the job."
 )
-@click.argument("job")
+@click.argument("job", shell_complete=complete_job)
 @click.option(
     "--to",
     metavar="COMMIT",

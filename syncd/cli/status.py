@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import click
 
 from syncd.cli.common import Settings, chosen_jobs, emit, say
+from syncd.cli.completions import complete_job
 from syncd.cli.status_table import status_lines
 from syncd.config.model import Config
 from syncd.models import Job
@@ -26,7 +27,7 @@ WATCH_SECONDS = 2.0
 
 
 @click.command(name="status", short_help="The state of every job.")
-@click.argument("jobs", nargs=-1, metavar="[JOB]...")
+@click.argument("jobs", nargs=-1, metavar="[JOB]...", shell_complete=complete_job)
 @click.option("--watch", is_flag=True, help="Show it again every two seconds, until Ctrl-C.")
 @click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object (schema syncd.status/1)."

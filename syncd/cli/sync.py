@@ -11,6 +11,7 @@ import click
 from msgspec.structs import replace
 
 from syncd.cli.common import Settings, bug_report, chosen_jobs, emit, exit_code, require_utf8, say
+from syncd.cli.completions import complete_job
 from syncd.cli.progress import progress_of
 from syncd.cli.run_output import (
     as_json,
@@ -41,7 +42,7 @@ MAX_FILES_AFTER_CHANGE = 500
 
 
 @click.command(name="sync", short_help="Bring the jobs in sync once.")
-@click.argument("jobs", nargs=-1, metavar="[JOB]...")
+@click.argument("jobs", nargs=-1, metavar="[JOB]...", shell_complete=complete_job)
 @click.option(
     "--ref",
     metavar="REF",
@@ -63,6 +64,7 @@ MAX_FILES_AFTER_CHANGE = 500
 @click.option(
     "--forget",
     metavar="JOB",
+    shell_complete=complete_job,
     callback=require_utf8,
     help="Forget what is recorded of JOB, then go on; its files stay.",
 )

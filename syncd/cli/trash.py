@@ -11,8 +11,8 @@ from datetime import UTC, datetime, timedelta
 import click
 
 from syncd.cli.common import Settings, emit, say
+from syncd.cli.completions import complete_entry, complete_id
 from syncd.cli.table import table, width
-from syncd.cli.trash_completion import complete_entry, complete_id
 from syncd.cli.trash_entries import below, find_by_id, find_entry, short_ids, trash_of, why
 from syncd.cli.trash_restore import restore_entry
 from syncd.config.value_types import duration

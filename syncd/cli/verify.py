@@ -9,6 +9,7 @@ import click
 from msgspec.structs import asdict, replace
 
 from syncd.cli.common import Settings, chosen_jobs, emit
+from syncd.cli.completions import complete_job
 from syncd.cli.run_output import count_of
 from syncd.clock import SystemClock
 from syncd.config.model import Config
@@ -32,7 +33,7 @@ EXIT_NOT_IN_SYNC = 3
 
 
 @click.command(name="verify", short_help="Read every mirrored file and cached blob again.")
-@click.argument("jobs", nargs=-1, metavar="[JOB]...")
+@click.argument("jobs", nargs=-1, metavar="[JOB]...", shell_complete=complete_job)
 @click.option(
     "--repair", is_flag=True, help="Mark what is wrong, so that the next run restores it."
 )

@@ -28,6 +28,7 @@ from syncd.trusted_path import open_checked, secret_exposure
 from syncd.unchanged import Seen, is_as_seen
 
 NAME = "unchanged.json"
+COLOURS = ("auto", "always", "never")  # of --color
 MAX_SECRET_BYTES = 64 << 10
 MAX_BODY_BYTES = 1 << 20
 CONNECT_SECONDS = 1.0  # a host that takes longer is left to the full run, which says so
@@ -44,6 +45,7 @@ class SyncArgs(NamedTuple):
     quiet: bool
     json: bool
     jobs: tuple[str, ...]
+    colour: str | None = None
 
 
 class Reply(NamedTuple):
@@ -108,27 +110,32 @@ def check(
 
 
 def parse_arguments(arguments: Sequence[str], environ: Mapping[str, str]) -> SyncArgs | None:
-    """Parse the plain forms of `sync`; None for every other command or option."""
-    config, quiet, as_json, jobs = environ.get("SYNCD_CONFIG"), False, False, []
+    """Parse the plain forms of `sync`; None for every other command, option or way to write one.
+
+    The global options are read before and after the command; the last value wins.
+    """
+    config, colour, quiet, as_json = environ.get("SYNCD_CONFIG"), None, False, False
+    words: list[str] = []  # the command and its jobs
     remaining = list(arguments)
-    while remaining and remaining[0].startswith("-"):
-        option = remaining.pop(0)
-        if option in ("-q", "--quiet"):
+    while remaining:
+        argument = remaining.pop(0)
+        if argument in ("-q", "--quiet"):
             quiet = True
-        elif option in ("-c", "--config") and remaining:
+        elif argument in ("-c", "--config") and remaining:
             config = remaining.pop(0)
-        else:
-            return None
-    if not remaining or remaining.pop(0) != "sync":
-        return None
-    for argument in remaining:
-        if argument == "--json":
+        elif argument == "--color" and remaining and remaining[0] in COLOURS:
+            colour = remaining.pop(0)
+        elif argument == "--json" and words:
             as_json = True
         elif argument.startswith("-") or not argument:
             return None
         else:
-            jobs.append(argument)
-    return SyncArgs(config or find_default_config(environ), quiet, as_json, tuple(jobs))
+            words.append(argument)
+    if words[:1] != ["sync"]:
+        return None
+    return SyncArgs(
+        config or find_default_config(environ), quiet, as_json, tuple(words[1:]), colour
+    )
 
 
 def _read_snapshot(config: str, environ: Mapping[str, str], now: float) -> Any:

@@ -62,7 +62,7 @@ def test_sigterm_before_the_first_run_leaves_no_socket(
     hub: SyncEnv, socket_file: Path, monkeypatch: pytest.MonkeyPatch, web_is_first: bool
 ) -> None:
     begun, stopping = threading.Event(), threading.Event()
-    settings = Settings(str(hub.config), 0, False, dict(os.environ))
+    settings = Settings(config=str(hub.config), environ=dict(os.environ))
     web, late = run.WebService(settings), Companion(begun, stopping)
     companions: list[Any] = [web, late] if web_is_first else [late, web]
     config = load_config(hub.config, os.environ)
@@ -93,7 +93,7 @@ def test_a_start_that_fails_leaves_no_socket(hub: SyncEnv, socket_file: Path) ->
             assert socket_file.exists()
             raise ConfigError("it can't be opened")
 
-    settings = Settings(str(hub.config), 0, False, dict(os.environ))
+    settings = Settings(config=str(hub.config), environ=dict(os.environ))
     broken = Broken(threading.Event(), threading.Event())
     config = load_config(hub.config, os.environ)
     daemon = Daemon(lambda: config, os.environ, [run.WebService(settings), broken])

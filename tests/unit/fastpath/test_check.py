@@ -163,6 +163,27 @@ def test_some_jobs_are_asked_for_by_name_and_in_the_order_of_the_configuration(
 
 
 @pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("sync", (False, False, (), None)),
+        ("sync -q", (True, False, (), None)),
+        ("-q sync nginx --json", (True, True, ("nginx",), None)),
+        ("sync nginx --quiet", (True, False, ("nginx",), None)),
+        ("-c /nowhere sync -c FILE", (False, False, (), None)),
+        ("sync --config FILE nginx", (False, False, ("nginx",), None)),
+        ("--color never sync", (False, False, (), "never")),
+        ("--color never sync nginx --color always", (False, False, ("nginx",), "always")),
+    ],
+)
+def test_global_options_are_read_before_and_after_the_command(
+    hub: SyncEnv, arguments: str, expected: tuple[bool, bool, tuple[str, ...], str | None]
+) -> None:
+    found = check(hub, *arguments.replace("FILE", str(hub.config)).split())
+    assert isinstance(found, UpToDate)
+    assert found.args == (str(hub.config), *expected)
+
+
+@pytest.mark.parametrize(
     "arguments",
     [
         ["plan"],
@@ -172,7 +193,16 @@ def test_some_jobs_are_asked_for_by_name_and_in_the_order_of_the_configuration(
         ["sync", "--forget", "nginx"],
         ["sync", "nobody"],
         ["-v", "sync"],
+        ["sync", "-v"],
         ["sync", "-h"],
+        ["sync", "--version"],
+        ["sync", "-c"],
+        ["sync", "--color"],
+        ["sync", "--color", "green"],
+        ["sync", "--color=never"],
+        ["sync", "--", "nginx"],
+        ["--json", "sync"],
+        ["help", "sync"],
         ["--help"],
         [""],
     ],
