@@ -15,6 +15,8 @@ from syncd.cli.past_content import PastContent
 from syncd.cli.run_output import count_of
 from syncd.cli.trash_entries import entry_of, short_ids_in
 from syncd.output import echo
+from syncd.recent_runs import parse_time
+from syncd.status import rfc3339
 from syncd.store.history import PastChange, PastRun
 from syncd.stored_jobs import open_store, spellings_in_history
 from syncd.text import json_text, one_line
@@ -97,6 +99,7 @@ def command(
 
 def _row(run: PastRun, names: Mapping[str, str]) -> dict[str, object]:
     row = asdict(run)
+    row["started_at"] = rfc3339(parse_time(run.started_at)) or run.started_at
     row["changes"] = [
         {
             "action": change.action,

@@ -174,11 +174,13 @@ def _escaped(name: str) -> str:
 def history(
     connection: Connection, job: str | None, paths: Sequence[str], limit: int
 ) -> list[PastRun]:
-    """Return past runs, newest first.
+    """Return past runs by the time they began, newest first.
 
+    Side by side they end in another order, and a failure that repeats keeps its row.
     With `paths`, only those that changed one of them, with only those changes.
     """
-    query = select(*PAST_RUN, _went_back()).order_by(RUN.c.id.desc()).limit(limit)
+    newest = (RUN.c.started_at.desc(), RUN.c.id.desc())
+    query = select(*PAST_RUN, _went_back()).order_by(*newest).limit(limit)
     if job is not None:
         query = query.where(RUN.c.job == job)
     if paths:
