@@ -1,8 +1,10 @@
 # Each target is one line through the stdlib script `dev`, so that everything works without make too.
-.PHONY: help demo test lint bench faults sbom
+LANES = push fuzz root package browser database docs
+.PHONY: help demo test lint bench faults sbom $(LANES:%=test-%)
 PYTHON ?= python3
 demo: ; @$(PYTHON) dev demo
 test: ; @$(PYTHON) dev test
+$(LANES:%=test-%): ; @$(PYTHON) dev test $(@:test-%=%)
 lint: ; @$(PYTHON) dev lint
 bench: ; @$(PYTHON) dev bench
 faults: ; @$(PYTHON) dev faults

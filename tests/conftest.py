@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests import lanes
 from tests.support.deep import clear
 from tests.support.sync_env import SyncEnv, sync_env
 
@@ -154,3 +155,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.section(title)
             for line in lines:
                 terminalreporter.write_line(line)
+    if "SYNCD_LANE" in os.environ:
+        terminalreporter.section("lanes")
+        for line in lanes.table():
+            terminalreporter.write_line(line)

@@ -16,6 +16,8 @@ import yaml
 from syncd.hooks import runner
 from tests.support.sync_env import SyncEnv
 
+pytestmark = pytest.mark.docs
+
 PAGE = (Path(__file__).parents[2] / "docs/hooks.md").read_text()
 EXAMPLES = [
     yaml.safe_load(block)

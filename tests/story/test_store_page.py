@@ -13,6 +13,8 @@ import pytest
 from syncd.store.schema import METADATA
 from tests.support.sync_env import SyncEnv
 
+pytestmark = pytest.mark.docs
+
 PAGE = (Path(__file__).resolve().parents[2] / "docs/store.md").read_text()
 QUERIES = re.findall(
     r"^(?P<title>[^\n`]+):\n\n```sql\n(?P<query>.*?)```", PAGE, re.MULTILINE | re.DOTALL

@@ -23,6 +23,8 @@ from tests.support.push import SECRET, deliver, push_event
 from tests.support.status_board import FixedBoard
 from tests.support.sync_env import SyncEnv
 
+pytestmark = pytest.mark.docs
+
 PAGE = (Path(__file__).parents[2] / "docs/webhook.md").read_text()
 NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
 

@@ -17,6 +17,7 @@ TOP_LEVEL = {
     "CHANGELOG.md",
     "LICENSE",
     "Makefile",
+    "CONTRIBUTING.md",
     "README.md",
     "SECURITY.md",
     "benchmarks",

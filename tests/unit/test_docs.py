@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
 import yaml
 
 from syncd.cli.main import COMMANDS, LazyGroup, cli
@@ -20,6 +21,8 @@ from syncd.config.schema import (
     WebhookModel,
     WebModel,
 )
+
+pytestmark = pytest.mark.docs
 
 ROOT = Path(__file__).resolve().parents[2]
 

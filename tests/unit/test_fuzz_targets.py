@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,9 @@ import pytest
 from tests.fuzz.harness import TARGETS, mutated
 
 ROOT = Path(__file__).resolve().parents[2]
-SECONDS = int(
-    os.environ.get("SYNCD_FUZZ_SECONDS", "0")
-)  # of coverage-guided fuzzing, for all targets together
+# of coverage-guided fuzzing, for all targets together; the configuration's reader gets the most
+SECONDS = int(os.environ.get("SYNCD_FUZZ_SECONDS", "150"))
+WEIGHTS = {target: 6 if target == "config" else 1 for target in TARGETS}
 INPUTS = int(os.environ.get("SYNCD_FUZZ_INPUTS", "150"))
 SLOW = {
     "config": 40,
@@ -49,11 +50,14 @@ def test_whatever_comes_in_is_taken_for_what_it_is_or_refused_by_name(target: st
             ) from error
 
 
-@pytest.mark.skipif(not SECONDS, reason="CI sets SYNCD_FUZZ_SECONDS and installs atheris")
+@pytest.mark.fuzz
+@pytest.mark.timeout(SECONDS + 200)
 @pytest.mark.parametrize("target", TARGETS)
-def test_coverage_guided_fuzzing_finds_nothing(target: str, tmp_path: Path) -> None:
+def test_coverage_guided_fuzzing_finds_nothing(
+    target: str, tmp_path: Path, measured: Callable[[str], None]
+) -> None:
     pytest.importorskip("atheris", reason="atheris could not be installed")
-    seconds = max(2, SECONDS // len(TARGETS))
+    seconds = max(2, SECONDS * WEIGHTS[target] // sum(WEIGHTS.values()))
     command = [
         sys.executable,
         "-m",
@@ -66,6 +70,6 @@ def test_coverage_guided_fuzzing_finds_nothing(target: str, tmp_path: Path) -> N
     ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=seconds + 200)
     runs = re.findall(r"Done (\d+) runs", done.stderr)
-    print(f"fuzz {target}: {runs[-1] if runs else '?'} inputs in {seconds} s")
+    measured(f"fuzz {target}: {runs[-1] if runs else '?'} inputs in {seconds} s")
     assert done.returncode == 0, done.stderr[-3000:]
     assert runs and int(runs[-1]) > 0, done.stderr[-500:]

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.docs
+
 ROOT = Path(__file__).resolve().parents[2]
 TABLE = ROOT / "docs/development/path-table.md"
 CODE = re.compile(r"`([\w/]+\.py::[\w.]+ [\w.]+)`")

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.docs
+
 ROOT = Path(__file__).parents[2]
 DIALECT = re.compile(
     r"\b(house|workshop|patience|pardon|bell|board|telling|somebody|nobody|anybody|everybody"

@@ -20,6 +20,8 @@ from syncd.config.yaml_reader import read_document
 from syncd.errors import ConfigError
 from tests.support.json_schema import mistakes
 
+pytestmark = pytest.mark.docs
+
 ROOT = Path(__file__).resolve().parents[3]
 SCHEMA = json_schema()
 WHOLE = """

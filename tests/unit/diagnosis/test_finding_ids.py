@@ -5,6 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.docs
+
 ROOT = Path(__file__).resolve().parents[3]
 ID = re.compile(r'"(doctor/[a-z-]+)"')
 ROW = re.compile(r"^\| `(doctor/[a-z-]+)` \| (ok|warning|error) \| (.+) \| (.+) \|$", re.MULTILINE)

@@ -16,6 +16,8 @@ import yaml
 
 from syncd.web.metrics import METRICS
 
+pytestmark = pytest.mark.docs
+
 FOLDER = Path(__file__).resolve().parents[3] / "docs/monitoring"
 PROMTOOL = pytest.mark.skipif(
     shutil.which("promtool") is None, reason="promtool is not installed (Debian: prometheus)"
