@@ -20,6 +20,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from syncd.errors import UnsafePathError
+from syncd.folder_sync import sync_folder
 from syncd.owners import owner_name
 
 OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -65,11 +66,19 @@ def make_folders(path: str | os.PathLike[str], mode: int) -> None:
     os.close(open_folder(path, make))
 
 
-def replace_file(path: str | os.PathLike[str], content: bytes, mode: int) -> None:
+def replace_file(
+    path: str | os.PathLike[str],
+    content: bytes,
+    mode: int,
+    *,
+    overwrite: bool = True,
+    sync: bool = False,
+) -> None:
     """Replace the file at `path`, or create it, with exactly this content and mode.
 
     Its directory exists. The new file is made beside it under a hidden name, and removed where
-    anything fails. Raises OSError, UnsafePathError.
+    anything fails. With `sync`, content and name are on disk at the end. Raises OSError,
+    UnsafePathError, and FileExistsError for an existing file without `overwrite`.
     """
     place, name = os.path.split(os.path.abspath(path))
     temporary = f".{name}.{secrets.token_hex(4)}"
@@ -81,13 +90,26 @@ def replace_file(path: str | os.PathLike[str], content: bytes, mode: int) -> Non
             with open(descriptor, "wb") as file:
                 file.write(content)
                 os.fchmod(descriptor, mode)
+                file.flush()
+                if sync:
+                    os.fsync(descriptor)
+            if not overwrite:
+                _reserve(name, folder)
             os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+            if sync:
+                sync_folder(folder)
         except BaseException:
             with suppress(OSError):
                 os.unlink(temporary, dir_fd=folder)
             raise
     finally:
         os.close(folder)
+
+
+def _reserve(name: str, folder: int) -> None:
+    """Create an empty file of this name, which no other process can then take. Raises OSError."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    os.close(os.open(name, flags, 0o600, dir_fd=folder))
 
 
 def check_just_made(made: int, above: int, path: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from hashlib import sha256
 from pathlib import Path
 
@@ -83,6 +83,19 @@ def job_lock(state_dir: Path, job: str) -> Iterator[None]:
         )
 
     with _held(lock_file(state_dir, job), f"the job {job}", refused):
+        yield
+
+
+@contextmanager
+def every_lock(state_dir: Path) -> Iterator[None]:
+    """Hold the daemon's lock and that of each job that has run, during the block.
+
+    Raises LockedError at once when a daemon or a run has one of them.
+    """
+    with ExitStack() as held:
+        held.enter_context(daemon_lock(state_dir))
+        for file in sorted((state_dir / LOCKS).glob("*.lock")):
+            held.enter_context(job_lock(state_dir, file.stem))
         yield
 
 

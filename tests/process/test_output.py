@@ -65,6 +65,7 @@ CASES: list[tuple[str, int, int, str, Mapping[str, bytes]]] = [
     ("login me", 2, 4, SYNCED, SECOND),
     ("logout me", 2, 0, SYNCED, SECOND),
     ("installations", 2, 3, SYNCED, SECOND),
+    ("backup DEST/../copy.tar", 2, 0, SYNCED, SECOND),
     ("migrate", 0, 0, NEVER, {}),
     ("migrate --check", 2, 0, SYNCED, SECOND),
 ]

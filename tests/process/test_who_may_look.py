@@ -79,6 +79,7 @@ CHANGING = (
     "login me",
     "logout me",
     "migrate",
+    "backup --restore backup.tar",
 )
 
 
@@ -298,6 +299,31 @@ def test_root_sees_what_the_owner_sees(place: Place) -> None:
             owner, root = (place.call(caller, line) for caller in ("owner", "root"))
             assert _without_seconds(owner.out) == _without_seconds(root.out) != "", line
         assert place.call("member", "status --json").out == place.call("owner", "status --json").out
+
+
+@pytest.mark.parametrize("condition", ["running", "killed"])
+def test_root_backs_up_the_state_of_another_user_into_a_file_of_its_own(
+    place: Place, condition: str, tmp_path: Path
+) -> None:
+    place.into(condition)
+    file = tmp_path / "backup.tar"
+    with place.daemon(condition):
+        before = look_of(place.hub.state, content=condition != "running")
+        assert place.call("member", f"backup {file}").code == 1
+        assert place.call("stranger", f"backup {file}").code == 1
+        assert not file.exists()
+        done = place.call("root", f"backup {file}")
+        assert look_of(place.hub.state, content=condition != "running") == before
+    assert (done.code, file.stat().st_uid, file.stat().st_mode & 0o777) == (0, 0, 0o600), done
+    shutil.rmtree(place.hub.state)
+    place.into("empty")
+    file.chmod(0o644)
+    for folder in (tmp_path, *tmp_path.parents[:3]):
+        folder.chmod(0o755)
+    restored = place.call("owner", f"backup --restore {file}")
+    assert restored.code == 0, restored
+    assert {path.lstat().st_uid for path in place.hub.state.rglob("*")} == {OWNER}
+    assert '"changes": []' in place.call("owner", "sync --json").out
 
 
 def _without_seconds(text: str) -> str:
