@@ -1,4 +1,7 @@
-"""A backup is a consistent private copy of the store, and a restored one forgets no file and runs no hook needlessly."""
+"""A backup is a consistent private copy of the store.
+
+A restored one forgets no file, and runs no hook needlessly.
+"""
 
 from __future__ import annotations
 
@@ -110,7 +113,7 @@ def test_backup_of_a_damaged_store_is_refused(synced: SyncEnv) -> None:
 
 
 def test_backups_while_another_connection_writes_are_each_consistent(synced: SyncEnv) -> None:
-    """Two rows always change together; every copy has equal values, and the writer is never refused."""
+    """Two rows always change together; every copy has equal values."""
     done, failures = threading.Event(), []
 
     def write() -> None:
@@ -148,7 +151,7 @@ def pair_in(file: Path, copy: Path) -> tuple[str, str]:
     return found.get("one", "-"), found.get("two", "-")
 
 
-# --- restoring --------------------------------------------------------------------------------------------------------
+# --- restoring --------------------------------------------------------------------------------
 
 
 def test_a_restored_store_knows_its_files_again_and_nothing_is_touched(synced: SyncEnv) -> None:
