@@ -35,7 +35,7 @@ def get_repository(transport: Transport, api: str, repo: str, deadline: Deadline
     """
     request = get(api, repo_path(repo), "repo", repo, repo)
     answer = send_and_read(transport, request, deadline)
-    found = parse_json(answer.body, f"asked for {repo}: it", "repo")
+    found = parse_json(answer.body, repo, "repo")
     row = found if isinstance(found, dict) else {}
     return RepositoryInfo(
         server_text(row.get("full_name")) or repo,

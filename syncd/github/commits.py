@@ -26,7 +26,7 @@ def verification(scope: RepositoryScope, commit: str) -> tuple[bool, str]:
     answer = _commit_object(scope, commit, subject).get("verification")
     if not isinstance(answer, dict) or not isinstance(answer.get("verified"), bool):
         raise BadResponseError(
-            f"asked for {subject}: the answer does not say whether it is verified",
+            f"the answer for {subject} does not say whether it is verified",
             id="bad_response/no-verification",
             hint="require: {verified: true} needs a GitHub that verifies commits",
         )
@@ -71,7 +71,7 @@ def is_descendant(scope: RepositoryScope, before: str, commit: str) -> bool:
     status = found.get("status") if isinstance(found, dict) else None
     if status not in IS_DESCENDANT:
         raise BadResponseError(
-            f"asked for {request.subject}: the answer does not say",
+            f"the answer for {request.subject} has no known status",
             id="bad_response/no-comparison",
             hint="nothing was changed; the next run asks again",
         )

@@ -146,12 +146,12 @@ def rate_limit_error(request: Request, found: ErrorBody, now: datetime) -> RateL
     if wait is None:
         return None
     retry_at = now + timedelta(seconds=min(max(wait, 1.0), MAX_WAIT_SECONDS))
-    which = "GitHub asks to slow down (secondary limit)"
+    which = "it asks to slow down (secondary limit)"
     if is_primary:
         which = "the hourly limit is used up"
     return RateLimitedError(
-        f"asked for {request.subject}: {which}; "
-        f"it makes sense again at {retry_at:%Y-%m-%dT%H:%M:%SZ}",
+        f"GitHub refused the request for {request.subject}: {which}; "
+        f"try again at {retry_at:%Y-%m-%dT%H:%M:%SZ}",
         id="rate_limited/hourly-limit" if is_primary else "rate_limited/secondary-limit",
         retry_at=retry_at,
         primary=is_primary,
@@ -211,7 +211,7 @@ class _RefusedRequest:
         self.request, self.found = request, found
         self.request_id = request_id(found.headers)
         quoted = f" ({found.message})" if found.message else ""
-        self.text = f"asked for {request.subject}: GitHub answered {found.status}{quoted}"
+        self.text = f"GitHub answered {found.status} to the request for {request.subject}{quoted}"
 
     def auth(self, id: str, *, state: str, hint: str, text: str | None = None) -> AuthError:
         """Return an AuthError with this refusal's facts."""
@@ -249,8 +249,8 @@ def _web_page(refused: _RefusedRequest) -> BadResponseError:
         "bad_response/web-page",
         "check api: (an Enterprise Server's ends in /api/v3), and what is between this machine "
         "and GitHub",
-        f"asked for {refused.request.subject}: got {refused.found.status} and a web page, "
-        "which does not come from GitHub's API",
+        f"the request for {refused.request.subject} was answered {refused.found.status} with a web "
+        "page, which does not come from GitHub's API",
     )
 
 

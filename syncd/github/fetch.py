@@ -254,7 +254,7 @@ class BlobFetcher:
                 return self._blobs.add(blob, counted(content, self._deadline.progress), size)
             except BadResponseError as error:
                 raise BadResponseError(
-                    f"asked for {request.subject}, got {error.message}",
+                    f"GitHub answered the request for {request.subject} with {error.message}",
                     id="bad_response/file-mismatch",
                     status=response.status,
                     request_id=response.headers.get("x-github-request-id"),

@@ -173,7 +173,7 @@ class _Reader:
         found = read_json(request, answer)
         if not isinstance(found, dict):
             raise BadResponseError(
-                f"asked for {subject}, got an answer that does not describe it",
+                f"the answer for {subject} does not describe it",
                 id="bad_response/no-object",
                 hint="check api:",
             )
@@ -208,7 +208,7 @@ class _Reader:
                 rows = rows.get(inside) if isinstance(rows, dict) else None
             if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
                 raise BadResponseError(
-                    f"asked for {subject}, got an answer that is no list of them",
+                    f"the answer for {subject} is not a list of them",
                     id="bad_response/no-list",
                     hint="check api:",
                 )

@@ -24,10 +24,10 @@ def parse_json(body: bytes, what: str, kind: str, hook: Any = None) -> Any:
     except ValueError as error:
         if body.lstrip()[:1] == b"<":
             raise BadResponseError(
-                f"{what} was answered with a web page (a proxy or a sign-in page?)",
+                f"the request for {what} was answered with a web page (a proxy or a sign-in page?)",
                 id="bad_response/web-page",
                 hint="nothing was changed; check the proxies between this host and GitHub",
             ) from error
         start = body[:SHOWN_BYTES].decode("utf-8", "replace")
-        text = f"{what} was answered with something that is not JSON: {start!r}"
+        text = f"the request for {what} was answered with something that is not JSON: {start!r}"
         raise BadResponseError(text, id="bad_response/not-json") from error

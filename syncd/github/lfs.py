@@ -89,7 +89,7 @@ class LfsFetcher:
         objects = answer.get("objects") if isinstance(answer, dict) else None
         if not isinstance(objects, list):
             raise BadResponseError(
-                f"asked for {request.subject}: the answer names none",
+                f"the answer for {request.subject} names none",
                 id="bad_response/no-lfs-objects",
                 hint="check api:",
             )
@@ -138,7 +138,7 @@ class LfsFetcher:
         action = actions.get("download") if isinstance(actions, dict) else None
         if not isinstance(action, dict) or not isinstance(action.get("href"), str):
             raise BadResponseError(
-                f"asked for {subject}: the answer says no place for {pointer.path}",
+                f"the answer for {subject} names no address for {pointer.path}",
                 id="bad_response/no-lfs-download",
                 hint="nothing was changed; the next run asks again",
             )
@@ -180,7 +180,7 @@ def _storage_headers(headers: Mapping[Any, Any], subject: str) -> dict[str, str]
     """
     if not all(_is_header(name, value) for name, value in headers.items()):
         raise BadResponseError(
-            f"asked for {subject}: the answer wants a header that can't be sent",
+            f"the answer for {subject} wants a header that can't be sent",
             id="bad_response/bad-lfs-header",
             hint="check api:",
         )

@@ -28,7 +28,7 @@ def translate_network_error(
     An exception that is none of its errors is raised as it is.
     """
     error = underlying_error(error)
-    where, asked = urlsplit(request.url).netloc, f"asked for {request.subject}"
+    where, asked = urlsplit(request.url).netloc, f"the request for {request.subject} failed"
     if isinstance(error, (exceptions.SSLError, ssl.SSLError)):
         return _tls_failure(f"{asked}: {where}", str(error))
     if isinstance(error, exceptions.ProxyError):
@@ -57,7 +57,7 @@ def translate_network_error(
     if isinstance(error, ValueError) and not isinstance(error, exceptions.HTTPError):
         # the library's own text would show the header, and so the token
         return BadResponseError(
-            f"{asked}: a header can't be sent as it is",
+            f"{asked}: one of its headers can't be sent",
             id="bad_response/invalid-header",
             hint="check the token for line ends and stray characters",
         )
@@ -114,7 +114,7 @@ def _tls_failure(asked: str, text: str) -> RemoteUnavailableError:
         return _certificate_failure(asked, text)
     if "x509" in low or "pem lib" in low or "no start line" in low:
         return PermanentNetworkError(
-            f"{asked} was not asked: the certificate authorities can't be read",
+            f"{asked}: the certificate authorities can't be read",
             id="unavailable/ca-file",
             hint="ca_file: must be a file of certificates in PEM form",
         )

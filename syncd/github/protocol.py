@@ -196,13 +196,15 @@ def read_json(request: Request, response: Response) -> Any:
     try:
         return load_json(body, request.kind or request.route)
     except BeyondBoundError as error:
-        raise beyond_bound_error(
-            f"asked for {request.subject}", error, request_id(response.headers)
-        ) from error
+        raise beyond_bound_error(request.subject, error, request_id(response.headers)) from error
     except ValueError as error:
-        got = "a web page (a proxy or a sign-in page?)" if body.lstrip()[:1] == b"<" else "no JSON"
+        got = (
+            "a web page (a proxy or a sign-in page?)"
+            if body.lstrip()[:1] == b"<"
+            else "something that is not JSON"
+        )
         raise BadResponseError(
-            f"asked for {request.subject}, got {got}",
+            f"GitHub answered the request for {request.subject} with {got}",
             id="bad_response/not-json",
             status=response.status,
             request_id=request_id(response.headers),
@@ -211,14 +213,14 @@ def read_json(request: Request, response: Response) -> Any:
 
 
 def beyond_bound_error(
-    attempt: str, error: BeyondBoundError, github_id: str | None = None
+    subject: str, error: BeyondBoundError, github_id: str | None = None
 ) -> BadResponseError:
     """Return the error for an answer that has more of something than its kind may have.
 
     `github_id` is GitHub's id of the request.
     """
     return BadResponseError(
-        f"{attempt}: the answer has {error}",
+        f"the answer for {subject} has {error}",
         id="bad_response/too-large",
         request_id=github_id,
         hint="nothing was changed; check what is between this machine and GitHub",

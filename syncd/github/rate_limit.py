@@ -138,8 +138,8 @@ class RateLimit:
             else "the hourly limit is used up"
         )
         text = (
-            f"{subject} was not asked for: {why}; "
-            f"it makes sense again at {retry_at:%Y-%m-%dT%H:%M:%SZ}"
+            f"the request for {subject} was not sent: {why}; "
+            f"try again at {retry_at:%Y-%m-%dT%H:%M:%SZ}"
         )
         return RateLimitPendingError(
             text,
@@ -170,8 +170,8 @@ class RateLimit:
                 error = None
         if error is not None:
             raise RateLimitPendingError(
-                f"{subject} was not asked for: GitHub has set a limit; "
-                f"it makes sense again at {error.retry_at:%Y-%m-%dT%H:%M:%SZ}",
+                f"the request for {subject} was not sent: GitHub has set a limit; "
+                f"try again at {error.retry_at:%Y-%m-%dT%H:%M:%SZ}",
                 retry_at=error.retry_at,
                 id=error.id,
                 primary=error.primary,

@@ -121,7 +121,7 @@ def _fetch_head(scope: RepositoryScope, ref: str | None, form: str, known: Head 
     commit = parse_commit_id(request, answer)
     if ref is not None and is_object_id(ref) and commit != ref:
         raise BadResponseError(
-            f"asked for the commit {ref} of {scope.repo}, got {commit}",
+            f"GitHub answered the request for the commit {ref} of {scope.repo} with {commit}",
             id="bad_response/other-commit",
             status=200,
             hint="nothing was changed",
@@ -130,8 +130,8 @@ def _fetch_head(scope: RepositoryScope, ref: str | None, form: str, known: Head 
     named = (etag or "").removeprefix("W/").strip('"')
     if is_object_id(named) and named != commit:
         raise BadResponseError(
-            f"asked for {request.subject}, got the commit {commit} under the ETag "
-            f"{(etag or '')[:100]}: one of them is damaged",
+            f"GitHub answered the request for {request.subject} with the commit {commit} under the "
+            f"ETag {(etag or '')[:100]}: one of them is damaged",
             id="bad_response/etag-mismatch",
             status=200,
             hint=UNCHANGED_HINT,
@@ -162,7 +162,7 @@ def parse_commit_id(request: Request, answer: Answer) -> str:
     body = answer.body.strip()
     found: object = body.decode("ascii", "replace")
     if body[:1] == b"{":
-        value = parse_json(body, f"asked for {request.subject}: it", "head")
+        value = parse_json(body, request.subject, "head")
         found = value.get("sha") if isinstance(value, dict) else None
     if isinstance(found, str) and is_object_id(found):
         return found
@@ -170,7 +170,7 @@ def parse_commit_id(request: Request, answer: Answer) -> str:
     if body[:1] == b"<":
         what, identity = "a web page (a proxy or a sign-in page?)", "bad_response/web-page"
     raise BadResponseError(
-        f"asked for {request.subject}, got {what}",
+        f"GitHub answered the request for {request.subject} with {what}",
         id=identity,
         status=answer.status,
         request_id=answer.headers.get("x-github-request-id"),

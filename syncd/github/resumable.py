@@ -90,10 +90,10 @@ def _resume_etag(response: Response) -> str:
 
 
 def _with_subject(request: Request, error: BadResponseError) -> BadResponseError:
-    if error.message.startswith("asked for"):
+    if request.subject in error.message:
         return error
     return BadResponseError(
-        f"asked for {request.subject}, got {error.message}",
+        f"GitHub answered the request for {request.subject} with {error.message}",
         id=error.id,
         hint="nothing was changed; the next run asks again",
     )

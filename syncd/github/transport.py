@@ -140,7 +140,7 @@ class Network:
             self._note_rename(request, answer.status, found)
             sent = replace(sent, url=found)
         raise BadResponseError(
-            f"asked for {request.subject}: redirected more than {MAX_REDIRECTS} times",
+            f"the request for {request.subject} was redirected more than {MAX_REDIRECTS} times",
             id="bad_response/too-many-redirects",
             hint="check api:",
         )
@@ -156,7 +156,7 @@ class Network:
     def _check_method(request: Request, sent: Request, status: int) -> None:
         if sent.method != "GET" and status not in (307, 308) and not request.is_read_only:
             raise BadResponseError(
-                f"asked for {request.subject}: GitHub moved it ({status}) in a way that a "
+                f"GitHub redirected the request for {request.subject} ({status}) in a way that a "
                 f"{sent.method} can't follow",
                 id="bad_response/redirected-write",
                 hint="check api: and repo:",
@@ -185,7 +185,7 @@ class Network:
             return
         parts = urlsplit(request.url)
         raise BadResponseError(
-            f"asked for {request.subject}: a credential is not sent to "
+            f"the request for {request.subject} was not sent: its credential may not go to "
             f"{parts.scheme}://{parts.hostname}, which does not belong to api: {self._api}",
             id="bad_response/credential-not-sent",
             hint="check api: of the identity",

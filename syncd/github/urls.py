@@ -102,7 +102,7 @@ def redirect_url(url: str, location: str, subject: str) -> str:
         _origin(found)
     except ValueError as error:
         raise BadResponseError(
-            f"asked for {subject}: redirected to something that is no address",
+            f"the request for {subject} was redirected to something that is no address",
             id="bad_response/redirect-target",
             hint="nothing was changed",
         ) from error
@@ -127,7 +127,8 @@ def check_redirect(url: str, found: str, subject: str, allowed: bool) -> None:
     )
     if not allowed or not safe or inside or not is_valid:
         raise BadResponseError(
-            f"asked for {subject}: redirected to {theirs.scheme}://{theirs.hostname or ''}, "
+            f"the request for {subject} was redirected to "
+            f"{theirs.scheme}://{theirs.hostname or ''}, "
             "which is refused",
             id="bad_response/redirect-refused",
             hint="check api:, and what is between this machine and GitHub",
@@ -169,8 +170,8 @@ def check_peer(peer: str, own_kinds: Collection[str], host: str, subject: str) -
     if kind == "public" or kind in own_kinds or (kind == "private" and not own_kinds):
         return
     raise BadResponseError(
-        f"asked for {subject}: GitHub's answer leads to {host}, which is at the {kind} address "
-        f"{peer}, and is refused",
+        f"the answer for {subject} leads to {host}, which is at the {kind} address "
+        f"{peer} and is refused",
         id="bad_response/peer-refused",
         hint="check api:, the name server, and what is between this machine and GitHub",
     )

@@ -154,10 +154,10 @@ def _push(payload: Any) -> Push:
     """Return the push that the payload describes. Raises ValueError for what is no push event."""
     repository = payload.get("repository") if isinstance(payload, dict) else None
     if not isinstance(repository, dict):
-        raise ValueError("no push event")
+        raise ValueError("the payload does not describe a push")
     ref, repo = payload.get("ref"), repository.get("full_name")
     if not _is_ref(ref) or not isinstance(repo, str) or REPO.fullmatch(repo) is None:
-        raise ValueError("no push event")
+        raise ValueError("the payload does not describe a push")
     branch, number = repository.get("default_branch"), repository.get("id")
     is_deleted = _is_deleted(payload)
     return Push(

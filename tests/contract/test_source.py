@@ -787,7 +787,9 @@ class TestFetch:
         assert near.cost() == {"contents": 1, "blob": 1}
         near.blobs.content.clear()
         near.github.add_fault("blob", faults.other_content(), times=9)
-        with pytest.raises(BadResponseError, match=r"asked for 'file' of acme/infra at \w{7}, got"):
+        with pytest.raises(
+            BadResponseError, match=r"request for 'file' of acme/infra at \w{7} with"
+        ):
             near.fetch(entries)
         assert not near.blobs.content
 

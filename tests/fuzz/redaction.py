@@ -94,7 +94,7 @@ def _times(data: bytes) -> int:
 def seeds() -> Iterator[bytes]:
     for number, text in enumerate(
         [
-            "asked for main: GitHub answered 404",
+            "GitHub answered 404 to the request for main",
             "-eyJ",
             "-eyJaaaaaaaa.aaaaaaaa.",
             "://a:b@",

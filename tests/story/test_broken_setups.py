@@ -70,9 +70,8 @@ def broken(name: str, command: str, code: int, *lines: str) -> Callable[[Break],
     "doctor",
     4,
     (
-        "✕ app           ops (App 12345, key FINGERPRINT): asked for the App itself: GitHub "
-        "answered "
-        "401 (A JSON web token could not be decoded)"
+        "✕ app           ops (App 12345, key FINGERPRINT): GitHub answered 401 to the request for "
+        "the App itself (A JSON web token could not be decoded)"
     ),
     "    → the private key does not belong to this App; download a new one in the App's settings",
     "! repository    nginx: not checked, as ops can't be used",
@@ -144,8 +143,8 @@ def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     "doctor",
     4,
     (
-        "✕ app           ops (App 777, key FINGERPRINT): asked for the App itself: GitHub answered "
-        "404 (Integration not found)"
+        "✕ app           ops (App 777, key FINGERPRINT): GitHub answered 404 to the request for "
+        "the App itself (Integration not found)"
     ),
     (
         "    → this host knows no such App: check app_id or client_id, that private_key is that "
@@ -164,8 +163,8 @@ def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     4,
     "BASE/config.yaml: 1 job, 1 identity: good. State: BASE/state",
     (
-        "✕ app           ops (App Iv23liNobody, key FINGERPRINT): asked for the App itself: GitHub "
-        "answered 401 ('Issuer' claim ('iss') must be an Integer)"
+        "✕ app           ops (App Iv23liNobody, key FINGERPRINT): GitHub answered 401 to the "
+        "request for the App itself ('Issuer' claim ('iss') must be an Integer)"
     ),
     "    → no App has this app_id or client_id; check it for stray characters",
     "! repository    nginx: not checked, as ops can't be used",
@@ -270,9 +269,8 @@ def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     "doctor",
     4,
     (
-        "✕ repository    acme/infra@main as ops: asked for 'main' of acme/infra: GitHub answered "
-        "401 "
-        "(Bad credentials)"
+        "✕ repository    acme/infra@main as ops: GitHub answered 401 to the request for 'main' of "
+        "acme/infra (Bad credentials)"
     ),
     "    → the token is wrong, expired or revoked; make a new one",
 )
@@ -291,8 +289,8 @@ def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     "doctor",
     5,
     (
-        "✕ app           ops (App 12345, key FINGERPRINT): asked for the App itself: 127.0.0.1:9 "
-        "can't be reached: Failed to establish a new connection: Connection refused"
+        "✕ app           ops (App 12345, key FINGERPRINT): the request for the App itself failed: "
+        "127.0.0.1:9 can't be reached: Failed to establish a new connection: Connection refused"
     ),
     "    → check the network, DNS and any proxy; the next run tries again",
     "! repository    nginx: not checked, as ops can't be used",
@@ -307,8 +305,8 @@ def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     "doctor",
     5,
     (
-        "✕ app           ops (App 12345, key FINGERPRINT): asked for the App itself: the proxy "
-        "failed: Failed to establish a new connection: Connection refused"
+        "✕ app           ops (App 12345, key FINGERPRINT): the request for the App itself failed: "
+        "the proxy failed: Failed to establish a new connection: Connection refused"
     ),
     "    → check HTTPS_PROXY and its credentials",
     "! repository    nginx: not checked, as ops can't be used",
@@ -352,9 +350,8 @@ def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     "doctor",
     5,
     (
-        "✕ app           ops (App 12345, key FINGERPRINT): asked for the App itself: "
-        "localhost:PORT: "
-        "its certificate can't be trusted: self-signed certificate"
+        "✕ app           ops (App 12345, key FINGERPRINT): the request for the App itself failed: "
+        "localhost:PORT: its certificate can't be trusted: self-signed certificate"
     ),
     (
         "    → for a private authority set ca_file: in the identity; else something may answer in "
@@ -385,9 +382,8 @@ def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     "doctor",
     5,
     (
-        "✕ repository    acme/infra@main as ops: asked for 'main' of acme/infra: the hourly limit "
-        "is "
-        "used up; it makes sense again at TIME"
+        "✕ repository    acme/infra@main as ops: GitHub refused the request for 'main' of "
+        "acme/infra: the hourly limit is used up; try again at TIME"
     ),
     "    → syncd waits by itself; see `syncd status` for the budget",
     "! limit         ops (acme): 0 of 5,000 requests left until TIME",
@@ -403,9 +399,8 @@ def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     5,
     "BASE/config.yaml: 1 job, 1 identity: good. State: BASE/state",
     (
-        "✕ app           ops (App 12345, key FINGERPRINT): asked for the App itself: GitHub "
-        "answered "
-        "502 (Server Error)"
+        "✕ app           ops (App 12345, key FINGERPRINT): GitHub answered 502 to the request for "
+        "the App itself (Server Error)"
     ),
     "    → GitHub has trouble; the next run tries again",
     "! repository    nginx: not checked, as ops can't be used",
@@ -420,8 +415,8 @@ def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     "doctor",
     5,
     (
-        "✕ app           ops (App 12345, key FINGERPRINT): asked for the App itself, got a web "
-        "page (a proxy or a sign-in page?)"
+        "✕ app           ops (App 12345, key FINGERPRINT): GitHub answered the request for the "
+        "App itself with a web page (a proxy or a sign-in page?)"
     ),
     "    → nothing was changed; the next run asks again",
     "! repository    nginx: not checked, as ops can't be used",
@@ -440,9 +435,9 @@ def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     4,
     "BASE/config.yaml: 1 job, 1 identity: good. State: BASE/state",
     (
-        "✕ repository    acme/infar@main as ops: asked for a token of installation 42 for "
-        "acme/infar: GitHub answered 422 (There is at least one repository that does not exist or "
-        "is not accessible to the parent installation.)"
+        "✕ repository    acme/infar@main as ops: GitHub answered 422 to the request for a token "
+        "of installation 42 for acme/infar (There is at least one repository that does not exist "
+        "or is not accessible to the parent installation.)"
     ),
     (
         "    → a repository of the jobs is not in the installation, or was renamed; see the App's "
@@ -458,9 +453,9 @@ def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     "doctor",
     4,
     (
-        "✕ repository    acme/infra@main as ops: asked for a token of installation 42 for "
-        "acme/infra: GitHub answered 422 (There is at least one repository that does not exist or "
-        "is not accessible to the parent installation.)"
+        "✕ repository    acme/infra@main as ops: GitHub answered 422 to the request for a token "
+        "of installation 42 for acme/infra (There is at least one repository that does not exist "
+        "or is not accessible to the parent installation.)"
     ),
     (
         "    → a repository of the jobs is not in the installation, or was renamed; see the App's "

@@ -117,7 +117,8 @@ def test_an_app_that_the_host_does_not_know_is_named_by_doctor_and_check(
     hub.write()
     done = hub.call(*command)
     said = done.out + done.err
-    assert done.code == 4 and "GitHub answered 404 (Integration not found)" in said, said
+    assert done.code == 4, said
+    assert "GitHub answered 404 to the request for the App itself (Integration not found)" in said
     assert (
         "→ this host knows no such App: check app_id or client_id, that private_key is that "
         "App's, and the host in api:"

@@ -391,7 +391,7 @@ def test_a_limit_that_lasts_longer_ends_the_run_at_once_and_says_until_when(
     hub.github.add_fault("head", limited(status, message, headers), times=99)
     done = hub.sync()
     assert (done.code, done.job["error"]["kind"]) == (5, "rate_limited")
-    assert "it makes sense again at 2" in done.job["error"]["message"]
+    assert "; try again at 2" in done.job["error"]["message"]
     assert hub.github.count("head") == 1, "no request is made before its time"
 
 

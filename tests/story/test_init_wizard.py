@@ -176,9 +176,11 @@ BROKEN_ANSWERS: list[tuple[str, str, str]] = [
     (
         KEY,
         "{hub}/app.pem",
-        "✕ asked for the App itself: GitHub answered 404 (Integration not found) → this host knows"
-        " no such App: check app_id or client_id, that private_key is that App's, and the host in"
-        " api: App id or client id [99]: ",
+        (
+            "✕ GitHub answered 404 to the request for the App itself (Integration not found) → "
+            "this host knows no such App: check app_id or client_id, that private_key is that "
+            "App's, and the host in api: App id or client id [99]: "
+        ),
     ),
     (APP, "12345", ""),
     (KEY, "", "✓ the App is acme-ops (12345), owned by acme"),
@@ -454,7 +456,10 @@ def test_an_unreachable_github_is_said_and_left_out_only_if_the_user_agrees(
     screen.answer(KIND, "")
     screen.answer(APP, "12345")
     said = screen.answer(KEY, f"{hub.folder}/app.pem")
-    assert "✕ GitHub cannot be reached: asked for the App itself: 127.0.0.1:1 can't be" in said
+    assert (
+        "✕ GitHub cannot be reached: the request for the App itself failed: 127.0.0.1:1 can't be"
+        in said
+    )
     assert "GitHub cannot be reached" in screen.answer(AGAIN, "")
     assert "Repository (owner/name): " in screen.answer(AGAIN, "skip")
     assert "is not a repository" in screen.answer(REPO, "infra")

@@ -47,8 +47,8 @@ def test_an_apps_installations_are_listed_with_what_they_may_and_reach_and_no_to
             "account accept it"
         ),
         (
-            "    ✕ asked for a token of installation 79: GitHub answered 422 (The permissions "
-            "requested are not granted to this installation.)"
+            "    ✕ GitHub answered 422 to the request for a token of installation 79 (The "
+            "permissions requested are not granted to this installation.)"
         ),
     ]
     assert all(

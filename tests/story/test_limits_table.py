@@ -414,7 +414,7 @@ def test_what_would_outlast_the_run_ends_it_at_once_and_says_until_when(
     assert (done.code, done.job["error"]["kind"]) == (
         5,
         "rate_limited",
-    ) and f"it makes sense again at {until}" in done.job["error"]["message"], done.job["error"]
+    ) and f"try again at {until}" in done.job["error"]["message"], done.job["error"]
     assert hub.github.count("head") == 1 and clock.waits == []
 
 

@@ -55,7 +55,8 @@ class MemoryNetwork:
         deadline.check()
         if self.away:
             raise UnreachableError(
-                f"asked for {request.subject}: api.test can't be reached: no route to host"
+                f"the request for {request.subject} failed: api.test can't be reached: no route "
+                "to host"
             )
         url = request.url
         for _ in range(5):
@@ -75,7 +76,7 @@ class MemoryNetwork:
             deadline.request_count += 1
             if answer.status == 0 or answer.hang_seconds:
                 raise RemoteUnavailableError(
-                    f"asked for {request.subject}: the connection was lost"
+                    f"the request for {request.subject} failed: the connection was lost"
                 )
             if answer.status not in (301, 302, 307):
                 break

@@ -183,7 +183,7 @@ def test_what_looks_like_a_credential_is_masked_without_being_known(name: str) -
 @pytest.mark.parametrize(
     "text",
     [
-        "asked for main of acme/infra: GitHub answered 404 (Not Found)",
+        "GitHub answered 404 to the request for main of acme/infra (Not Found)",
         "9fceb02d0ae598e95dc970b74767f19372d61af8",
         "https://api.github.com/repos/acme/infra/commits/main?per_page=1",
         "/etc/nginx/sites-available/tokens.conf: 12 files, 3.4 KiB",

@@ -405,13 +405,13 @@ class AppCredentials:
             lifetime = (expires_at - (server or self._signer.server_now())).total_seconds()
         except (TypeError, KeyError, ValueError) as error:
             raise BadResponseError(
-                "asked for an installation token, got an answer without one",
+                "GitHub answered the request for an installation token without one",
                 id="bad_response/no-token",
                 hint="check api:",
             ) from error
         if not isinstance(value, str) or not presentable(value) or lifetime <= 0:
             raise BadResponseError(
-                "asked for an installation token, got one that can't be used",
+                "GitHub answered the request for an installation token with one that can't be used",
                 id="bad_response/no-token",
                 hint="check api:",
             )

@@ -86,7 +86,7 @@ class OAuthClient:
         )
         if not isinstance(code, str) or not isinstance(user_code, str) or not code or not user_code:
             raise BadResponseError(
-                "asked for a code to log in, got an answer without one",
+                "GitHub answered the request for a login code without one",
                 id="bad_response/no-login-code",
                 hint="check api:",
             )
@@ -204,7 +204,7 @@ class OAuthClient:
                 failure(request, parse_error(body), deadline.clock.now())
                 if answer.status != 200
                 else BadResponseError(
-                    f"asked for {subject}, got an answer without any field",
+                    f"GitHub answered the request for {subject} without any field",
                     id="bad_response/not-a-form",
                     hint="check api:, and what is between this machine and GitHub",
                 )
@@ -224,7 +224,7 @@ class OAuthClient:
         unknown = "auth/login-refused", f"GitHub answered {server_text(code)}{quoted}", again
         id, text, hint = self._known_errors(again, home).get(code, unknown)
         if code != "bad_refresh_token":
-            text = f"can't log in as {self._name}: {text}"
+            text = f"the login as {self._name} failed: {text}"
         return AuthError(text, id=id, state="login", hint=hint)
 
     def _known_errors(self, again: str, home: str) -> dict[str, tuple[str, str, str]]:
@@ -322,7 +322,7 @@ def parse_tokens(
         or not (refresh is None or (isinstance(refresh, str) and presentable(refresh)))
     ):
         raise BadResponseError(
-            "asked for a user's token, got an answer without one that can be used",
+            "GitHub answered the request for a user's token without one that can be used",
             id="bad_response/no-token",
             hint="check api:",
         )

@@ -229,8 +229,8 @@ class UserCredentials:
                 raise self._lost_login(before, error) from error
             except TimedOutError as error:
                 lost = RemoteUnavailableError(
-                    f"asked for a new token for {self._name}: "
-                    f"no answer within {REFRESH_TIMEOUT_SECONDS:g} s",
+                    f"GitHub did not answer the request for a new token for {self._name} within "
+                    f"{REFRESH_TIMEOUT_SECONDS:g} s",
                     id="unavailable/no-answer",
                     hint="GitHub has trouble; the next run tries again",
                 )

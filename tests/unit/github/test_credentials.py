@@ -238,7 +238,7 @@ def test_a_request_that_was_made_for_another_origin_is_not_sent_with_a_credentia
     ):
         with pytest.raises(
             BadResponseError,
-            match=r"a credential is not sent to https://api\.github\.com\.evil\.example",
+            match=r"its credential may not go to https://api\.github\.com\.evil\.example",
         ):
             send(made, Deadline(SystemClock(), 5))
     assert servers.stand_in.shown == []

@@ -658,9 +658,9 @@ def test_a_servers_text_can_do_nothing_to_a_terminal_or_a_log() -> None:
     ("body", "what"),
     [
         (b"<html>hello</html>", "web page"),
-        (b'{"sha": "1', "no JSON"),
-        (b"", "no JSON"),
-        (b"\xff\xfe\xfd", "no JSON"),
+        (b'{"sha": "1', "not JSON"),
+        (b"", "not JSON"),
+        (b"\xff\xfe\xfd", "not JSON"),
         (b"[" * 100_000, "more than 32 levels"),
     ],
 )

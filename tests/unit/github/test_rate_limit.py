@@ -102,7 +102,7 @@ def test_a_limit_that_was_met_holds_for_everything_of_its_kind_until_its_time() 
     for _ in range(9):
         with pytest.raises(
             RateLimitedError,
-            match=r"main of acme/infra was not asked for.*sense again at 2026-11-23T12:01:30Z",
+            match=r"request for main of acme/infra was not sent.*try again at 2026-11-23T12:01:30Z",
         ) as caught:
             budget.raise_if_blocked("api", "main of acme/infra")
         assert caught.value.retry_at == limited(clock, 90).retry_at - timedelta(
@@ -228,7 +228,7 @@ def test_a_timer_stops_at_the_reserve_where_a_hand_or_a_push_goes_on() -> None:
         budget.release()
     with pytest.raises(
         RateLimitPendingError,
-        match=r"a\.conf was not asked for: what is left of the hourly limit, 500 requests at "
+        match=r"a\.conf was not sent: what is left of the hourly limit, 500 requests at "
         r"most, is kept for pushes and manual runs",
     ) as caught:
         budget.acquire(timer, "a.conf")
