@@ -47,6 +47,8 @@ def _job(report: RunReport) -> dict[str, Any]:
     more: dict[str, Any] = {}
     if report.took_over_from:
         more["took_over_from"] = list(report.took_over_from)
+    if report.notes:
+        more["notes"] = list(report.notes)
     if report.commit_summary is not None:
         summary = report.commit_summary
         more["commit_summary"] = {"subject": summary.subject, "author": summary.author}
@@ -120,19 +122,24 @@ def commits_of(report: RunReport) -> str:
 
 
 def summary_line(report: RunReport, width: int) -> str:
-    """Return the line that `syncd sync` prints for a finished job."""
+    """Return the line that `syncd sync` prints for a finished job.
+
+    The lines of a hook's output, which an error's message ends with, follow it.
+    """
     mark, colour = MARK[report.status]
+    more: list[str] = []
     if report.status is RunStatus.UNCHANGED:
         what = "in sync" + (f"  {counts(report.changes)}" if report.changes else "")
     elif report.error is not None:
-        what = report.error.message
+        what, *more = report.error.message.split("\n")
     else:
         what = counts(report.changes) or report.status.value
     notes = "".join(f", {note}" for note in report.notes)
-    return (
+    first = (
         f"{styled(mark, fg=colour)} {report.job:<{width}}  {commits_of(report):<17}  {what}{notes} "
         f" {styled(f'{report.seconds:.1f} s', dim=True)}"
     )
+    return "\n".join([first, *more])
 
 
 def id_line(error: SyncdError) -> str:

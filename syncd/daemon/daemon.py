@@ -13,6 +13,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Protocol
@@ -31,7 +32,7 @@ from syncd.daemon.scheduler import MAX_SLEEP_SECONDS, Scheduler
 from syncd.daemon.sd_notify import SdNotify
 from syncd.daemon.watchdog import Watchdog
 from syncd.daemon.worker import WorkerRunner
-from syncd.errors import ConfigError, SyncdError
+from syncd.errors import ConfigError, StoreError, SyncdError
 from syncd.github.webhook import Push, jobs_for_push
 from syncd.models import Trigger
 from syncd.recent_runs import DiffCache, RecentRun, read_recent_runs
@@ -119,7 +120,11 @@ class Daemon:
             self.app, self.queue, self.job_status, self.run_log, self._jitter, self._on_waiting
         )
         self.push_trigger = PushTrigger(
-            self.clock, self.queue, self._jobs_for, load_webhook_stats(self.app.store)
+            self.clock,
+            self.queue,
+            self._jobs_for,
+            load_webhook_stats(self.app.store),
+            self._paused_of,
         )
         self.job_status.subscribe(self.push_trigger.run_finished)
         self.scheduler = Scheduler(self.clock, self._on_due, self._jitter)
@@ -192,6 +197,15 @@ class Daemon:
         short = [name for name in names if is_short(config.jobs[name].ref)]
         self.runner.ref_pushed(short, push.ref)
         return names
+
+    def _paused_of(self, names: Sequence[str]) -> set[str]:
+        """Return which of the jobs are paused or held; none where the store can't be read."""
+        if not names:
+            return set()
+        with suppress(StoreError):
+            states, now = self.app.store.states(names), self.clock.now()
+            return {name for name, state in states.items() if state.paused(now)}
+        return set()
 
     # --- threads ----------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 
 from msgspec import Struct
@@ -24,7 +24,7 @@ from syncd.daemon.backoff import push_interval_seconds
 from syncd.daemon.job_status import JobStatus
 from syncd.daemon.queue import Queue
 from syncd.errors import LockedError, NotFoundError, StoppedError
-from syncd.github.webhook import Push
+from syncd.github.webhook import Push, PushOutcome
 from syncd.models import RunReport, RunStatus, Trigger
 from syncd.status import WebhookStats
 
@@ -58,7 +58,8 @@ class Expected(Struct, frozen=True):
 class PushTrigger:
     """Turns deliveries into requests for runs. Safe to use from many threads.
 
-    `jobs_for` returns the jobs to start for a push; `heard` are the stored statistics of the last
+    `jobs_for` returns the jobs to start for a push, and `paused` those of them that are paused or
+    held; `heard` are the stored statistics of the last
     daemon.
     """
 
@@ -66,10 +67,12 @@ class PushTrigger:
         self,
         clock: Clock,
         queue: Queue,
-        jobs_for: Callable[[Push], Iterable[str]],
+        jobs_for: Callable[[Push], Sequence[str]],
         heard: WebhookStats,
+        paused: Callable[[Sequence[str]], Collection[str]] = lambda names: (),
     ) -> None:
         self._clock, self._queue, self._jobs_for = clock, queue, jobs_for
+        self._paused = paused
         self._lock = threading.Lock()
         self._seen: OrderedDict[str, float] = (
             OrderedDict()
@@ -78,25 +81,28 @@ class PushTrigger:
         self._expected: dict[str, Expected] = {}
         self._stats = heard
 
-    def push_received(self, push: Push, delivery_key: str | None, what: str) -> int | None:
+    def push_received(self, push: Push, delivery_key: str | None, what: str) -> PushOutcome | None:
         """Start the jobs that follow the pushed ref, and return how many there are.
 
-        They start at once, or as soon as `push_interval_seconds` allows. Returns None when the
+        Paused jobs are only counted: the first run after their pause finds the push. The others
+        start at once, or as soon as `push_interval_seconds` allows. Returns None when the
         delivery with this key came before within the hour. `what` describes the push.
         """
         with self._lock:
             if delivery_key is not None and self._is_duplicate(delivery_key):
                 self._count("repeated")
                 return None
+            following = self._jobs_for(push)
+            paused = self._paused(following)
             names = [
                 name
-                for name in self._jobs_for(push)
-                if self._enqueue(name, push.commit, self._clock.now())
+                for name in following
+                if name not in paused and self._enqueue(name, push.commit, self._clock.now())
             ]
             if delivery_key is not None:
                 self._seen[delivery_key] = self._clock.monotonic()
             self._count("asked" if names else "ignored", what)
-            return len(names)
+            return PushOutcome(len(names), len(paused))
 
     def ignored(self, what: str) -> None:
         """Count a signed delivery that starts nothing."""

@@ -208,6 +208,13 @@ def _host(address: object) -> str | None:
 # --- which jobs a push starts ---------------------------------------------------------------------
 
 
+class PushOutcome(Struct, frozen=True):
+    """What a push led to: how many jobs it started, and how many follow its ref but are paused."""
+
+    started: int
+    paused: int = 0
+
+
 def jobs_for_push(
     push: Push, jobs: Iterable[Job], apis: Mapping[str, str], numbers: Mapping[tuple[str, str], int]
 ) -> list[str]:

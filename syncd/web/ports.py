@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from syncd.github.webhook import Push
+from syncd.github.webhook import Push, PushOutcome
 from syncd.recent_runs import RecentRun
 from syncd.status import StatusSnapshot
 
@@ -15,8 +15,9 @@ class PushReceiver(Protocol):
     once.
     """
 
-    def push_received(self, push: Push, delivery_key: str | None, what: str) -> int | None:
-        """Start the jobs that follow a push, and return how many there are.
+    def push_received(self, push: Push, delivery_key: str | None, what: str) -> PushOutcome | None:
+        """Start the jobs that follow a push, and return how many there are, and how many are
+        paused.
 
         Returns None if a delivery with this key came before; without a key none has. `what`
         describes the push.

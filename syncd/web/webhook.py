@@ -14,7 +14,14 @@ from threading import Lock
 from typing import BinaryIO
 
 from syncd.errors import ConfigError
-from syncd.github.webhook import OtherEvent, Push, Rejection, check_signature, parse_delivery
+from syncd.github.webhook import (
+    OtherEvent,
+    Push,
+    PushOutcome,
+    Rejection,
+    check_signature,
+    parse_delivery,
+)
 from syncd.redaction import Secret
 from syncd.text import in_quotes
 from syncd.web.clients import LOCAL
@@ -102,22 +109,16 @@ class WebhookEndpoint:
         header that is not signed.
         """
         what = f"push of {in_quotes(push.ref)[1:-1]} in {push.repo}"
-        asked = self._receiver.push_received(
+        outcome = self._receiver.push_received(
             push,
             None if delivery is None else f"{delivery[:MAX_DELIVERY_ID_CHARACTERS]} {signature}",
             what,
         )
-        if asked is None:
+        if outcome is None:
             return 202, "this delivery came before; nothing was started"
-        follows = (
-            f"{asked} job{'s ask' if asked > 1 else ' asks'} GitHub now"
-            if asked
-            else "a deletion starts nothing"
-            if push.deleted
-            else "no job follows that"
-        )
+        follows = _outcome_text(push, outcome)
         log.debug("webhook: %s: %s", what, follows)
-        return 202, follows if asked else f"{what}: {follows}"
+        return 202, follows if outcome.started else f"{what}: {follows}"
 
     def _other(self, other: OtherEvent) -> tuple[int, str]:
         self._receiver.ignored(other.event)
@@ -153,6 +154,21 @@ class WebhookEndpoint:
             f", as {untold} before it" if untold else "",
             why,
         )
+
+
+def _outcome_text(push: Push, outcome: PushOutcome) -> str:
+    """Return what follows from a push."""
+    started, paused = outcome.started, outcome.paused
+    if started:
+        text = f"{started} job{'s ask' if started > 1 else ' asks'} GitHub now"
+        return f"{text}; {_paused_text(paused)}" if paused else text
+    if paused:
+        return f"nothing was started; {_paused_text(paused)}"
+    return "a deletion starts nothing" if push.deleted else "no job follows that"
+
+
+def _paused_text(paused: int) -> str:
+    return f"{paused} job{'s are' if paused > 1 else ' is'} paused and skipped"
 
 
 def _chunks(body: BinaryIO) -> Iterator[bytes]:

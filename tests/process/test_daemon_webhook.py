@@ -123,12 +123,19 @@ def test_a_signed_push_starts_the_jobs_that_follow_it_and_no_other_and_is_applie
         )
         assert hub.call("pause", "elsewhere", "--reason", "moving").code == 0
         hub.github.forget_requests()
-        assert deliver(port, event_of(other)) == (202, "1 job asks GitHub now\n")
-        assert (
-            running.says("elsewhere: skipped", pushed)
-            and hub.github.requests == []
-            and (hub.folder / "elsewhere/nginx.conf").read_text() == "other\n"
+        assert deliver(port, event_of(other)) == (
+            202,
+            "push of refs/heads/main in acme/other: nothing was started; "
+            "1 job is paused and skipped\n",
         )
+        assert hub.call("pause", "twin").code == 0
+        assert deliver(port, event_of(hub.repo, before="b" * 40)) == (
+            202,
+            "2 jobs ask GitHub now; 1 job is paused and skipped\n",
+        )
+        assert {
+            one.path for one in hub.github.requests if "/repos/acme/other" in one.path
+        } == set() and (hub.folder / "elsewhere/nginx.conf").read_text() == "other\n"
         assert running.ends() == 0
 
 

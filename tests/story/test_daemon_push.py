@@ -25,11 +25,12 @@ def days(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimulatedD
 
 def ring(days: SimulatedDaemon, number: int = 0) -> int | None:
     repo = days.github.repos["acme/r"]
-    return days.daemon.push_trigger.push_received(
+    outcome = days.daemon.push_trigger.push_received(
         Push("acme/r", "refs/heads/main", repo.head(), False, "main", None, repo.id),
         f"mark {number} {repo.head()}",
         "a push",
     )
+    return None if outcome is None else outcome.started
 
 
 def at_rest(days: SimulatedDaemon, *names: str, every: str = "1d") -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from syncd.fastpath import check as fastpath
-from syncd.github.webhook import Push
+from syncd.github.webhook import Push, PushOutcome
 from syncd.models import RunStatus
 from tests.support.clock import FakeClock
 from tests.support.simulated_daemon import SimulatedDaemon, simulated_daemon
@@ -266,14 +266,12 @@ def test_a_daemon_at_rest_asks_once_more_a_day_and_finds_a_second_ref(
 def test_a_push_of_the_second_ref_is_found_at_once(days: SimulatedDaemon) -> None:
     repo = days.github.repos["acme/r"]
     repo.refs["refs/heads/v1"] = repo.head()
-    assert (
-        days.daemon.push_trigger.push_received(
-            Push("acme/r", "refs/heads/v1", repo.head(), False, "main", None, repo.id),
-            "1",
-            "a push",
-        )
-        == 1
+    outcome = days.daemon.push_trigger.push_received(
+        Push("acme/r", "refs/heads/v1", repo.head(), False, "main", None, repo.id),
+        "1",
+        "a push",
     )
+    assert outcome == PushOutcome(1)
     days.run(1)
     assert days.settled() == {
         "j": "ref: v1 is both a branch and a tag of acme/r: refs/heads/v1 and refs/tags/v1"

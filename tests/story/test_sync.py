@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -368,3 +369,40 @@ def test_a_look_remembers_no_installation(hub: SyncEnv) -> None:
     hub.github.forget_requests()
     assert hub.sync().code == 0
     assert hub.github.count("installation") == 1
+
+
+# --- the lines of a job ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        (("pause", "nginx", "--reason", "change freeze"), "paused: change freeze"),
+        (("rollback", "nginx"), "held after a rollback"),
+    ],
+)
+def test_sync_says_why_a_job_is_skipped_and_how_to_resume_it(
+    hub: SyncEnv, command: tuple[str, ...], reason: str
+) -> None:
+    hub.sync()
+    hub.repo.commit({"nginx/nginx.conf": "two\n"})
+    hub.sync()
+    assert hub.call(*command).code == 0
+    done = hub.sync()
+    assert (done.code, done.job["status"]) == (0, "skipped")
+    assert done.job["notes"] == [f"{reason}; syncd resume nginx"]
+    assert hub.github.requests == []
+    first, last = hub.call("sync").out.splitlines()
+    assert re.fullmatch(
+        rf"‖ nginx  [0-9a-f]{{7}} +skipped, {reason}; syncd resume nginx  \d\.\d s", first
+    )
+    assert last == "0 in sync, 1 skipped.  0 requests (0 answered 304)."
+
+
+@pytest.mark.parametrize("hook", ["validate", "on_change"])
+def test_each_line_of_a_hooks_output_is_a_line_of_its_own(hub: SyncEnv, hook: str) -> None:
+    hub.write_config(**{hook: {"shell": "echo first; printf last >&2; exit 3"}})
+    lines = hub.call("sync").out.splitlines()
+    assert re.fullmatch(r"✕ nginx  .*exited 3  \d\.\d s", lines[0])
+    assert lines[1:3] == ["    | first", "    | last"]
+    assert lines[3].startswith("    → ")

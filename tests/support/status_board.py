@@ -12,7 +12,7 @@ from typing import Any
 from syncd.config.load import load_config
 from syncd.config.model import Config
 from syncd.github.rate_limit import RateLimitStatus, SavedRateLimit
-from syncd.github.webhook import Push
+from syncd.github.webhook import Push, PushOutcome
 from syncd.models import Job, PathRule
 from syncd.ports import JobState
 from syncd.recent_runs import DiffCache, RecentRun, read_recent_runs
@@ -36,12 +36,12 @@ class PushLog:
     ignored_events: list[str] = field(default_factory=list)
     rejections: list[str | None] = field(default_factory=list)
 
-    def push_received(self, push: Push, delivery_key: str | None, what: str) -> int | None:
+    def push_received(self, push: Push, delivery_key: str | None, what: str) -> PushOutcome | None:
         known = delivery_key is not None and delivery_key in [
             before for _, before, _ in self.received
         ]
         self.received.append((push, delivery_key, what))
-        return None if known else self.followers
+        return None if known else PushOutcome(self.followers)
 
     def ignored(self, what: str) -> None:
         self.ignored_events.append(what)

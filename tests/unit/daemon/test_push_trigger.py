@@ -18,7 +18,7 @@ from syncd.daemon.push_trigger import (
 )
 from syncd.daemon.queue import Queue
 from syncd.errors import LockedError, NotFoundError, SyncdError
-from syncd.github.webhook import Push
+from syncd.github.webhook import Push, PushOutcome
 from syncd.models import RunReport, RunStatus, Trigger
 from syncd.status import WebhookStats
 from tests.support.clock import FakeClock
@@ -35,12 +35,16 @@ class Tower:
     def __init__(self, *jobs: str) -> None:
         self.clock = FakeClock()
         self.queue = Queue(self.clock)
-        self.bell = PushTrigger(self.clock, self.queue, lambda _: jobs, WebhookStats())
+        self.paused: set[str] = set()
+        self.bell = PushTrigger(
+            self.clock, self.queue, lambda _: jobs, WebhookStats(), lambda _: self.paused
+        )
         self.number = 0
 
     def ring(self, push: Push = PUSH) -> int | None:
         self.number += 1
-        return self.bell.push_received(push, f"mark {self.number}", "a push")
+        outcome = self.bell.push_received(push, f"mark {self.number}", "a push")
+        return None if outcome is None else outcome.started
 
     def run(
         self,
@@ -93,18 +97,20 @@ def test_a_push_is_asked_for_at_once_and_its_jobs_share_what_github_says() -> No
 
 def test_a_delivery_seen_before_starts_nothing_for_an_hour_and_few_are_remembered() -> None:
     tower = Tower("one")
-    assert tower.bell.push_received(PUSH, "mark", "a push") == 1 and tower.run() is not None
+    assert (
+        tower.bell.push_received(PUSH, "mark", "a push") == PushOutcome(1)
+        and tower.run() is not None
+    )
     for _ in range(1000):
         assert tower.bell.push_received(PUSH, "mark", "a push") is None
     assert tower.run() is None and tower.bell.stats().counts == {"asked": 1, "repeated": 1000}
     tower.clock.advance(DELIVERY_TTL_SECONDS + 1)
-    assert tower.bell.push_received(PUSH, "mark", "a push") == 1
+    assert tower.bell.push_received(PUSH, "mark", "a push") == PushOutcome(1)
     for number in range(MAX_DELIVERIES):
         tower.bell.push_received(PUSH, f"{number}", "a push")
-    assert (
-        len(tower.bell._seen) == MAX_DELIVERIES
-        and tower.bell.push_received(PUSH, "mark", "a push") == 1
-    )
+    assert len(tower.bell._seen) == MAX_DELIVERIES and tower.bell.push_received(
+        PUSH, "mark", "a push"
+    ) == PushOutcome(1)
 
 
 def test_many_pushes_are_a_run_every_few_seconds_and_the_last_of_them_is_not_lost() -> None:
@@ -276,3 +282,13 @@ def test_what_was_heard_last_is_told_with_its_time() -> None:
         and tower.bell.stats().last_event == "ping"
         and tower.bell.stats().last_at == tower.clock.now()
     )
+
+
+def test_a_push_starts_no_paused_job_and_counts_it() -> None:
+    tower = Tower("j", "k")
+    tower.paused = {"j"}
+    assert tower.bell.push_received(PUSH, "mark 1", "a push") == PushOutcome(1, paused=1)
+    assert tower.run() is not None and tower.run() is None
+    tower.paused = {"j", "k"}
+    assert tower.bell.push_received(PUSH, "mark 2", "a push") == PushOutcome(0, paused=2)
+    assert tower.run() is None and tower.bell.stats().counts == {"asked": 1, "ignored": 1}
