@@ -76,6 +76,14 @@ class Destination(Struct, frozen=True):
         modes = (rule.dir_mode or job.dir_mode for job, rule in self.rules)
         return next(modes, 0o755)
 
+    @property
+    def dir_owner(self) -> tuple[int | None, int | None]:
+        """The user and group of folders that are missing: those that the job's last run wrote."""
+        if self.owned is None:
+            return None, None
+        entry = self.owned.recorded.entry
+        return entry.uid, entry.gid
+
 
 def restore_entry(
     config: Config, environ: Mapping[str, str], entry: TrashEntry, to: str | None
@@ -190,14 +198,23 @@ def _refuse_protected(
 
 
 def _restore(disk: DiskMirror, entry: TrashEntry, place: Destination) -> Restored:
-    uid, gid, mode = entry.uid, entry.gid, entry.mode
+    mode, is_root = entry.mode, os.geteuid() == 0
     if place.is_elsewhere:  # a program that runs as its owner stays at its own place
         mode &= PERMISSIONS
-    if os.geteuid() != 0:
+    if not is_root:
         _refuse_foreign_owner(entry, place)
-    target = Place(place.path, place.root, mode, uid, gid, place.dir_mode)
-    if place.is_elsewhere and os.geteuid() != 0:
-        target = Place(place.path, place.root, mode, dir_mode=place.dir_mode)
+    gives_away = is_root or not place.is_elsewhere
+    dir_uid, dir_gid = place.dir_owner
+    target = Place(
+        place.path,
+        place.root,
+        mode,
+        entry.uid if gives_away else None,
+        entry.gid if gives_away else None,
+        place.dir_mode,
+        dir_uid,
+        dir_gid,
+    )
     try:
         return restore(disk, entry, target)
     except UnsafePathError as error:

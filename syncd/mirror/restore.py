@@ -32,8 +32,8 @@ REASON = "replaced by trash restore"
 class Place(Struct, frozen=True):
     """Where an entry is restored to, and with what mode and owner (None leaves ours).
 
-    `root` is the folder down to which links are followed; `dir_mode` is for folders that are
-    missing.
+    `root` is the folder down to which links are followed. `dir_mode`, `dir_uid` and `dir_gid` are
+    for folders that are missing: a folder is not given to the owner of a file in it.
     """
 
     path: str
@@ -42,6 +42,8 @@ class Place(Struct, frozen=True):
     uid: int | None = None
     gid: int | None = None
     dir_mode: int = 0o755
+    dir_uid: int | None = None
+    dir_gid: int | None = None
 
 
 class Restored(Struct, frozen=True):
@@ -95,7 +97,8 @@ def restore(disk: DiskMirror, entry: TrashEntry, place: Place) -> Restored:
         folder, made = posixpath.dirname(place.path), missing_parents([action])
         with journaled(disk.trash.directory, Attempt(intent, place.root, folder, made)):
             contents = TrashContents(disk.trash, entry)
-            outcome = disk.apply(intent, [action], contents, frozenset(), {})
+            folders = dict.fromkeys(made, _folder(place))
+            outcome = disk.apply(intent, [action], contents, frozenset(), folders)
             return _result(action, outcome)
 
 
@@ -139,6 +142,19 @@ def _action(entry: TrashEntry, place: Place, found: LocalFile | None) -> Action 
     if wanted.same_permissions(found):
         return None
     return Action(ActionKind.MODE, place.path, wanted, None, found, REASON)
+
+
+def _folder(place: Place) -> WantedFile:
+    """Return mode and owner of the folders that a restore makes."""
+    return WantedFile(
+        "",
+        place.dir_mode,
+        Kind.DIRECTORY,
+        place.dir_uid,
+        place.dir_gid,
+        root=place.root,
+        dir_mode=place.dir_mode,
+    )
 
 
 def _refuse_other_kinds(path: str, found: LocalFile | None) -> None:

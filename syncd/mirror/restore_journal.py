@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
+
+from msgspec import MsgspecError, convert
 
 from syncd import file_lock
 from syncd.folder_sync import sync_folder
@@ -19,6 +21,7 @@ from syncd.mirror.cleanup import remove_empty_directories, remove_temp_files
 from syncd.private_file import replace_private_file
 
 JOURNAL, LOCK = "restoring.json", "restoring.lock"
+UNFINISHED = f".{JOURNAL}.*"  # a journal that is being written
 
 
 class Attempt(NamedTuple):
@@ -30,7 +33,7 @@ class Attempt(NamedTuple):
     intent: str
     root: str
     folder: str
-    new_folders: Sequence[str]
+    new_folders: tuple[str, ...]
 
 
 @contextmanager
@@ -62,7 +65,7 @@ def journaled(directory: Path, attempt: Attempt) -> Iterator[None]:
 
 def has_leftovers(directory: Path) -> bool:
     """Return whether a restore is going on, or has died."""
-    return (directory / JOURNAL).exists()
+    return (directory / JOURNAL).exists() or any(directory.glob(UNFINISHED))
 
 
 def remove_leftovers(directory: Path) -> None:
@@ -91,13 +94,15 @@ def _sync(directory: Path) -> None:
 
 
 def _remove(directory: Path) -> None:
+    for unfinished in directory.glob(UNFINISHED):
+        unfinished.unlink()
     try:
-        intent, root, folder, new_folders = json.loads((directory / JOURNAL).read_bytes())
+        left = convert(json.loads((directory / JOURNAL).read_bytes()), Attempt)
     except FileNotFoundError:
         return
-    except ValueError:  # damaged: nothing says where to look
+    except (ValueError, MsgspecError):  # damaged: nothing says where to look
         (directory / JOURNAL).unlink()
         return
-    remove_temp_files(intent, [(root, folder)])
-    remove_empty_directories((root, one) for one in new_folders)
+    remove_temp_files(left.intent, [(left.root, left.folder)])
+    remove_empty_directories((left.root, one) for one in left.new_folders)
     (directory / JOURNAL).unlink()

@@ -31,7 +31,7 @@ from syncd.folder_sync import sync_folder
 from syncd.mirror.age import CountedTime
 from syncd.mirror.expected_state import check_expected, destination_changed_error
 from syncd.mirror.free_space import MARGIN_BYTES, nearest_existing_dir
-from syncd.mirror.restore_journal import has_leftovers, remove_leftovers
+from syncd.mirror.restore_journal import UNFINISHED, has_leftovers, remove_leftovers
 from syncd.mirror.trash_copy import blob_id_of, copy_content
 from syncd.models import Action, Kind, LocalFile
 from syncd.private_file import replace_private_file
@@ -302,10 +302,12 @@ class Trash:
             return 0
         remove_leftovers(self.directory)
         with self._locked():
-            # Temporary files of a run that died: a process that writes one holds the lock.
+            # Temporary files of a run that died: a process that writes one holds the lock. The
+            # journal of a restore has another lock.
             hidden = (*self._entries.glob(".*"), *self.directory.glob(".*"))
             for left in (*self._contents.glob(f"*{TEMP_SUFFIX}"), *hidden):
-                left.unlink(missing_ok=True)
+                if not left.match(UNFINISHED):
+                    left.unlink(missing_ok=True)
             oldest = self._time.record(self._latest_kept_at) - self.limits.keep_seconds
             gone = self._remove_older(oldest) + self._remove_beyond_size()
             self._kept_since_pruned.clear()

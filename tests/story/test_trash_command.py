@@ -679,6 +679,18 @@ def _asks_for_the_state() -> bool:
 
 
 @pytest.mark.root
+def test_a_folder_that_is_made_again_is_not_given_to_the_owner_of_the_file(hub: SyncEnv) -> None:
+    hub.sync()
+    os.chown(edit(hub, "mine", "sites/a.conf"), 1, 1)
+    hub.sync()
+    hub.repo.commit({"nginx/sites/a.conf": None})
+    hub.sync()
+    restored(hub, newest(hub))
+    assert (hub.dest / "sites/a.conf").stat().st_uid == 1
+    assert ((hub.dest / "sites").stat().st_uid, (hub.dest / "sites").stat().st_gid) == (0, 0)
+
+
+@pytest.mark.root
 def test_setuid_is_restored_at_its_own_place_only(hub: SyncEnv) -> None:
     file = edit(hub, "theirs", mode=0o4755)
     hub.sync()

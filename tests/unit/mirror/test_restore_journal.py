@@ -13,13 +13,13 @@ from syncd.mirror.restore_journal import (
     one_restore,
     remove_leftovers,
 )
+from syncd.mirror.trash import Trash
 
 INTENT = "0123456789ab"
 
 
 def attempt(folder: Path) -> Attempt:
-    made = [str(folder / "new")]
-    return Attempt(INTENT, str(folder), str(folder), made)
+    return Attempt(INTENT, str(folder), str(folder), (str(folder / "new"),))
 
 
 def test_a_failed_attempt_leaves_nothing(tmp_path: Path) -> None:
@@ -54,7 +54,23 @@ def test_what_a_dead_one_left_goes_and_a_living_one_is_not_disturbed(tmp_path: P
     assert not temporary.exists() and not has_leftovers(tmp_path)
 
 
-def test_a_damaged_journal_stops_no_restore(tmp_path: Path) -> None:
-    (tmp_path / "restoring.json").write_text("{")
+def test_pruning_leaves_the_journal_that_is_being_written(tmp_path: Path) -> None:
+    trash = Trash(tmp_path)
+    (tmp_path / "entries").mkdir()
+    (tmp_path / "contents").mkdir()
+    written = tmp_path / ".restoring.json.4711"
+    with one_restore(tmp_path):
+        written.touch()
+        trash.prune()
+        assert written.exists()
+    trash.prune()
+    assert not written.exists()
+
+
+@pytest.mark.parametrize(
+    "damaged", ["{", "0", "null", "[]", '["a", "/b", "/c", 1]', "[1, 2, 3, [4]]"]
+)
+def test_a_damaged_journal_stops_no_restore(tmp_path: Path, damaged: str) -> None:
+    (tmp_path / "restoring.json").write_text(damaged)
     with one_restore(tmp_path):
         assert not has_leftovers(tmp_path)
