@@ -1,1 +1,4 @@
-"""Questions about GitHub that only a real server can answer; `make live` asks them (docs/development/live.md)."""
+"""Questions that only a real GitHub can answer.
+
+`make live` asks them: docs/development/live.md.
+"""

@@ -22,7 +22,7 @@ WAITS_SECONDS = (0, 1, 2, 3)  # octokit/auth-app.js waits the same way for a fre
     QUESTIONS,
     "11.1",
     "contents-etag-of-two-tokens",
-    "Is the ETag of a file's contents the same for two installation tokens, and is it answered 304?",
+    "Is the ETag of a file's contents the same for two tokens, and is it answered 304?",
 )
 def contents_etag(subject: Subject) -> Answer:
     path = subject.contents(subject.entry("100644")["path"])
@@ -33,7 +33,7 @@ def contents_etag(subject: Subject) -> Answer:
     QUESTIONS,
     "11.1",
     "commit-etag-of-two-tokens",
-    "Is the ETag of the sha media type the same for two installation tokens, and is it answered 304?",
+    "Is the ETag of the sha media type the same for two tokens, and is it answered 304?",
 )
 def commit_etag(subject: Subject) -> Answer:
     return _revalidated(subject, f"{subject.path}/commits/{subject.commit_id}", SHA)

@@ -1,4 +1,4 @@
-"""What `make live` is told by the environment: consent, where to ask, as whom, and what may be written."""
+"""The settings of `make live`, from the environment: consent, server, App and repository."""
 
 from __future__ import annotations
 

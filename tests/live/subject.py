@@ -1,4 +1,4 @@
-"""What the questions are asked about: one repository at one commit, and what kinds of entries it has."""
+"""What the questions are asked about: one repository at one commit, and its kinds of entries."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class Subject:
 
     @cached_property
     def changed_link(self) -> tuple[str, str, str]:
-        """Return (path, older commit, newer commit): the same link, with another target's content."""
+        """Return (path, older, newer commit): the same link, with another content of its target."""
         newer, commit = self._links(self.entries), self.commit
         if not newer:
             raise NotApplicable("the commit has no symlink to a file")

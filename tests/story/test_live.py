@@ -1,4 +1,4 @@
-"""`make live` against the simulator: each open point is answered, and no secret is in its report."""
+"""`make live` against the simulator: each open point is answered; its report has no secret."""
 
 from __future__ import annotations
 
