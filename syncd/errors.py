@@ -280,8 +280,8 @@ class BugError(SyncdError):
             f"a bug in syncd: {type(error).__name__}: {error}",
             id="internal/bug",
             hint=(
-                "please report it with the traceback beside it and what `syncd check` says of the"
-                " configuration"
+                "please report it with the traceback beside it and what `syncd version --verbose`"
+                " and `syncd check` say"
             ),
         )
 

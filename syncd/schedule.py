@@ -10,16 +10,16 @@ Pure: no I/O.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from hashlib import blake2b
 from math import floor
 from typing import Protocol
-from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 
 from syncd.cron import Cron, parse_cron
 from syncd.models import Job
+from syncd.time_zones import time_zone
 
 FIRST_RUNS_SPREAD_SECONDS = (
     60.0  # within so much of the start every overdue job has begun, where the workers suffice
@@ -60,7 +60,7 @@ class ByCron(Struct, frozen=True):
     """A schedule with a cron expression."""
 
     cron: Cron
-    zone: ZoneInfo
+    zone: tzinfo
     jitter_seconds: float = 0.0
 
     def next_after(self, moment: datetime) -> datetime | None:
@@ -77,13 +77,13 @@ def schedules_of(jobs: Mapping[str, Job], timezone: str) -> dict[str, Schedule]:
             shortest[_group(job)] = min(
                 job.every_seconds, shortest.get(_group(job), job.every_seconds)
             )
-    zone = ZoneInfo(timezone)
+    zone = time_zone(timezone)
     return {
         name: _schedule_of(job, shortest.get(_group(job), 0.0), zone) for name, job in jobs.items()
     }
 
 
-def _schedule_of(job: Job, shortest_seconds: float, zone: ZoneInfo) -> Schedule:
+def _schedule_of(job: Job, shortest_seconds: float, zone: tzinfo) -> Schedule:
     if job.cron is not None:
         return ByCron(parse_cron(job.cron), zone, job.jitter_seconds)
     seconds = job.every_seconds or 300.0

@@ -153,5 +153,5 @@ def bug_report(error: BaseException) -> str:
         + f"This is a bug in syncd {__version__} (Python {platform.python_version()},"
         f" {platform.platform()}).\n"
         + "Please report it with the lines above, the command as you typed it, and what `syncd"
-        " check` says of your configuration."
+        " version --verbose` and `syncd check` say."
     )

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import sqlite3
-from pathlib import Path
-
 import click
 
 from syncd.cli.common import Settings, emit
-from syncd.store.foreign_store import open_foreign
+from syncd.store.foreign_store import read_schema
 from syncd.store.schema import VERSION
 from syncd.store.store import FILE_NAME, SqliteStore
 
@@ -23,19 +20,10 @@ def command(settings: Settings, check: bool) -> int:
     config = settings.load_read_only() if check else settings.load()
     file = config.state / FILE_NAME
     if check:
-        found = _version(file) if file.exists() else None
+        found = read_schema(file)
         emit(settings, f"{file}: schema {found or 'none yet'}; this version's is {VERSION}")
         return 0 if found == VERSION else 1
     store = SqliteStore.open(config.state, config.state_group)
     store.close()
     emit(settings, f"{file}: schema {VERSION}")
     return 0
-
-
-def _version(file: Path) -> str | None:
-    try:
-        with open_foreign(file) as connection:
-            row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
-    except sqlite3.Error:
-        return None
-    return row[0] if row else None

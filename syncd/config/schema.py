@@ -10,7 +10,6 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any
 from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo
 
 from pydantic import (
     BaseModel,
@@ -42,6 +41,7 @@ from syncd.config.field_types import (
 from syncd.cron import parse_cron
 from syncd.models import Hook
 from syncd.policies import Drift, Lfs, Prune, Publish, Submodules, Symlinks
+from syncd.time_zones import time_zone, why_unknown
 from syncd.tree_walk import MAX_DEPTH
 
 
@@ -401,11 +401,9 @@ class ConfigModel(Strict):
     @classmethod
     def _timezone(cls, value: str) -> str:
         try:
-            ZoneInfo(value)
+            time_zone(value)
         except (ValueError, OSError, KeyError) as error:
-            raise ValueError(
-                f"'{value[:40]}' is not a time zone; write it like UTC or Europe/Berlin"
-            ) from error
+            raise ValueError(why_unknown(value)) from error
         return value
 
     @field_validator("state_group")

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from zoneinfo import ZoneInfo
 
 from msgspec.structs import replace
 
@@ -36,6 +35,7 @@ from syncd.store.facts import WebhookFacts
 from syncd.store.lock import daemon_runs, is_held
 from syncd.store.store import SqliteStore
 from syncd.stored_jobs import follow_renames
+from syncd.time_zones import time_zone
 
 MAX_READS = 3  # of the states, while a job is unfinished and no run holds its lock
 UNKNOWN_LIMIT = RateLimitStatus(None, None, None)
@@ -170,7 +170,7 @@ def nth_run_after(job: Job, timezone: str, moment: datetime, count: int) -> date
         return moment + timedelta(seconds=count * job.every_seconds)
     if job.cron is None:
         return None
-    cron, zone, found = parse_cron(job.cron), ZoneInfo(timezone), moment
+    cron, zone, found = parse_cron(job.cron), time_zone(timezone), moment
     for _ in range(count):
         following = cron.next_after(found.astimezone(zone))
         if following is None:

@@ -74,6 +74,21 @@ def open_foreign(file: Path) -> Iterator[sqlite3.Connection]:
     yield from _closing(file, f"&{option}")
 
 
+def read_schema(file: Path) -> str | None:
+    """Return the schema's version that the store says it has; None where there is no store.
+
+    Raises OSError.
+    """
+    if not file.exists():
+        return None
+    try:
+        with open_foreign(file) as connection:
+            row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    except sqlite3.Error:
+        return None
+    return str(row[0]) if row else None
+
+
 def _closing(file: Path, options: str) -> Iterator[sqlite3.Connection]:
     name = f"file:{quote(str(file))}?mode=ro{options}"
     connection = sqlite3.connect(name, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
