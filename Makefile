@@ -1,6 +1,6 @@
 # Each target is one line through the stdlib script `dev`, so that everything works without make too.
 LANES = push fuzz root package browser database docs
-.PHONY: help demo test lint bench faults live sbom $(LANES:%=test-%)
+.PHONY: help demo test lint bench faults live dist sbom $(LANES:%=test-%)
 PYTHON ?= python3
 demo: ; @$(PYTHON) dev demo
 test: ; @$(PYTHON) dev test
@@ -9,5 +9,6 @@ lint: ; @$(PYTHON) dev lint
 bench: ; @$(PYTHON) dev bench
 faults: ; @$(PYTHON) dev faults
 live: ; @$(PYTHON) dev live
+dist: ; @$(PYTHON) dev dist
 sbom: ; @$(PYTHON) dev sbom
 help: ; @$(PYTHON) dev help
