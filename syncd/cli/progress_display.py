@@ -3,14 +3,16 @@
 A thread draws it, by rich, a few times a second. Nothing is drawn in the first half second, and
 rich is loaded after that only. Whatever else is written takes the display away first; it is drawn
 again with the next refresh. The cursor is never hidden, so no end of the process leaves it hidden.
+A display that fails ends, and nothing else does.
 """
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.live import Live
 
+LOG = logging.getLogger(__name__)
 DELAY_SECONDS = 0.5  # a command that is done sooner shows nothing
 REFRESH_SECONDS = 0.4
 RATE_SECONDS = 5.0  # the rate is that of so many last seconds
@@ -185,10 +188,13 @@ class ProgressDisplay:
     def _work(self) -> None:
         if self._closed.wait(DELAY_SECONDS):
             return
-        console = _console()
-        while not self._closed.wait(REFRESH_SECONDS) and not self._stop.is_set():
-            with self._lock:
-                self._draw(console)
+        try:
+            console = _console()
+            while not self._closed.wait(REFRESH_SECONDS) and not self._stop.is_set():
+                with self._lock:
+                    self._draw(console)
+        except Exception:
+            LOG.debug("the display of progress has failed", exc_info=True)
         with self._hidden():
             pass
 
@@ -217,9 +223,10 @@ class ProgressDisplay:
     def _hidden(self) -> Iterator[None]:
         """Take the display away while the block writes to the terminal."""
         with self._lock:
-            if self._live is not None:
-                self._live.stop()
-                self._live = None
+            live, self._live = self._live, None
+            if live is not None:
+                with suppress(Exception):  # the block has its work to do, whatever the terminal is
+                    live.stop()
             yield
 
 

@@ -7,8 +7,11 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
+from rich.live import Live
 
+from syncd.cli import progress_display
 from syncd.cli.progress_display import JobLine, ProgressDisplay, cut
+from syncd.output import echo
 from syncd.progress import Step, Wait
 from tests.support.clock import FakeClock
 
@@ -147,3 +150,29 @@ def test_a_low_window_shows_some_jobs_and_counts_the_others() -> None:
         ]
     finally:
         display.close()
+
+
+@pytest.mark.parametrize("method", ["start", "update", "stop"])
+def test_a_display_that_fails_fails_nothing_else(
+    method: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unhandled, failed = list[object](), threading.Event()
+
+    def fail(*_: object, **__: object) -> None:
+        failed.set()
+        raise ValueError("the terminal is odd")
+
+    monkeypatch.setattr(threading, "excepthook", unhandled.append)
+    monkeypatch.setattr(progress_display, "DELAY_SECONDS", 0.0)
+    monkeypatch.setattr(progress_display, "REFRESH_SECONDS", 0.01)
+    monkeypatch.setattr(Live, method, fail)
+    display = ProgressDisplay(1, threading.Event(), FakeClock(NOON))
+    try:
+        display.line_of("nginx").step(Step.LISTING)
+        while not failed.wait(0.03):
+            echo("said")
+        echo("done")
+    finally:
+        display.close()
+    assert capsys.readouterr().out.endswith("done\n")
+    assert unhandled == []
