@@ -125,25 +125,32 @@ def _access() -> tuple[int, int | None]:
 
 def _write_new(place: Path, text: str, mode: int, group: int | None) -> None:
     """Create the file as a whole, or not at all; never over another one."""
+    content = text.encode()
     try:
         make_folders(os.path.abspath(place.parent), 0o755)
-        descriptor = _new_file(place)
+        folder = open_folder(place.parent)
+        try:
+            _create(folder, place.name, content, mode, group)
+        finally:
+            os.close(folder)
     except OSError as error:
         raise _not_writable_error(place, str(error.strerror)) from error
-    with open(descriptor, "w", encoding="utf-8") as file:
-        if group is not None:
-            os.fchown(descriptor, -1, group)
-        os.fchmod(descriptor, mode)
-        file.write(text)
 
 
-def _new_file(place: Path) -> int:
-    folder = open_folder(place.parent)
+def _create(folder: int, name: str, content: bytes, mode: int, group: int | None) -> None:
+    """Create the file in the open `folder`; remove it where it can't be written. Raises OSError."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(name, flags, 0o600, dir_fd=folder)
     try:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        return os.open(place.name, flags, 0o600, dir_fd=folder)
-    finally:
-        os.close(folder)
+        with open(descriptor, "wb") as file:
+            if group is not None:
+                os.fchown(descriptor, -1, group)
+            os.fchmod(descriptor, mode)
+            file.write(content)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(name, dir_fd=folder)
+        raise
 
 
 # --- what comes next ------------------------------------------------------------------------------

@@ -55,9 +55,10 @@ def run_check(check: Check) -> list[Finding]:
     thread.start()
     limit = check.limit_seconds if check.limit_seconds is not None else LIMIT_SECONDS
     thread.join(limit)
+    is_late = thread.is_alive()  # before the findings are read: it may end at this moment
     if stopped:
         raise stopped[0]
-    return [*found, *([_too_slow(check, limit)] if thread.is_alive() else [])]
+    return [*found, _too_slow(check, limit)] if is_late else found
 
 
 def _too_slow(check: Check, limit_seconds: float) -> Finding:

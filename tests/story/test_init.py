@@ -61,6 +61,18 @@ def test_a_link_that_dangles_is_not_written_through(tmp_path: Path) -> None:
     )
 
 
+def test_a_configuration_that_a_full_disk_cuts_off_is_none(tmp_path: Path) -> None:
+    place = tmp_path / "config.yaml"
+    command = f'ulimit -f 1; exec "{SYNCD}" -c "{place}" init'  # 1 KiB, as on a full disk
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (
+        2,
+        f"syncd: can't write {place}: File too large\n"
+        "  name another place with -c, or run it as who may write there\n",
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_drop_in_is_printed_and_the_talk_is_not_part_of_it(hub: SyncEnv) -> None:
     done = hub.call("init", "--systemd")
     assert (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from threading import Event
 
@@ -61,3 +62,23 @@ def test_a_signal_ends_all_checks() -> None:
 
     with pytest.raises(StoppedError):
         list(run_checks([Check("repository", stopped), Check("clock", lambda: [GOOD])]))
+
+
+def test_a_check_that_ends_at_its_limit_keeps_its_findings(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = Event()
+
+    def find() -> list[Finding]:
+        gate.wait()
+        return [ok("doctor/store", "store", "sound")]
+
+    class EndsAtItsLimit(threading.Thread):
+        def join(self, timeout: float | None = None) -> None:
+            return
+
+        def is_alive(self) -> bool:
+            gate.set()
+            super().join()
+            return False
+
+    monkeypatch.setattr(threading, "Thread", EndsAtItsLimit)
+    assert [one.id for one in run_check(Check("store", find))] == ["doctor/store"]
