@@ -135,7 +135,7 @@ def _too_many(label: str, one: InstallationInfo) -> Iterator[Finding]:
             "permission",
             f"{label} has more than syncd needs: {_listed(more)}",
             "leave the App contents: read and metadata: read alone; syncd's own tokens are"
-            " narrowed to that, but whoever gets the key has all of it",
+            " narrowed to that, but a stolen key has all of it",
         )
 
 

@@ -243,7 +243,7 @@ def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     (
         "    → leave the App contents: read and metadata: read alone; syncd's own tokens are "
         "narrowed "
-        "to that, but whoever gets the key has all of it"
+        "to that, but a stolen key has all of it"
     ),
 )
 def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
