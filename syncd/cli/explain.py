@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -22,10 +23,11 @@ from syncd.engine.verify import Finding, compare
 from syncd.errors import MirrorError, SyncdError
 from syncd.mirror.disk_mirror import DiskMirror
 from syncd.mirror.symlink_publish import mirror_for
-from syncd.models import Job, LedgerRow, Ownership, PathRule
+from syncd.models import ActionKind, Job, LedgerRow, Ownership, PathRule
 from syncd.patterns import path_filter
 from syncd.policies import Drift
 from syncd.ports import OwnedRow, Target
+from syncd.store.history import PastRun
 from syncd.store.store import SqliteStore
 from syncd.stored_jobs import destination_of, open_store, real_path_of, row_of, spellings_in_history
 from syncd.text import one_line
@@ -60,14 +62,14 @@ def command(settings: Settings, path: str) -> int:
     try:
         row = row_of(config, store, path)
         folder = None if row is not None else _find_directory(config, store, path)
-        if row is not None:
-            lines = _file(config, store, row)
-        else:
-            lines = (
-                _directory(config, store, *folder) if folder is not None else _unknown(config, path)
-            )
         spellings = spellings_in_history(store, path)
         past = store.history(None, path, HISTORY, spellings)
+        if row is not None:
+            lines = _file(config, store, row)
+        elif folder is not None:
+            lines = _directory(config, store, *folder)
+        else:
+            lines = [f"{path}: {_what_happened(store, past, spellings)}", *_reach(config, path)]
     finally:
         store.close()
     for line in lines:
@@ -108,17 +110,19 @@ def _file(config: Config, store: SqliteStore, owned: OwnedRow) -> list[str]:
             ),
             f"  to forget it: syncd sync --forget {owner}",
         ]
+    is_foreign = row.ownership is Ownership.FOREIGN
     lines = [
         f"{path}: {row.upstream.source} of {job.repo}@{job.ref or 'HEAD'}, by the job {owner}",
-        (
-            f"  applied: commit {(state.applied_commit or '-')[:12]}, blob"
-            f" {row.upstream.blob[:12]}, mode {row.upstream.mode:04o}"
-        ),
+        f"  kept: another file was here first, and {NEXT[job.drift.value]}"
+        if is_foreign
+        else f"  applied: commit {(state.applied_commit or '-')[:12]}, blob"
+        f" {row.upstream.blob[:12]}, mode {row.upstream.mode:04o}",
     ]
-    return [*lines, *_state_of(job, path, row, config.state), *_paused(store, owner)]
+    following = "" if is_foreign else f"; {NEXT[job.drift.value]}"
+    return [*lines, *_state_of(job, path, row, config.state, following), *_paused(store, owner)]
 
 
-def _state_of(job: Job, path: str, row: LedgerRow, state: Path) -> list[str]:
+def _state_of(job: Job, path: str, row: LedgerRow, state: Path, following: str) -> list[str]:
     if row.ownership is Ownership.UNLISTED:
         return ["  the repository has it no more; prune: off leaves it"]
     try:
@@ -129,17 +133,13 @@ def _state_of(job: Job, path: str, row: LedgerRow, state: Path) -> list[str]:
     except SyncdError as error:
         return [f"  now: {error.message}"]
     found = compare(job, {path: row}, {}, local)
-    return (
-        [_now(found[0], NEXT[job.drift.value])]
-        if found
-        else ["  now: as it was applied, byte for byte"]
-    )
+    return [_now(found[0], following)] if found else ["  now: as it was applied, byte for byte"]
 
 
 def _now(found: Finding, following: str) -> str:
     return (
-        f"  now: {PROBLEMS[found.problem].format(found=found.found, expected=found.expected)};"
-        f" {following}"
+        f"  now: {PROBLEMS[found.problem].format(found=found.found, expected=found.expected)}"
+        f"{following}"
     )
 
 
@@ -182,7 +182,7 @@ def _directory(config: Config, store: SqliteStore, path: str, maker: str) -> lis
     return [
         first,
         *asked,
-        _now(found[0], following) if found else "  now: as asked",
+        _now(found[0], f"; {following}") if found else "  now: as asked",
         *_paused(store, maker),
     ]
 
@@ -195,8 +195,25 @@ def _paused(store: SqliteStore, owner: str, clock: Clock = SystemClock()) -> lis
     )
 
 
-def _unknown(config: Config, path: str) -> list[str]:
-    """Describe a path without a ledger row: which job lists it, and why it does not exist."""
+def _what_happened(store: SqliteStore, past: Sequence[PastRun], spellings: Sequence[str]) -> str:
+    """Return what a job did last with a file that has no ledger row."""
+    changes = ((run, change) for run in past for change in run.changes if change.path in spellings)
+    run, change = next(changes, (None, None))
+    if run is None or change is None:
+        return "no job has written it"
+    job, commit = f"the job {run.job}", (run.commit or "-")[:7]
+    is_forgotten = store.state(run.job).applied_commit is None
+    if change.action == ActionKind.REMOVE:
+        return f"{job} removed it at {commit}: it was dropped upstream"
+    if change.action == ActionKind.KEEP and not is_forgotten:
+        # what a policy keeps has a row: this one was forgotten because upstream dropped the file
+        return f"{job} keeps it: it was dropped upstream at {commit}, but edited here"
+    done = "kept" if change.action == ActionKind.KEEP else "wrote"
+    return f"{job} {done} it at {commit}; it is not recorded any more"
+
+
+def _reach(config: Config, path: str) -> list[str]:
+    """Return which jobs list a path that has no ledger row, and why it does not exist."""
     real = destination_of(config, path)
     lines = [
         line
@@ -204,10 +221,7 @@ def _unknown(config: Config, path: str) -> list[str]:
         for rule in job.paths
         for line in _by_rule(job, rule, path, real)
     ]
-    return [
-        f"{path}: no job has written it",
-        *(lines or ["  no job's paths reach it; syncd leaves it alone"]),
-    ]
+    return lines or ["  no job's paths reach it; syncd leaves it alone"]
 
 
 def _by_rule(job: Job, rule: PathRule, asked: str, real: str) -> list[str]:
