@@ -1,5 +1,5 @@
 """What syncd is made of: `hashes` writes constraints-hashed.txt,
-`sbom` prints a CycloneDX document.
+`sbom [WHEEL]` prints a CycloneDX document.
 
 Called by `dev`, in its .venv. `hashes` asks pip, as it is set up on this machine, which file it
 would install of each version in constraints.txt on each platform; nothing is installed, and only
@@ -15,9 +15,10 @@ import subprocess
 import sys
 import tempfile
 import uuid
+import zipfile
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from importlib.metadata import Distribution, distribution, version
+from importlib.metadata import Distribution, PathDistribution, distribution
 from pathlib import Path
 from typing import Any
 
@@ -112,16 +113,23 @@ def _hashes_for(python: str, platforms: list[str]) -> Iterator[tuple[str, str]]:
 # --- the bill of materials ------------------------------------------------------------------------
 
 
-def runtime() -> dict[str, Distribution]:
-    """syncd and everything that it needs on this machine, by normal name."""
-    found: dict[str, Distribution] = {}
-    todo = ["syncd"]
+def runtime(own: Distribution | None = None) -> dict[str, Distribution]:
+    """syncd and everything that it needs on this machine, by normal name; `own` is syncd."""
+    own = own or distribution("syncd")
+    found: dict[str, Distribution] = {"syncd": own}
+    todo = _needs(own)
     while todo:
         name = normal(todo.pop())
         if name not in found:
             found[name] = distribution(name)
             todo += _needs(found[name])
     return dict(sorted(found.items()))
+
+
+def of_wheel(wheel: Path) -> Distribution:
+    """The distribution that a wheel would install."""
+    folder = "-".join(wheel.name.split("-")[:2]) + ".dist-info/"
+    return PathDistribution(zipfile.Path(wheel, folder))
 
 
 def _needs(one: Distribution) -> list[str]:
@@ -152,7 +160,7 @@ def sbom(parts: dict[str, Distribution], at: datetime) -> dict[str, Any]:
             "timestamp": at.strftime("%Y-%m-%dT%H:%M:%SZ"), "component": root,
             "tools": {
                 "components": [
-                    {"type": "application", "name": "dev sbom", "version": version("syncd")}
+                    {"type": "application", "name": "dev sbom", "version": root["version"]}
                 ]
             },
         },
@@ -193,10 +201,11 @@ def main() -> int:
     """Carry out one of the two commands."""
     if sys.argv[1:] == ["hashes"]:
         return write_hashes()
-    if sys.argv[1:] == ["sbom"]:
+    if sys.argv[1:2] == ["sbom"] and len(sys.argv) <= 3:
+        own = of_wheel(Path(sys.argv[2])) if sys.argv[2:] else None
         epoch = os.environ.get("SOURCE_DATE_EPOCH")
         at = datetime.fromtimestamp(int(epoch), UTC) if epoch else datetime.now(UTC)
-        print(json.dumps(sbom(runtime(), at), indent=1))
+        print(json.dumps(sbom(runtime(own), at), indent=1))
         return 0
     print(__doc__, file=sys.stderr)
     return 2
