@@ -231,6 +231,7 @@ class HeadRequests:
         self._environ, self._now = environ, now
         self._threads: list[threading.Thread] = []
         self._todo: list[tuple[Any, str | None]] = []
+        self._is_over = False
         # Of the token requests; the first thread continues with them.
         self._connections: dict[str, Any] = {}
 
@@ -254,13 +255,13 @@ class HeadRequests:
         ends = time.monotonic() + DEADLINE_SECONDS
         for thread in self._threads:
             thread.join(max(0.0, ends - time.monotonic()))
-        self._todo.clear()
+        self._is_over = True
 
     def finish(self) -> list[Reply]:
         """Wait, close the connections and return the responses."""
         self.wait()
-        for connection in self._connections.values():
-            connection.close()
+        if not self._threads:  # else a thread closes them, when it needs them no more
+            _close(self._connections)
         return list(self.replies)
 
     def _send_heads(self, connections: dict[str, Any]) -> None:
@@ -269,15 +270,14 @@ class HeadRequests:
         """
         from http.client import HTTPException
 
-        while self._todo:
+        while self._todo and not self._is_over:
             with suppress(OSError, ValueError, IndexError, HTTPException):
                 request, token = self._todo.pop()
                 reply = _send(connections, request, token)
                 self.replies.append(reply)
                 listings = request.get("listings", {}).values() if reply.status == 200 else ()
                 self._todo += [(_at(one, request, reply), token) for one in listings]
-        for connection in connections.values():
-            connection.close()
+        _close(connections)
 
     def _token(self, credential: Any) -> str | None:
         """Return the token to send; None to send none.
@@ -309,7 +309,10 @@ class HeadRequests:
         except HTTPException as error:
             raise ValueError("GitHub returned no token") from error
         reply = self.replies[-1]
-        return json.loads(reply.body)["token"] if reply.status == 201 else None
+        try:
+            return json.loads(reply.body)["token"] if reply.status == 201 else None
+        except RecursionError as error:
+            raise ValueError("the JSON is nested too deeply") from error
 
 
 def _at(listing: Any, head: Any, reply: Reply) -> Any:
@@ -341,6 +344,11 @@ def _send(connections: dict[str, Any], request: Any, token: str | None) -> Reply
     key = request_key(request["method"], request["url"], headers, body)
     found = {name.lower(): value for name, value in response.getheaders()}
     return Reply(key, request["identity"], request["installation"], response.status, found, content)
+
+
+def _close(connections: Mapping[str, Any]) -> None:
+    for connection in connections.values():
+        connection.close()
 
 
 def _connection(connections: dict[str, Any], address: Sequence[Any]) -> Any:

@@ -32,7 +32,7 @@ from syncd.store.lock import lock_file
 from syncd.wiring import AppContext
 
 MAX_AGE_SECONDS = 86_400.0  # a full run at least once a day, for what only it does
-MAX_HEADS = 450  # two runs within a minute stay within GitHub's 900 points
+MAX_REQUESTS = 450  # two runs within a minute stay within GitHub's 900 points
 MAX_LISTING_REQUESTS = 4  # of one job, that begin early
 
 
@@ -52,7 +52,7 @@ def write_snapshot(app: AppContext, environ: Mapping[str, str], with_files: bool
     is_usable = (
         bool(jobs)
         and config_digest(path, content) == config.digest
-        and len(requests.heads) <= MAX_HEADS
+        and len(requests.heads) <= MAX_REQUESTS
         and not proxies_of(environ).by_scheme
         and store.counter() == counter
     )
@@ -92,6 +92,10 @@ def _unchanged_jobs(
             found = _job(app, requests, job, head)
         if found is not None:
             jobs[name] = found
+    listings = {(one["head"], each["url"]) for one in jobs.values() for each in one["listing"]}
+    if len(requests.heads) + len(listings) > MAX_REQUESTS:
+        for one in jobs.values():
+            one["listing"] = []
     return jobs
 
 

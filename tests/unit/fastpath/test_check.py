@@ -24,8 +24,10 @@ from hypothesis import strategies as st
 from syncd.cache_file import read_cache, write_cache
 from syncd.cli import sync as sync_command
 from syncd.fastpath import check as fastpath
+from syncd.fastpath import snapshot
 from syncd.fastpath.check import HeadRequests, Reply, UpToDate
 from syncd.file_lock import acquire
+from syncd.simulator import faults
 from tests.support.sync_env import SyncEnv, signatures, sync_env
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -488,6 +490,37 @@ def test_no_listing_is_requested_early_where(changed: SyncEnv, reason: str) -> N
     assert [reply.status for reply in check(changed)] == [200]
 
 
+def test_early_listings_stay_within_githubs_points(
+    changed: SyncEnv, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshot, "MAX_REQUESTS", 1)
+    changed.repo.commit({"nginx/nginx.conf": "three\n"}, "x")
+    assert changed.sync().code == 0
+    (job,) = read_cache(str(changed.state / fastpath.NAME))["jobs"].values()
+    assert job["listing"] == []
+
+
+def test_no_request_begins_after_the_deadline(
+    changed: SyncEnv, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed.repo.commit({"nginx/nginx.conf": "three\n"}, "x")
+    monkeypatch.setattr(fastpath, "DEADLINE_SECONDS", 0.0)
+    real, late, sent = fastpath._send, threading.Event(), list[str]()
+
+    def slow(connections: Any, request: Any, token: str | None) -> Reply:
+        late.wait(20)
+        sent.append(request["url"])
+        return real(connections, request, token)
+
+    monkeypatch.setattr(fastpath, "_send", slow)
+    found = begin_check(changed)
+    assert isinstance(found, HeadRequests) and found.finish() == []
+    late.set()
+    for thread in found._threads:
+        thread.join()
+    assert len(sent) == 1
+
+
 # --- as a GitHub App ------------------------------------------------------------------------------
 
 
@@ -568,6 +601,9 @@ REFUSED: dict[str, Callable[[SyncEnv], object]] = {
         "-----BEGIN RSA PRIVATE KEY-----\nAAAA\n-----END RSA PRIVATE KEY-----\n"
     ),
     "no key": lambda app: key_file(app).unlink(),
+    "a response nested too deeply": lambda app: app.github.add_fault(
+        "token", faults.other_content(b"[" * 100_000)
+    ),
     "an App that is gone": lambda app: app.github.accounts.apps.clear(),
     "an installation that is gone": lambda app: app.github.accounts.installations.clear(),
 }
