@@ -22,6 +22,7 @@ from syncd.config.protected import protected_paths
 from syncd.engine.hook_result import shown_command
 from syncd.engine.protection import find_protected
 from syncd.errors import MirrorError, UnsafePathError
+from syncd.mirror.dirfd import TREE_NAME
 from syncd.mirror.disk_mirror import DiskMirror
 from syncd.mirror.restore import Place, Restored, restore
 from syncd.mirror.trash import TrashEntry
@@ -141,11 +142,11 @@ def _destination(
         (job, rule)
         for job in config.jobs.values()
         for rule in job.paths
-        if _reaches(rule, real, path)
+        if _reaches(rule, real, path) or _is_in_tree(job, rule, real)
     )
     for job, rule in rules:
         if job.publish is Publish.SYMLINK:
-            raise _behind_link(entry, job, rule)
+            raise _behind_link(path, entry, job, rule)
     return Destination(path if owned is None else owned.path, owned, rules, to is not None)
 
 
@@ -164,12 +165,21 @@ def _reaches(rule: PathRule, real: str, path: str) -> bool:
     return False
 
 
-def _behind_link(entry: TrashEntry, job: Job, rule: PathRule) -> MirrorError:
+def _is_in_tree(job: Job, rule: PathRule, real: str) -> bool:
+    """Return whether the real path is in a tree that the job publishes, or has published."""
+    if job.publish is not Publish.SYMLINK:
+        return False
+    parent = posixpath.dirname(real_path_of(rule.to)).rstrip("/") + "/"
+    name = real.removeprefix(parent).partition("/")[0]
+    return real.startswith(parent) and TREE_NAME.match(name) is not None
+
+
+def _behind_link(path: str, entry: TrashEntry, job: Job, rule: PathRule) -> MirrorError:
     return MirrorError(
-        f"{entry.path} is behind the link {rule.to}, which {job.name} switches as a whole; "
+        f"{path} is behind the link {rule.to}, which {job.name} switches as a whole; "
         "nothing is restored into its trees",
         id="mirror/restore-behind-link",
-        path=entry.path,
+        path=path,
         hint=f"take it from elsewhere: syncd trash restore {entry.id} --to FILE",
     )
 

@@ -506,6 +506,11 @@ def test_nothing_is_restored_into_a_published_tree(hub: SyncEnv) -> None:
         "  error id: mirror/restore-behind-link\n"
         f"  take it from elsewhere: syncd trash restore {id} --to FILE\n",
     )
+    tree = (hub.dest / "app/current").resolve()
+    for name in ("nginx.conf", "new.conf"):
+        code, said = failure(hub, "restore", id, "--to", f"{tree}/{name}")
+        assert (code, "error id: mirror/restore-behind-link" in said) == (1, True)
+    assert sorted(os.listdir(tree)) == ["nginx.conf", "sites"]
     restored(hub, id, "--to", f"{hub.folder}/copy")
     assert (hub.folder / "copy").read_text() == "theirs"
 
