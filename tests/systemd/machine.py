@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = "systemd,systemd-sysv,dbus,python3,nginx"
+PACKAGES = "systemd,systemd-sysv,dbus,python3,nginx,polkitd,sudo"
 SUITE = "bookworm"
 CLONE_NEWNET = 0x40000000
 DEADLINE_SECONDS = 60.0
