@@ -30,6 +30,10 @@ OWN_FIRST_LINE = "# syncd:"
 NAME = "50-syncd.conf"
 UNIT_DIR = Path("/etc/systemd/system")
 UNITS = ("syncd.service", "syncd-root.service", "syncd-sync.service", "syncd-sync.timer")
+OWN = {f"etc/systemd/system/{name}": name for name in UNITS} | {
+    "etc/sysusers.d/syncd.conf": "sysusers.conf",
+    "etc/tmpfiles.d/syncd.conf": "tmpfiles.conf",
+}
 
 
 @click.command(
@@ -79,7 +83,7 @@ def command(settings: Settings, systemd: bool, timer: bool, install: bool, root:
         _install(settings, made, text, Path(root))
     else:
         echo(text, nl=False)
-    _next_steps(settings, made, install, timer)
+    _next_steps(settings, made, Path(root) if install else None, timer)
     return 0
 
 
@@ -146,17 +150,19 @@ def shipped(name: str) -> str:
     return (Path(__file__).resolve().parents[2] / "systemd" / name).read_text()
 
 
+def packaged(root: Path) -> bool:
+    """Return whether a package brought the units and the user; copies in /etc would hide them."""
+    return (root / "usr/lib/systemd/system/syncd.service").exists()
+
+
 def _install(settings: Settings, made: dropin.DropIn, text: str, root: Path) -> None:
     """Write the units, the user and the drop-in to where systemd looks for them.
 
+    Where a package brought the units and the user, only the drop-in is written.
     Raises ConfigError before anything that syncd did not write is replaced.
     """
     folder = root / "etc/systemd/system"
-    files = {folder / name: shipped(name) for name in UNITS}
-    files |= {
-        root / "etc/sysusers.d/syncd.conf": shipped("sysusers.conf"),
-        root / "etc/tmpfiles.d/syncd.conf": shipped("tmpfiles.conf"),
-    }
+    files = {} if packaged(root) else {root / name: shipped(source) for name, source in OWN.items()}
     files |= {folder / name: content for name, content in made.files.items()}
     files[folder / f"{made.unit}.d" / NAME] = text
     strangers = [
@@ -190,7 +196,10 @@ def _replace(file: Path, content: str) -> None:
     replace_file(file, content.encode(), 0o644)
 
 
-def _next_steps(settings: Settings, made: dropin.DropIn, installed: bool, timer: bool) -> None:
+def _next_steps(
+    settings: Settings, made: dropin.DropIn, installed: Path | None, timer: bool
+) -> None:
+    """Say what is left to do; `installed` is the tree that the units were put into."""
     if made.as_root and not timer:
         say(
             settings,
@@ -199,7 +208,7 @@ def _next_steps(settings: Settings, made: dropin.DropIn, installed: bool, timer:
         )
     for remark in made.warnings:
         say(settings, f"! {clean(remark)}")
-    if not installed:
+    if installed is None:
         say(
             settings,
             f"it belongs to /etc/systemd/system/{made.unit}.d/{NAME}; as root, `syncd init"
@@ -218,17 +227,20 @@ def _next_steps(settings: Settings, made: dropin.DropIn, installed: bool, timer:
         for one in ("syncd.service", "syncd-root.service", "syncd-sync.timer")
         if one != unit and os.path.lexists(_wanted_by(one))
     ]
-    steps = [
-        "systemd-sysusers",
-        "systemd-tmpfiles --create /etc/tmpfiles.d/syncd.conf",
-        "systemctl daemon-reload",
-        *made.steps,
-    ]
+    steps = [*_units_steps(installed), "systemctl daemon-reload", *made.steps]
     steps += [
         f"systemctl disable --now {one}    # one of them runs the jobs, not two" for one in others
     ]
     steps += [f"systemctl enable {unit}", f"systemctl restart {unit}"]
     say(settings, "next, as root:\n" + "\n".join(f"  {clean(step)}" for step in steps))
+
+
+def _units_steps(root: Path) -> list[str]:
+    """Return the commands that make the user, or remove copies that hide a package's files."""
+    if not packaged(root):
+        return ["systemd-sysusers", "systemd-tmpfiles --create /etc/tmpfiles.d/syncd.conf"]
+    hiding = [f"/{name}" for name in OWN if (root / name).exists()]
+    return [f"rm {' '.join(hiding)}    # they hide the package's own"] if hiding else []
 
 
 def _wanted_by(unit: str) -> str:

@@ -104,6 +104,26 @@ def test_installing_puts_units_user_and_drop_in_into_place_and_says_the_next_com
     assert hub.call("init", "--systemd", "--install", "--root", str(root)).code == 0
 
 
+def test_where_a_package_brought_the_units_only_the_drop_in_is_written(
+    hub: SyncEnv, tmp_path: Path
+) -> None:
+    root = tmp_path / "image"
+    assert hub.call("init", "--systemd", "--install", "--root", str(root)).code == 0
+    shutil.move(root / "etc/systemd/system", tmp_path / "copies")
+    (root / "usr/lib/systemd/system").mkdir(parents=True)
+    (root / "usr/lib/systemd/system/syncd.service").write_text("[Service]\nExecStart=/bin/true\n")
+    done = hub.call("init", "--systemd", "--install", "--root", str(root))
+    assert done.code == 0 and "systemd-sysusers" not in done.err
+    assert (
+        "rm /etc/sysusers.d/syncd.conf /etc/tmpfiles.d/syncd.conf    # they hide the package's own"
+        in done.err
+    )
+    written = [file for file in (root / "etc/systemd").rglob("*") if file.is_file()]
+    assert [str(file.relative_to(root)) for file in written] == [
+        "etc/systemd/system/syncd.service.d/50-syncd.conf"
+    ]
+
+
 def test_a_listener_on_systemds_socket_gets_its_socket_unit(hub: SyncEnv, tmp_path: Path) -> None:
     hub.extra["web"] = {"listen": "fd:page"}
     hub.write()
