@@ -44,6 +44,7 @@ NEVER, SYNCED, PAUSED, FAILING = "never", "in_sync", "paused", "failing"
 CASES: list[tuple[str, int, int, str, Mapping[str, bytes]]] = [
     ("--help", 0, 0, NEVER, {}),
     ("version", 0, 0, NEVER, {}),
+    ("help sync", 0, 0, NEVER, {}),
     ("version --verbose", 1, 0, SYNCED, FIRST),
     ("completion bash", 0, 0, NEVER, {}),
     ("demo", 0, 0, NEVER, {}),
