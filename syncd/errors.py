@@ -296,7 +296,7 @@ def unexpected(error: Exception) -> SyncdError:
     from syncd.owners import nearest_owner
 
     path = error.filename if isinstance(error.filename, str) else None
-    text = f"can't use {path or 'a file that the job needs'}: {error.strerror}"
+    text = f"{path or 'a file that the job needs'} can't be used: {error.strerror}"
     return MirrorError(
         text,
         id="mirror/permission-denied",

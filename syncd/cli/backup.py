@@ -81,7 +81,7 @@ def _write(
         raise _file_exists(file) from error
     except OSError as error:
         raise StoreError(
-            f"can't write the backup {file}: {error.strerror}",
+            f"the backup {file} can't be written: {error.strerror}",
             id="store/backup-not-written",
             hint="name a file in a folder that exists, has room, and that this user may write to",
         ) from error

@@ -183,7 +183,7 @@ def _install(settings: Settings, made: dropin.DropIn, text: str, root: Path) -> 
             _replace(file, content)
         except OSError as error:
             raise MirrorError(
-                f"can't write {file}: {error.strerror}",
+                f"{file} can't be written: {error.strerror}",
                 path=str(file),
                 id="mirror/unit-not-writable",
                 hint="run it as root, or into another tree with --root",

@@ -104,7 +104,7 @@ def _check_writable(place: Path) -> None:
 
 def _not_writable_error(place: Path, reason: str) -> ConfigError:
     return ConfigError(
-        f"can't write {place}: {reason}",
+        f"{place} can't be written: {reason}",
         id="config/not-writable",
         hint="name another place with -c, or run it as who may write there",
     )

@@ -151,7 +151,7 @@ def run(
         return error.exit_code
     except PermissionError as error:  # never a bug of ours, wherever it came from
         place = error.filename if isinstance(error.filename, str) else "a file that it needs"
-        _refuse(f"can't use {place}: {error.strerror}", nearest_owner(place), arguments)
+        _refuse(f"{place} can't be used: {error.strerror}", nearest_owner(place), arguments)
         return 1
     except SyncdError as error:
         _show_error(error, f"syncd: {error.message}", settings.verbose > 0)

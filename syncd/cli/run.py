@@ -187,7 +187,7 @@ class WebService:
             self._open(config.web)
         except SyncdError as error:
             LOG.error(
-                "can't open the listener of web: %s%s",
+                "syncd can't open the listener of web: %s%s",
                 error.message,
                 f" → {error.hint}" if error.hint else "",
             )

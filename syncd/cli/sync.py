@@ -188,7 +188,7 @@ def _write_metrics_file(
         write_metrics(metrics_file, app, reports, started_at)
     except (SyncdError, OSError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        echo(f"syncd: can't write the metrics to {metrics_file}: {reason}", err=True)
+        echo(f"syncd: the metrics can't be written to {metrics_file}: {reason}", err=True)
         return False
     return True
 

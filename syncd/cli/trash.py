@@ -208,7 +208,7 @@ def _remove(trash: Trash, entries: Sequence[TrashEntry]) -> None:
         trash.remove(entries)
     except OSError as error:
         raise MirrorError(
-            f"can't remove entries from {trash.directory}: {error.strerror or error}",
+            f"the entries can't be removed from {trash.directory}: {error.strerror or error}",
             id="mirror/purge-failed",
             path=str(trash.directory),
             hint="the state folder must be on a disk that syncd may write to",

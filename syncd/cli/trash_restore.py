@@ -120,7 +120,7 @@ def _prune(disk: DiskMirror) -> None:
     try:
         disk.trash.prune()
     except (MirrorError, OSError) as error:
-        LOG.warning("can't remove old trash in %s: %s", disk.trash.directory, error)
+        LOG.warning("syncd can't remove old trash in %s: %s", disk.trash.directory, error)
 
 
 def _destination(
@@ -131,7 +131,7 @@ def _destination(
     if to is not None and not os.path.isdir(posixpath.dirname(path)):
         folder = posixpath.dirname(path)
         raise MirrorError(
-            f"can't restore to {path}: there is no folder {folder}",
+            f"{path} can't be restored: there is no folder {folder}",
             id="mirror/restore-without-folder",
             path=path,
             hint=f"make it: mkdir -p {shlex.quote(folder)}",

@@ -38,7 +38,7 @@ def list_folder(folder: Path) -> Folder:
         names, doubts = _names_in(folder)
     except OSError as error:
         raise ConfigError(
-            f"can't list the configuration's folder {folder}: {error.strerror}",
+            f"the configuration's folder {folder} can't be listed: {error.strerror}",
             id="config/folder-not-readable",
             hint="run syncd as the user whose configuration it is, or give -c another folder",
         ) from error

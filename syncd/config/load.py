@@ -87,7 +87,7 @@ def _exists(path: Path) -> bool:
 
 def _unreadable(path: Path) -> ConfigError:
     return ConfigError(
-        f"can't read the configuration {path}: Permission denied", owner=nearest_owner(path)
+        f"the configuration {path} can't be read: Permission denied", owner=nearest_owner(path)
     )
 
 

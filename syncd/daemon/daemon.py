@@ -432,7 +432,7 @@ class Daemon:
             self.runner.save_checked()
             self._housekeeper.save_heartbeat(pid=None)
         except SyncdError as error:
-            LOG.warning("can't save when unchanged jobs were last checked: %s", error.message)
+            LOG.warning("syncd can't save when unchanged jobs were last checked: %s", error.message)
         self.app.close(revoke=True)
 
 

@@ -58,7 +58,7 @@ class Housekeeper:
                 parts.app.clean_up()
                 trim_heap()
         except SyncdError as error:
-            LOG.warning("can't read or write the store: %s", error.message)
+            LOG.warning("syncd can't read or write the store: %s", error.message)
 
     def _apply_store_changes(self) -> None:
         """End the waits of jobs that another command has resumed or synced."""

@@ -72,7 +72,9 @@ class SdNotify:
             self._failed = False
         except OSError as error:
             if not self._failed:
-                LOG.warning("can't tell the service manager (%s): %s", words[0], error.strerror)
+                LOG.warning(
+                    "syncd can't tell the service manager (%s): %s", words[0], error.strerror
+                )
             self._failed = True
 
 

@@ -70,7 +70,7 @@ def _check_kept_bytes(plan: Plan, max_bytes: int) -> None:
     if total > max_bytes:
         size, path = max(kept)
         raise MirrorError(
-            f"can't lay out the files for validate: those that stay as they are have {total} "
+            f"the files for validate can't be laid out: those that stay as they are have {total} "
             f"bytes, more than limits.size: {max_bytes} ({path} has {size})",
             path=path,
             id="mirror/kept-files-too-large",

@@ -167,7 +167,7 @@ class HookRunner:
             os.makedirs(place, mode=0o700, exist_ok=True)
         except OSError as error:
             raise StoreError(
-                f"can't make {place}: {error.strerror}",
+                f"{place} can't be made: {error.strerror}",
                 id="store/not-writable",
                 hint="the state folder must be writable by the user who runs syncd",
             ) from error

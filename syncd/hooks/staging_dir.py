@@ -238,7 +238,7 @@ def _staging_error(folder: str, error: OSError) -> StoreError | MirrorError:
         ("store/not-writable", "the state folder must be writable by the user who runs syncd"),
     )
     return StoreError(
-        f"can't lay out the files for a hook in {folder}: {error.strerror or error}",
+        f"the files for a hook can't be laid out in {folder}: {error.strerror or error}",
         id=id_,
         hint=hint,
     )

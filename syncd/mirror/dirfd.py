@@ -243,7 +243,7 @@ def mirror_error(attempt: str, path: str, error: Exception) -> MirrorError:
         return directory_gone_error(str(error), path)
     id, hint = _HINTS.get(error.errno or 0, ("mirror/other-disk-error", None))
     return MirrorError(
-        f"can't {attempt} {path}: {error.strerror or error}",
+        f"syncd can't {attempt} {path}: {error.strerror or error}",
         id=id,
         path=path,
         hint=hint,

@@ -151,7 +151,7 @@ class PublishedLink:
     def _not_removed(self, name: str, error: OSError) -> MirrorError:
         place = f"{self.parent}/{name}"
         return MirrorError(
-            f"can't remove the old tree {place}: {error.strerror or error}",
+            f"the old tree {place} can't be removed: {error.strerror or error}",
             id="mirror/old-tree-not-removed",
             path=place,
             hint="the next run tries again; or remove it by hand",

@@ -117,7 +117,7 @@ def scan_entry(
     except FileNotFoundError:
         return None
     except OSError as error:
-        return _unknown(f"can't read the attributes of {path}: {error.strerror}")
+        return _unknown(f"the attributes of {path} can't be read: {error.strerror}")
     signature = stat_of(found)
     if (
         recorded is not None
@@ -170,7 +170,7 @@ def scan_directory(folder: int, name: str, path: str, device: int) -> LocalFile 
     except FileNotFoundError:
         return None
     except OSError as error:
-        return _unknown(f"can't read the attributes of {path}: {error.strerror}")
+        return _unknown(f"the attributes of {path} can't be read: {error.strerror}")
     if not stat.S_ISDIR(found.st_mode) or found.st_dev != device:
         return None
     return LocalFile(
@@ -191,7 +191,7 @@ def _link(folder: int, name: str, path: str, now_ns: Callable[[], int]) -> Local
     except FileNotFoundError:
         return None
     except OSError as error:
-        return _unknown(f"can't read the link {path}: {error.strerror}")
+        return _unknown(f"the link {path} can't be read: {error.strerror}")
     return _read_at(found, Kind.LINK, blob, now)
 
 
@@ -234,13 +234,13 @@ def _hashed(
         except FileNotFoundError:
             return None
         except OSError as error:
-            return _local(found, Kind.FILE, None, f"can't read {path}: {error.strerror}")
+            return _local(found, Kind.FILE, None, f"{path} can't be read: {error.strerror}")
         try:
             before = os.fstat(descriptor)
             blob, size = hash_file(descriptor, before.st_size, check)
             after = os.fstat(descriptor)
         except OSError as error:
-            return _local(found, Kind.FILE, None, f"can't read {path}: {error.strerror}")
+            return _local(found, Kind.FILE, None, f"{path} can't be read: {error.strerror}")
         finally:
             os.close(descriptor)
         if stat_of(before) == stat_of(after) and size == after.st_size:

@@ -179,7 +179,10 @@ class Trash:
         except OSError as error:
             reason = error.strerror or str(error)
             raise MirrorError(
-                f"can't keep what is at {action.path} in {self.directory}: {reason}; it was left",
+                (
+                    f"what is at {action.path} can't be kept in {self.directory}: {reason}; it was "
+                    "left"
+                ),
                 id="mirror/trash-write-failed",
                 path=action.path,
                 hint="free some space there; the next run tries again"

@@ -80,7 +80,7 @@ class NotificationSender:
             if self._queue(report):
                 self._wake()
         except SyncdError as error:
-            log.warning("can't queue a notification about %s: %s", report.job, error)
+            log.warning("syncd can't queue a notification about %s: %s", report.job, error)
 
     def _queue(self, report: RunReport) -> bool:
         """Store the reported state and the messages in one transaction.
@@ -150,7 +150,7 @@ class NotificationSender:
             try:
                 pause = self.send_due()
             except SyncdError as error:
-                log.warning("can't send notifications: %s", error)
+                log.warning("syncd can't send notifications: %s", error)
             with self._changed:
                 if pause > 0 and not self._woken:
                     if self._closing:
@@ -177,7 +177,7 @@ class NotificationSender:
         self._store.notifications.mark_failed(one, attempt)
         if given_up or one.failures == 0:
             log.warning(
-                "can't notify %s (%s) of %s: %s; %s",
+                "syncd can't notify %s (%s) of %s: %s; %s",
                 outcome.host,
                 one.endpoint,
                 one.job,

@@ -122,7 +122,7 @@ def delivery_problem(one: DeliveryStats) -> str | None:
     waits = "1 message waits" if one.waiting == 1 else f"{one.waiting} messages wait"
     if one.error is None:
         return f"{waits} to be sent to {where}"
-    return f"can't notify {where}: {one.error}" + (f"; {waits}" if one.waiting else "")
+    return f"{where} can't be notified: {one.error}" + (f"; {waits}" if one.waiting else "")
 
 
 def usage_of(one: SavedRateLimit, snapshot: StatusSnapshot) -> Mapping[str, int]:

@@ -64,7 +64,7 @@ class AcceptedCommits:
             replace_private_file(self._directory / job, content)
         except OSError as error:
             raise StoreError(
-                f"can't save the accepted commit in {self._directory}: {error.strerror}",
+                f"the accepted commit can't be saved in {self._directory}: {error.strerror}",
                 id="store/accepted-commit-not-saved",
                 hint="check the disk of the state folder",
             ) from error

@@ -78,7 +78,7 @@ def set_access(state_dir: Path, group: str | None) -> None:
         os.chown(state_dir, -1, gid)
     except PermissionError as error:
         raise StoreError(
-            f"state_group {group}: can't give the state folder {state_dir} to that group: "
+            f"state_group {group}: the state folder {state_dir} can't be given to that group: "
             f"{error.strerror}",
             id="store/state-group-refused",
             hint="add the owner of the state to the group: "
@@ -150,7 +150,7 @@ def _stat(state_dir: Path) -> os.stat_result | None:
         return None
     except PermissionError as error:
         name = nearest_owner(state_dir)
-        text = f"can't read the state folder {state_dir}: {error.strerror}"
+        text = f"the state folder {state_dir} can't be read: {error.strerror}"
         raise NotOwnerError(text, owner=name) from error
 
 

@@ -179,7 +179,7 @@ def restore_backup(state_dir: Path, group: str | None, file: Path, force: bool) 
             _restore_accepted(state_dir, members)
     except OSError as error:
         raise StoreError(
-            f"can't restore the store in {state_dir}: {error.strerror}",
+            f"the store in {state_dir} can't be restored: {error.strerror}",
             id="store/not-restored",
             hint="check the disk of the state folder, and try again",
         ) from error
@@ -210,7 +210,7 @@ def read_backup(file: Path) -> tuple[Backup, dict[str, bytes]]:
         backup = Backup(**{**summary, "accepted": tuple(summary["accepted"])})
     except OSError as error:
         raise StoreError(
-            f"can't read the backup {file}: {error.strerror or error}",
+            f"the backup {file} can't be read: {error.strerror or error}",
             id="store/backup-not-readable",
             hint="name a file that `syncd backup FILE` wrote",
         ) from error

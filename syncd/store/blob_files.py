@@ -119,7 +119,7 @@ class BlobFiles:
     def write_error(self, error: Exception) -> StoreError:
         """Return the error for content that our own disk did not store."""
         return StoreError(
-            f"can't keep a download in {self.directory}: {error}",
+            f"a download can't be kept in {self.directory}: {error}",
             id="store/cache-not-written",
             hint="free some space on the disk of the state folder; the next run continues",
         )

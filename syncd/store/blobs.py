@@ -105,7 +105,7 @@ class BlobCache:
             raise
         except OSError as error:
             raise StoreError(
-                f"can't lock the cache {self.directory}: {error.strerror}",
+                f"the cache {self.directory} can't be locked: {error.strerror}",
                 id="store/cache-lock-failed",
                 hint="syncd must own its state folder and be able to write there",
             ) from error
@@ -353,7 +353,7 @@ def _is_directory(path: Path) -> bool:
         return False
     except OSError as error:
         raise StoreError(
-            f"can't read {path}: {error.strerror}",
+            f"{path} can't be read: {error.strerror}",
             id="store/cannot-stat",
             hint="check the disk of the state folder",
         ) from error

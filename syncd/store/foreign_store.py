@@ -120,7 +120,7 @@ def _refuse_unreadable(file: Path) -> None:
     for name in (str(file), f"{file}-wal"):
         if os.path.exists(name) and not os.access(name, os.R_OK, effective_ids=True):
             raise StoreError(
-                f"can't read the store {name}: Permission denied",
+                f"the store {name} can't be read: Permission denied",
                 id="store/not-shared",
                 hint="its owner shares it with state_group at the next start: "
                 "restart the daemon, or run syncd sync as the owner",

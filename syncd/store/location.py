@@ -71,7 +71,7 @@ def make_private(file: Path) -> None:
             set_private_mode(file, 0o600)
     except OSError as error:
         raise StoreError(
-            f"can't open the store {file}: {error.strerror}",
+            f"the store {file} can't be opened: {error.strerror}",
             id="store/cannot-open",
             hint=OWNER_HINT,
         ) from error
@@ -88,7 +88,7 @@ def file_identity(file: Path) -> tuple[int, int] | None:
         return None
     except OSError as error:
         raise StoreError(
-            f"can't read the store {file}: {error.strerror}",
+            f"the store {file} can't be read: {error.strerror}",
             id="store/cannot-stat",
             hint="check the disk of the state folder",
         ) from error
@@ -117,7 +117,7 @@ def opening_lock(file: Path, seconds: float) -> Iterator[None]:
         descriptor = acquire_polling(f"{file}.lock", wait)
     except OSError as error:
         raise StoreError(
-            f"can't lock the store {file}: {error.strerror}",
+            f"the store {file} can't be locked: {error.strerror}",
             id="store/lock-failed",
             hint=OWNER_HINT,
         ) from error

@@ -114,7 +114,7 @@ def _held(file: Path, subject: str, refused: Callable[[str], LockedError]) -> It
         raise refused(holder) from error
     except OSError as error:
         raise StoreError(
-            f"can't lock {subject}: {error.strerror}",
+            f"{subject} can't be locked: {error.strerror}",
             id="store/lock-failed",
             hint="the state folder must be on a local disk and writable by the user who runs syncd",
         ) from error

@@ -91,7 +91,7 @@ class OAuthTokenFile:
 
     def _not_saved(self, error: OSError) -> StoreError:
         return StoreError(
-            f"can't save the login of {self._identity} in {self._folder}: {error.strerror}",
+            f"the login of {self._identity} can't be saved in {self._folder}: {error.strerror}",
             id="store/login-not-saved",
             hint=DISK_HINT,
         )
@@ -144,7 +144,10 @@ class OAuthTokenFile:
             self._sync_folder()
         except OSError as error:
             raise StoreError(
-                f"can't save the new login of {self._identity} in {self._folder}: {error.strerror}",
+                (
+                    f"the new login of {self._identity} can't be saved in {self._folder}: "
+                    f"{error.strerror}"
+                ),
                 id="store/login-not-saved",
                 hint=f"{DISK_HINT}; then run: syncd login {self._identity}",
             ) from error
@@ -169,7 +172,10 @@ class OAuthTokenFile:
                 self._sync_folder()
         except OSError as error:
             raise StoreError(
-                f"can't remove the login of {self._identity} from {self._folder}: {error.strerror}",
+                (
+                    f"the login of {self._identity} can't be removed from {self._folder}: "
+                    f"{error.strerror}"
+                ),
                 id="store/login-not-removed",
                 hint="remove the file yourself",
             ) from error
@@ -241,7 +247,7 @@ class OAuthTokenFile:
             return None
         except OSError as error:
             raise StoreError(
-                f"can't read {file}: {error.strerror}",
+                f"{file} can't be read: {error.strerror}",
                 id="store/login-not-readable",
                 hint="syncd must own its state folder",
             ) from error

@@ -70,7 +70,7 @@ class SqliteStore:
             set_access(state_dir, group)
         except OSError as error:
             raise StoreError(
-                f"can't use the state folder {state_dir}: {error.strerror}",
+                f"the state folder {state_dir} can't be used: {error.strerror}",
                 id="store/state-folder",
                 hint="set state: to a folder this user owns, or run syncd as its owner",
             ) from error

@@ -233,7 +233,7 @@ def _handle_errors(app: Flask) -> None:
     def failed(error: SyncdError) -> Response:
         if quiet.may_log(error.message):
             log.warning(
-                "can't answer %s: %s%s",
+                "syncd can't answer %s: %s%s",
                 request.path,
                 error.message,
                 f" → {error.hint}" if error.hint else "",
@@ -253,7 +253,7 @@ def _handle_errors(app: Flask) -> None:
     @app.errorhandler(Exception)
     def bug(error: Exception) -> Response:
         if quiet.may_log(f"{type(error).__name__} of {request.url_rule}"):
-            log.error("a bug in syncd: can't answer %s", request.path, exc_info=error)
+            log.error("a bug in syncd: %s can't be answered", request.path, exc_info=error)
         return _text(500, "a bug in syncd; its log has the traceback")
 
 

@@ -102,7 +102,7 @@ def _network(listen: str) -> list[socket.socket]:
         for one in made:
             one.close()
         raise ConfigError(
-            f"web.listen: can't listen on {listen}: {error.strerror or error}",
+            f"web.listen: syncd can't listen on {listen}: {error.strerror or error}",
             hint=_hint(error),
             id="config/listen-failed",
         ) from error
@@ -138,14 +138,14 @@ def _unix(path: str) -> ListenSockets:
     except UnsafePathError as error:
         one.close()
         raise ConfigError(
-            f"web.listen: can't listen on unix:{path}: {error.message}",
+            f"web.listen: syncd can't listen on unix:{path}: {error.message}",
             hint=error.hint,
             id="config/listen-unsafe-path",
         ) from error
     except OSError as error:
         one.close()
         raise ConfigError(
-            f"web.listen: can't listen on unix:{path}: {error.strerror or error}",
+            f"web.listen: syncd can't listen on unix:{path}: {error.strerror or error}",
             hint="check that its folder exists and that syncd may write there",
             id="config/listen-path",
         ) from error

@@ -228,14 +228,14 @@ class AppContext:
             ):
                 self.blobs.evict_unused(self.store.blobs_in_use)
         except (SyncdError, OSError) as error:
-            LOG.warning("can't remove unused blobs in %s: %s", self.config.state, error)
+            LOG.warning("syncd can't remove unused blobs in %s: %s", self.config.state, error)
 
     def _prune_trash(self) -> None:
         try:
             if self.mirror.trash.is_due():
                 self.mirror.trash.prune()
         except (SyncdError, OSError) as error:
-            LOG.warning("can't remove old trash in %s: %s", self.config.state, error)
+            LOG.warning("syncd can't remove old trash in %s: %s", self.config.state, error)
 
     # --- GitHub -----------------------------------------------------------------------------------
 
@@ -324,7 +324,7 @@ class AppContext:
         try:
             self.save_rate_limits()
         except SyncdError as error:  # no run fails for it: its limits are learned again
-            LOG.warning("can't save the rate limits that GitHub reported: %s", error)
+            LOG.warning("syncd can't save the rate limits that GitHub reported: %s", error)
         for source in self._sources.values():
             source.close()
         self.connections.close()

@@ -133,7 +133,7 @@ def test_a_hook_that_needs_twins_laid_out_on_such_a_disk_says_what_to_do(
     hub.write_config(validate="true", paths=[{"from": "nginx/", "to": f"{hub.dest}/"}])
     done = hub.sync()
     assert (
-        done.code == 1 and "can't lay out the files for a hook" in done.job["error"]["message"]
+        done.code == 1 and "the files for a hook can't be laid out" in done.job["error"]["message"]
     ), done.job
     assert (
         "set state: to a disk that tells them apart" in done.job["error"]["hint"]

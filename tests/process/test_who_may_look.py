@@ -382,7 +382,7 @@ def test_a_group_that_does_not_exist_or_is_not_the_owners_fails_by_name(place: P
     place.hub.extra = {"state_group": str(GROUP)}
     place.hub.write()
     done = place.call("owner of no group", "sync")
-    assert done.code == 1 and f"state_group {GROUP}: can't give the state folder" in done.err
+    assert done.code == 1 and f"state_group {GROUP}: the state folder" in done.err
 
 
 def test_a_member_plans_with_a_token_of_its_own(
@@ -423,7 +423,7 @@ def test_a_configuration_that_may_not_be_read_is_refused_in_one_sentence(
     assert (done.code, done.err) == (
         2,
         (
-            f"syncd: can't read the configuration {asked}: Permission denied; run it as daemon: "
+            f"syncd: the configuration {asked} can't be read: Permission denied; run it as daemon: "
             f"{command}\n"
         ),
     )
@@ -440,7 +440,7 @@ def test_a_state_below_a_folder_that_is_shut_is_refused_in_one_sentence(
     place.hub.config.write_text(text)
     done = place.call("stranger", line)
     assert (done.code, done.err.count("\n")) == (1, 1) and "sudo -u daemon syncd" in done.err
-    assert f"can't read the state folder {above}/state: Permission denied" in done.err
+    assert f"the state folder {above}/state can't be read: Permission denied" in done.err
 
 
 def test_a_configuration_named_by_the_environment_is_named_in_the_command(

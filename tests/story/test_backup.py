@@ -297,7 +297,7 @@ BROKEN = {
     "cut": (cut, "is no backup that can be restored"),
     "one bit": (flip, "is damaged"),
     "text": (lambda file: file.write_text("sorry"), "is no backup that can be restored"),
-    "missing": (lambda file: file.unlink(), "can't read the backup"),
+    "missing": (lambda file: file.unlink(), "can't be read"),
     "newer": (newer, "written by a newer syncd"),
 }
 

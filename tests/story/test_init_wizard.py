@@ -356,7 +356,7 @@ def test_a_user_is_told_what_only_root_may_do_and_gets_a_private_file(hub: SyncE
     home.chmod(0o755)
     try:
         refused = Screen("-c", "/etc/syncd-x/c.yaml", "init", env={"HOME": str(home)}, uid=NOBODY)
-        assert refused.end() == 2 and "can't write /etc/syncd-x/c.yaml" in refused.shown
+        assert refused.end() == 2 and "/etc/syncd-x/c.yaml can't be written" in refused.shown
         assert HOST not in refused.shown
         shutil.copy2(hub.folder / "app.pem", home / "app.pem")
         for file in (home, home / "app.pem"):

@@ -105,7 +105,7 @@ def test_a_file_that_cant_be_written_is_named_and_the_mirror_stands_all_the_same
         and hub.tree()["nginx.conf"] == b"one\n"
     )
     assert (
-        f"syncd: can't write the metrics to {hub.folder / where}: " in done.err
+        f"syncd: the metrics can't be written to {hub.folder / where}: " in done.err
         and "Traceback" not in done.err
     )
     assert os.listdir(file.parent) == [], "no temporary file is left"

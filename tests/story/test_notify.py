@@ -191,7 +191,7 @@ def test_a_receiver_that_fails_changes_no_exit_and_is_told_by_a_later_sync(
     where = receiver.url.split("/")[2]
     assert told(hub)["error"] == "answered 503" and told(hub)["waiting"] == 1
     assert (
-        f"notify: can't notify {where} (env:HOOK_URL): answered 503; 1 message waits"
+        f"notify: {where} (env:HOOK_URL) can't be notified: answered 503; 1 message waits"
         in hub.call("status").out
     )
     receiver.status = 204

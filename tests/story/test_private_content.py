@@ -183,5 +183,5 @@ def test_a_permission_that_a_job_lacks_fails_it_and_is_no_bug(
     assert (done.code, done.job["error"]["kind"], done.err) == (1, "mirror", "")
     assert (
         done.job["error"]["message"]
-        == f"can't use {where or 'a file that the job needs'}: Permission denied"
+        == f"{where or 'a file that the job needs'} can't be used: Permission denied"
     )

@@ -435,7 +435,7 @@ def test_messages_of_what_cannot_be_restored(hub: SyncEnv) -> None:
         ),
         (
             [id, "--to", f"{base}/absent/file"],
-            "syncd: can't restore to /absent/file: there is no folder /absent\n"
+            "syncd: /absent/file can't be restored: there is no folder /absent\n"
             "  error id: mirror/restore-without-folder\n"
             "  make it: mkdir -p /absent\n",
         ),
@@ -750,7 +750,7 @@ def test_a_trash_that_cannot_be_written_is_an_error(
     monkeypatch.setattr(Trash, "_remove", refuse)
     assert failure(hub, "purge", "--all", "--yes") == (
         1,
-        "syncd: can't remove entries from /state/trash: Read-only file system\n"
+        "syncd: the entries can't be removed from /state/trash: Read-only file system\n"
         "  error id: mirror/purge-failed\n"
         "  the state folder must be on a disk that syncd may write to\n",
     )

@@ -218,7 +218,7 @@ def test_a_disk_that_reports_at_the_closing_what_a_write_came_to_is_the_stores_t
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     monkeypatch.setattr(blob_files, "FileIO", Refusing)
-    with pytest.raises(StoreError, match="can't keep a download"):
+    with pytest.raises(StoreError, match="a download can't be kept"):
         kept(cache)
     monkeypatch.undo()
     assert not cache.has(blob_id(ONE)) and not list(cache.directory.glob("??/*"))

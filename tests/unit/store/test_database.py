@@ -504,7 +504,7 @@ def test_something_else_in_the_stores_place_is_refused_and_left(file: Path, kind
 )
 def test_a_folder_that_cant_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "state").mkdir(mode=0o500)
-    with pytest.raises(StoreError, match="can't open the store"):
+    with pytest.raises(StoreError, match="can't be opened"):
         Database(tmp_path / "state/syncd.db")
 
 

@@ -152,7 +152,7 @@ def test_a_full_disk_is_met_before_anything_is_asked_and_after_it_the_old_pair_s
 def test_a_folder_that_can_not_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "logins").write_text("in the way")
     with (
-        pytest.raises(StoreError, match="can't save the login of me"),
+        pytest.raises(StoreError, match="the login of me can't be saved"),
         OAuthTokenFile(tmp_path, "me").exclusive_lock(deadline()),
     ):
         pass

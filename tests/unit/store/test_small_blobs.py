@@ -330,7 +330,7 @@ def test_a_full_disk_is_reported_and_what_came_before_stays(
         raise error
 
     monkeypatch.setattr(SmallBlobs, "write", full)
-    with pytest.raises(StoreError, match=r"can't keep a download.*disk is full"):
+    with pytest.raises(StoreError, match=r"a download can't be kept.*disk is full"):
         put(cache, SOME)
     assert content_of(again(cache), IDS[1]) == SOME[1]
 
