@@ -39,7 +39,9 @@ class Cron(Struct, frozen=True):
     text: str
 
     def next_after(self, moment: datetime) -> datetime | None:
-        """The first time strictly after `moment` (aware), in its zone; None when none comes."""
+        """Return the first time strictly after `moment` (aware), in its zone;
+        None when none comes.
+        """
         after = moment.astimezone(UTC)
         times = CronSim(self.text, moment)  # begins early where the clock shows this hour again
         found = next((one for one in times if one.astimezone(UTC) > after), None)
@@ -47,7 +49,10 @@ class Cron(Struct, frozen=True):
 
 
 def parse_cron(text: str) -> Cron:
-    """The expression. Raises ValueError that says which field is wrong, or that it never comes."""
+    """Return the expression.
+
+    Raises ValueError that says which field is wrong, or that it never comes.
+    """
     fields = MACROS.get(text.strip().lower(), text).lower().split()
     if len(fields) != len(FIELDS):
         raise ValueError(
@@ -72,7 +77,7 @@ def parse_cron(text: str) -> Cron:
 
 
 def _is_valid(number: int, term: str) -> bool:
-    """Whether crontab(5) knows the term in field `number`, and cronsim takes it."""
+    """Return whether crontab(5) knows the term in field `number`, and cronsim takes it."""
     found = TERM.fullmatch(term)
     if found is None or int(found["step"] or 1) > LONGEST_STEPS[number]:
         return False

@@ -169,7 +169,7 @@ class ProtectedPaths(Struct, frozen=True, dict=True):
 
     @cached_property
     def _above(self) -> dict[str, ProtectedPlace]:
-        """Each path above a protected place, and each directory of protected names.
+        """Return each path above a protected place, and each directory of protected names.
 
         A file or link there would replace it.
         """

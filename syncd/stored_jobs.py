@@ -47,9 +47,9 @@ def follow_renames(jobs: Mapping[str, Job], store: SqliteStore) -> None:
 
 
 def find_renames(jobs: Mapping[str, Job], store: SqliteStore) -> dict[str, str]:
-    """Return the former name of each configured job that was renamed: a job without stored rows
-    that covers the files of a job that is no longer configured.
+    """Return the former name of each configured job that was renamed.
 
+    Such a job has no stored rows, and covers the files of a job that is no longer configured.
     Raises MirrorError where a destination can't be resolved now.
     """
     stored = set(store.jobs())

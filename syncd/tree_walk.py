@@ -150,7 +150,7 @@ def remove(parent: int, name: str, check: Check = no_check) -> None:
 
 
 def _empty(way: DirCursor, device: int, check: Check) -> None:
-    """Nothing is left in the open folder. Raises OSError."""
+    """Remove everything in the open folder. Raises OSError."""
     levels = [list[str]()]  # folders that were seen at each level and are still to be emptied
     while True:
         if not levels[-1]:
@@ -168,7 +168,10 @@ def _empty(way: DirCursor, device: int, check: Check) -> None:
 
 
 def _unlink_files(way: DirCursor, check: Check) -> list[str]:
-    """Some folders of the open folder; where there are none, it is empty now."""
+    """Remove the files and return some folders of the open folder.
+
+    Where there are none, it is empty now.
+    """
     while True:
         with os.scandir(way.folder) as entries:
             names = [entry.name for entry in islice(entries, NAMES_PER_BATCH)]
@@ -236,7 +239,7 @@ def _identity(found: os.stat_result) -> tuple[int, int]:
 
 
 def _open_subdirectory(folder: int, name: str, may_change: bool) -> int:
-    """A descriptor of the folder, whose owner may empty it where that is asked."""
+    """Return a descriptor of the folder, whose owner may empty it where that is asked."""
     try:
         below = os.open(name, OPEN_DIR_NOFOLLOW, dir_fd=folder)
     except PermissionError:
@@ -253,7 +256,7 @@ def _open_subdirectory(folder: int, name: str, may_change: bool) -> int:
 
 
 def _open_after_chmod(folder: int, name: str) -> int:
-    """For a folder of ours whose mode keeps us out. fchmod(2) refuses a descriptor of O_PATH."""
+    """Open a folder of ours whose mode keeps us out. fchmod(2) refuses a descriptor of O_PATH."""
     held = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
     try:
         os.chmod(f"/proc/self/fd/{held}", OWNER_RWX)

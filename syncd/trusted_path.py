@@ -115,7 +115,7 @@ class _Walk:
         os.close(previous)
 
     def _open_last(self, name: str) -> int:
-        """What is read later, opened without following a link that was put there since."""
+        """Return what is read later, opened without following a link that was put there since."""
         opened = os.open(name, self._flags | os.O_NOFOLLOW, dir_fd=self.folder)
         self._check_writers(opened, self._place(name))
         return opened
@@ -178,7 +178,7 @@ class _Walk:
 
 
 def _parts(path: str) -> list[str]:
-    """The steps of a path, the first one last."""
+    """Return the steps of a path, the first one last."""
     return [part for part in reversed(path.split("/")) if part not in ("", ".")]
 
 

@@ -156,7 +156,7 @@ def _sync(settings: Settings, file: Path, title: str, github: GitHub) -> RunRepo
 
 
 def _differences(repo: Repository, mirror: Path) -> list[str]:
-    """Paths where the mirror is not what the repository's last commit holds."""
+    """Return the paths where the mirror is not what the repository's last commit holds."""
     files = repo.files_of[repo.head()]
     wrong = []
     for path, node in files.items():

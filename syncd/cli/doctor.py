@@ -30,9 +30,10 @@ from syncd.wiring import AppContext, ConnectionOptions
 )
 @click.pass_obj
 def command(settings: Settings, as_json_: bool) -> int:
-    """Check everything that a run depends on: secrets, the store, the daemon, each identity and
-    what it may do, each job's repository, ref and paths, the clock, each destination and its disk,
-    hooks and the webhook. Say what is wrong and what to type.
+    """Check everything that a run depends on, and say what is wrong and what to type.
+
+    That is: secrets, the store, the daemon, each identity and what it may do, each job's
+    repository, ref and paths, the clock, each destination and its disk, hooks and the webhook.
 
     One failing check never hides the others. Asks GitHub twice per App, and for each job what its
     first sync would ask to list its files. Writes nothing but a login's renewed tokens.

@@ -20,8 +20,10 @@ MAX_GOOD = 10  # lines of one subject
 
 
 class FindingPrinter:
-    """Prints findings as they come: of each subject at most MAX_GOOD that all is well, unless
-    `verbose`, so that what is wrong is not lost among a thousand good lines.
+    """Prints findings as they come.
+
+    Unless `verbose`, at most MAX_GOOD lines of each subject say that all is well, so that a problem
+    is not lost among a thousand good lines.
     """
 
     def __init__(self, verbose: bool, quiet: bool = False, bad_to_stderr: bool = False) -> None:

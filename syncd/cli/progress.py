@@ -51,7 +51,7 @@ class RunProgress:
             self._display.remove(job)
 
     def say_action(self, action: str, path: str) -> None:
-        """With -v, say what was done."""
+        """Say what was done, with -v."""
         if self._verbose:
             echo(f"{action} {one_line(path)}", err=True)
 

@@ -121,7 +121,7 @@ class LogService:
         """Do nothing: the last line is still to be logged."""
 
     def stall_reason(self) -> str | None:
-        """It has no thread of its own."""
+        """Return None: it has no thread of its own."""
         return None
 
 
@@ -158,7 +158,7 @@ class NotifyService:
             self._messenger.close(NOTIFY_SECONDS)
 
     def stall_reason(self) -> str | None:
-        """A message that is late is in the store."""
+        """Return None: a message that is late is in the store."""
         return None
 
 
@@ -199,7 +199,7 @@ class WebService:
             self._web = None
 
     def stall_reason(self) -> str | None:
-        """What does not move in the listener that should."""
+        """Return what does not move in the listener and should, or None."""
         web = self._web
         return None if web is None else web.stall_reason()
 

@@ -1,5 +1,6 @@
-"""The lines of `syncd status`: one row per job, the worst first, with its reasons and remedy, then
-the daemon, the rate limits, the webhook and the notifications.
+"""Builds the lines of `syncd status`: a row per job, the worst first, with reasons and remedy.
+
+The daemon, the rate limits, the webhook and the notifications follow.
 """
 
 from __future__ import annotations

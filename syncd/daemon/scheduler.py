@@ -92,7 +92,7 @@ class _Scheduler(BaseScheduler):  # type: ignore[misc]  # APScheduler 3 has no t
     """
 
     def wakeup(self) -> None:
-        """Nothing waits here: the owner calls `run_due` again soon enough."""
+        """Do nothing, as nothing waits here: the owner calls `run_due` again soon enough."""
 
     def shutdown(self, wait: bool = True) -> None:
         """Stop the executor and the job store."""

@@ -1,5 +1,6 @@
-"""The ACL, the `user.*` attributes and the security label of a file, carried to the file that
-replaces it or to its copy in another tree.
+"""Carries a file's ACL, `user.*` attributes and security label to the file that replaces it.
+
+They are also carried to the file's copy in another tree.
 
 Other attributes belong to the old bytes (file capabilities, integrity hashes) or to the kernel:
 they are not carried, and those that an administrator may have set are named.
@@ -97,7 +98,9 @@ def set_permissions_by_acl(file: str, mode: int) -> bool:
 
 
 def _acl_of(present: bytes | None, mode: int) -> bytes:
-    """The ACL with the permissions of `mode`, its entries for other users and groups kept."""
+    """Return the ACL with the permissions of `mode`,
+    its entries for other users and groups kept.
+    """
     header, entry = struct.Struct("<I"), struct.Struct("<HHI")
     entries = list(entry.iter_unpack(present[header.size :])) if present else []
     if not entries:

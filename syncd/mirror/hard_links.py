@@ -71,7 +71,7 @@ def _copy_file(linked: LinkedFile, want: WantedFile, lost: LostAttributes) -> No
 
 
 def _at_most(old: BinaryIO, size: int, count: int) -> bytes:
-    """The next bytes; one past `size` is enough to see that it has grown."""
+    """Return the next bytes; one past `size` is enough to see that it has grown."""
     return old.read(min(count, max(0, size + 1 - old.tell())))
 
 

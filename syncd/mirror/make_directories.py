@@ -84,7 +84,7 @@ def make_parents(
 
 
 def _sync_names(folder: int) -> None:
-    """The names in the folder are on disk; `folder` may be open with O_PATH."""
+    """Sync the names in the folder to disk; `folder` may be open with O_PATH."""
     again = os.open(".", OPEN_DIR, dir_fd=folder)
     try:
         sync_folder(again)

@@ -86,7 +86,7 @@ def _shows_the_same(mount: Mount, parent: Mount) -> bool:
 
 
 def _mount_id(folder: str) -> int:
-    """The id in proc_pid_mountinfo(5). Source: proc_pid_fdinfo(5), `mnt_id`."""
+    """Return the id in proc_pid_mountinfo(5). Source: proc_pid_fdinfo(5), `mnt_id`."""
     descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         facts = Path(f"/proc/self/fdinfo/{descriptor}").read_text()
@@ -127,7 +127,9 @@ def check_mounts(
 
 
 def _is_gone(point: str, paths: Iterable[str]) -> bool:
-    """Whether a folder of these files leads to where `point` was and is on another mount now."""
+    """Return whether a folder of these files leads to where `point` was
+    and is on another mount now.
+    """
     mounts = read_mounts()
     return any(
         _is_within(os.path.realpath(folder), point)

@@ -147,7 +147,7 @@ def scan_entry(
 
 
 def _may_be_right(size: int, target: Target) -> bool:
-    """Whether a file of this size may be what is wanted, or what the ledger says."""
+    """Return whether a file of this size may be what is wanted, or what the ledger says."""
     row = target.recorded
     if target.size is not None and target.size in (UNKNOWN_SIZE, size):
         return True
@@ -209,7 +209,7 @@ def _local(
 
 
 def _read_at(found: os.stat_result, kind: Kind, blob: str, now_ns: int) -> LocalFile:
-    """What was read after `now_ns`."""
+    """Return what was read after `now_ns`."""
     signature = stat_of(found)
     mode = stat.S_IMODE(found.st_mode)
     racy = is_racy(signature, now_ns)

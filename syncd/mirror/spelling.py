@@ -157,7 +157,7 @@ def _one_entry(parent: str, name: str, other: str) -> bool:
 
 
 def _exists(path: str) -> bool:
-    """Whether anything is there. Raises OSError where the disk can't say."""
+    """Return whether anything is there. Raises OSError where the disk can't say."""
     try:
         os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):

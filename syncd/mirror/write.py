@@ -164,7 +164,9 @@ class PlanWriter(Struct):
         )
 
     def _has_failed(self, action: Action) -> bool:
-        """Whether a staged file has an outcome: before it has its name, that is only an error."""
+        """Return whether a staged file has an outcome: before it has its name,
+        that is only an error.
+        """
         return action.path in self.outcomes
 
     def _in_directory(

@@ -75,9 +75,9 @@ class Heartbeat(Struct, frozen=True):
 
 
 def usage_hour_end(now: datetime, reset_at: datetime | None) -> datetime:
-    """Return the end of the hour that is counted:
+    """Return the end of the hour that is counted.
 
-    GitHub's reset time where it is known and to come, else the clock's hour.
+    It is GitHub's reset time where it is known and to come, else the clock's hour.
     """
     if reset_at is not None and reset_at > now:
         return reset_at

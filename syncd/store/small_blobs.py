@@ -1,6 +1,6 @@
-"""Stores the small contents of the blob cache in one table of a second SQLite file:
+"""Stores the small contents of the blob cache in one table of a second SQLite file.
 
-`STATE/cache.db`.
+The file is `STATE/cache.db`.
 
 A first sync of thousands of small files would otherwise create a cache file for each of them.
 Contents are written in batches with `synchronous=NORMAL`: a power cut may lose the last ones, never

@@ -1,5 +1,6 @@
-"""How much of a request is taken in, and how long an answer is kept: bounds on what a client can
-make us hold who has proven nothing yet.
+"""Limits how much of a request is read, and how long an answer is kept.
+
+They bound what a client that has proven nothing yet can make us hold.
 
 Promises: only the webhook's path takes a body of any size, of GitHub's largest at most, and only
 where its length is declared; all bodies together stay under a bound too. A connection brings
