@@ -79,7 +79,7 @@ class Deadline:
     def check(self) -> None:
         """Raise StoppedError after a signal, TimedOutError when the time is used up."""
         if self.stop.is_set():
-            raise StoppedError("stopped by a signal before it was done")
+            raise StoppedError("syncd was stopped by a signal before this was done")
         if self.remaining_seconds() <= 0:
             raise TimedOutError(
                 f"the run took longer than its timeout of {self.timeout_seconds:g} s",
@@ -94,7 +94,7 @@ class Deadline:
         """
         self.check()
         if self.clock.wait(self.stop, min(seconds, self.remaining_seconds())):
-            raise StoppedError("stopped by a signal while waiting")
+            raise StoppedError("syncd was stopped by a signal while it waited")
         self.check()
 
     def wait_for_rate_limit(self, seconds: float, reason: Wait) -> None:

@@ -19,6 +19,6 @@ def command(ctx: click.Context, shell: str) -> int:
     """
     kind = get_completion_class(shell)
     if kind is None:
-        raise click.UsageError(f"no completion for {shell}")
+        raise click.UsageError(f"there is no completion for {shell}")
     echo(kind(ctx.find_root().command, {}, "syncd", "_SYNCD_COMPLETE").source())
     return 0

@@ -172,7 +172,7 @@ def _install(settings: Settings, made: dropin.DropIn, text: str, root: Path) -> 
     ]
     if strangers:
         raise ConfigError(
-            f"not written by syncd, so not replaced: {', '.join(strangers)}",
+            f"syncd did not write {', '.join(strangers)}, and does not replace it",
             id="config/foreign-unit",
             hint="move it away; lines of your own go into another drop-in, like 60-local.conf",
         )

@@ -241,7 +241,7 @@ def serve(daemon: Daemon, config: Config, signals: Signals) -> int:
     while not prepared.is_set():
         wanted |= signals.wait(HEARTBEAT_SECONDS)
         if wanted & {signal.SIGTERM, signal.SIGINT}:
-            LOG.info("stopped before it had begun")
+            LOG.info("a signal stopped the daemon before it had begun")
             daemon.abandon()
             _exit_now(0)
     if failures:

@@ -72,10 +72,10 @@ def one_of(*names: str) -> BeforeValidator:
 def _plain(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError(
-            "must be text" + ("; write it in quotes" if isinstance(value, bool) else "")
+            "the value must be text" + ("; write it in quotes" if isinstance(value, bool) else "")
         )
     if any(ord(char) < 32 or ord(char) == 127 for char in value):
-        raise ValueError("has a control character in it")
+        raise ValueError("the value has a control character in it")
     return value
 
 

@@ -390,7 +390,7 @@ class ConfigLoader:
             "model_attributes_type": "must be keys and values",
             "list_type": "must be a list",
             "too_short": "must not be empty",
-            "string_type": "must be text",
+            "string_type": "the value must be text",
         }
         if isinstance(found.get("ctx", {}).get("error"), PasteableMistake):
             return replace(self.problem(key, ""), text=message.removeprefix("Value error, "))

@@ -177,9 +177,9 @@ class JobModel(Strict):
     @model_validator(mode="after")
     def _together(self) -> JobModel:
         if self.every is not None and self.cron is not None:
-            raise ValueError("has both 'every' and 'cron'; give exactly one")
+            raise ValueError("the job has both 'every' and 'cron'; give exactly one")
         if self.every is None and self.cron is None:
-            raise ValueError("needs 'every' or 'cron'")
+            raise ValueError("the job needs 'every' or 'cron'")
         if self.publish is Publish.SYMLINK and (
             len(self.paths) != 1 or not self.paths[0].to.endswith("/")
         ):

@@ -326,7 +326,7 @@ class Daemon:
 
     def run_all_now(self) -> None:
         """Queue a run of every job, as an operator would."""
-        LOG.info("asked to start every job now")
+        LOG.info("SIGUSR1 starts every job now")
         tick = self.clock.now().timestamp()
         for name in self.app.config.jobs:
             self.queue.enqueue(name, Trigger.OPERATOR, tick)
@@ -397,7 +397,7 @@ class Daemon:
             is_late = now - began > STOP_TIMEOUT_SECONDS
             if is_late or now - no_hooks_since > WRITES_GRACE_SECONDS:
                 LOG.warning(
-                    "did not end in time: %s; it is safe to leave now, the next start recovers",
+                    "%s did not end in time; it is safe to leave now, and the next start recovers",
                     ", ".join(self.runner.active_jobs()) or "the store",
                 )
                 return False
@@ -421,7 +421,7 @@ class Daemon:
             try:
                 service.stop()
             except Exception:
-                LOG.exception("could not stop %s", type(service).__name__)
+                LOG.exception("syncd could not stop %s", type(service).__name__)
 
     def _close(self) -> None:
         self._stop_services()

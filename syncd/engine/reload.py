@@ -178,7 +178,9 @@ def _run_command(hook: Hook, due: Sequence[DueReload], deadline: Deadline) -> Ho
     Raises StoppedError, StoreError: whether it ran is not known then, and the reload stays pending.
     """
     if deadline.stop.is_set():
-        raise StoppedError("stopped by a signal before on_change was run; it stays pending")
+        raise StoppedError(
+            "syncd was stopped by a signal before on_change was run; it stays pending"
+        )
     pending = {one.name: one.pending for one in due}
     changes = {
         one.name: one.ctx.store.changes_since(one.name, pending[one.name].since or one.now)

@@ -175,7 +175,7 @@ def quote_path(path: str) -> str:
     endpoint.
     """
     if any(part in (".", "..") for part in path.split("/")):
-        raise UnsafePathError(f"{path!r} can't be asked for: it has a . or .. in it", path=path)
+        raise UnsafePathError(f"{path!r} can't be requested: it has a . or .. in it", path=path)
     return quote(path, safe="/", errors="surrogateescape")
 
 

@@ -277,7 +277,7 @@ def _run_supervised(spec: HookProcessSpec, deadline: Deadline) -> HookResult:
     finally:
         _end(supervisor)
     if deadline.hook_stop.is_set() and answer.get("ended") == "stopped":
-        raise StoppedError("stopped by a signal while a hook was running; it was ended")
+        raise StoppedError("syncd was stopped by a signal while a hook was running; it was ended")
     return _result_of(answer, spec.argv[0])
 
 

@@ -83,7 +83,7 @@ class NewTree(Struct):
         words = first.message if first is not None else ""
         outcomes = dict[str, ActionOutcome]()
         for action in self.actions:
-            error = MirrorError(f"not published: {words}", path=action.path)
+            error = MirrorError(f"the tree was not published: {words}", path=action.path)
             outcome = ActionOutcome(action.expected, error)
             outcomes[action.path] = failed.get(action.path, outcome)
         return ApplyOutcome(outcomes)

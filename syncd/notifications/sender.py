@@ -164,7 +164,7 @@ class NotificationSender:
         outcome = self._post(endpoint, one.body)
         if outcome.error is None:
             self._store.notifications.mark_sent(one, outcome.host, self._now())
-            log.info("notified %s of %s", outcome.host, one.job)
+            log.info("syncd notified %s of %s", outcome.host, one.job)
         else:
             self._record_failure(one, outcome, outcome.error)
 

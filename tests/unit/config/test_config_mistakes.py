@@ -151,7 +151,7 @@ MISTAKES: dict[str, tuple[str, int, int, str, str]] = {
         5,
         3,
         "jobs.nginx",
-        "needs 'every' or 'cron'",
+        "the job needs 'every' or 'cron'",
     ),
     "both every and cron": (
         job("cron: '* * * * *'"),
