@@ -388,7 +388,7 @@ class ConfigLoader:
             "dict_type": "must be keys and values",
             "model_type": "must be keys and values",
             "model_attributes_type": "must be keys and values",
-            "list_type": "must be a list",
+            "list_type": "the value must be a list",
             "too_short": "must not be empty",
             "string_type": "the value must be text",
         }

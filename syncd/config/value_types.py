@@ -212,7 +212,7 @@ def _short(text: str) -> str:
 def patterns(value: Any) -> tuple[str, ...]:
     """Parse gitignore patterns. Raises ValueError for one that a hostile name could keep busy."""
     if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
-        raise ValueError('must be a list of gitignore patterns, like ["*.conf"]')
+        raise ValueError('the value must be a list of gitignore patterns, like ["*.conf"]')
     return tuple(map(_pattern, value))
 
 
