@@ -385,11 +385,11 @@ class ConfigLoader:
                 )
             )
         texts = {
-            "dict_type": "must be keys and values",
-            "model_type": "must be keys and values",
-            "model_attributes_type": "must be keys and values",
+            "dict_type": "the value must be keys and values",
+            "model_type": "the value must be keys and values",
+            "model_attributes_type": "the value must be keys and values",
             "list_type": "the value must be a list",
-            "too_short": "must not be empty",
+            "too_short": "the value must not be empty",
             "string_type": "the value must be text",
         }
         if isinstance(found.get("ctx", {}).get("error"), PasteableMistake):
