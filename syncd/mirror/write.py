@@ -164,9 +164,7 @@ class PlanWriter(Struct):
         )
 
     def _has_failed(self, action: Action) -> bool:
-        """Return whether a staged file has an outcome: before it has its name,
-        that is only an error.
-        """
+        """Return whether a staged file has an outcome, which before its name is an error."""
         return action.path in self.outcomes
 
     def _in_directory(
