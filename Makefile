@@ -1,6 +1,6 @@
 # Each target is one line through the stdlib script `dev`, so that everything works without make too.
 LANES = push fuzz root package browser database docs
-.PHONY: help demo test lint bench faults live dist deb sbom $(LANES:%=test-%)
+.PHONY: help demo test lint bench faults live dist deb release sbom $(LANES:%=test-%)
 PYTHON ?= python3
 demo: ; @$(PYTHON) dev demo
 test: ; @$(PYTHON) dev test
@@ -10,6 +10,7 @@ bench: ; @$(PYTHON) dev bench
 faults: ; @$(PYTHON) dev faults
 live: ; @$(PYTHON) dev live
 dist: ; @$(PYTHON) dev dist
+release: ; @$(PYTHON) dev release $(VERSION)
 sbom: ; @$(PYTHON) dev sbom
 deb: ; @$(PYTHON) dev deb
 help: ; @$(PYTHON) dev help
