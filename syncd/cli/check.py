@@ -78,7 +78,7 @@ def _check_online(settings: Settings, config: Config) -> int:
     from syncd.cli.progress import progress_of
     from syncd.diagnosis.checks import OnlineChecks, has_error
     from syncd.diagnosis.finding import Finding, exit_code
-    from syncd.diagnosis.runner import run_check
+    from syncd.diagnosis.runner import close, run_check
     from syncd.wiring import AppContext, ConnectionOptions
 
     options = ConnectionOptions(wait_for_limits=False, read_only=True)
@@ -97,7 +97,7 @@ def _check_online(settings: Settings, config: Config) -> int:
                 found += new
         printer.finish()
     finally:
-        app.close()
+        close(app.close)
     some_in_order |= any(not has_error(job.findings) for job in online.jobs.values())
     code = exit_code(found)
     return EXIT_SOME_FAILED if code and some_in_order else code

@@ -13,7 +13,7 @@ from syncd.cli.progress import progress_of
 from syncd.config.model import Config
 from syncd.diagnosis.checks import LocalChecks, OnlineChecks
 from syncd.diagnosis.finding import Finding, as_json, exit_code
-from syncd.diagnosis.runner import run_checks
+from syncd.diagnosis.runner import close, run_checks
 from syncd.errors import ConfigError, StoreError
 from syncd.github.proxies import proxies_of
 from syncd.output import echo
@@ -64,7 +64,7 @@ def command(settings: Settings, as_json_: bool) -> int:
                     printer.show(one)
         requests = app.request_metrics.totals()["total"]
     finally:
-        app.close()
+        close(app.close)
     if as_json_:
         echo(json_text(as_json(found, requests)))
     else:

@@ -61,6 +61,19 @@ def run_check(check: Check) -> list[Finding]:
     return [*found, _too_slow(check, limit)] if is_late else found
 
 
+def close(work: Callable[[], object]) -> None:
+    """Call what closes the collaborators of the checks, with the time limit of a check.
+
+    A store that hangs can't be closed either: it is left to the end of the process.
+    """
+
+    def find() -> Iterable[Finding]:
+        work()
+        return ()
+
+    run_check(Check("store", find))
+
+
 def _too_slow(check: Check, limit_seconds: float) -> Finding:
     return error(
         "doctor/too-slow",
@@ -70,4 +83,4 @@ def _too_slow(check: Check, limit_seconds: float) -> Finding:
     )
 
 
-__all__ = ["LIMIT_SECONDS", "Check", "run_check", "run_checks"]
+__all__ = ["LIMIT_SECONDS", "Check", "close", "run_check", "run_checks"]

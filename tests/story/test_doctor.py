@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from syncd.config.load import load_config
+from syncd.diagnosis import runner
 from syncd.engine.context import Options
 from syncd.engine.run import run_job
 from syncd.models import Trigger
@@ -49,6 +51,28 @@ def test_json_has_every_finding_with_its_id_and_what_the_checks_cost(hub: SyncEn
         }
     ]
     assert {one["id"] for one in found["findings"]} >= {"doctor/app", "doctor/destination"}
+
+
+def test_a_store_that_cannot_be_closed_is_not_waited_for(
+    hub: SyncEnv, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.sync()
+    answers, waited = threading.Event(), list[bool]()
+    close = AppContext.close
+
+    def hang(app: AppContext) -> None:
+        waited.append(answers.wait(30))
+        close(app)
+
+    monkeypatch.setattr(runner, "LIMIT_SECONDS", 0.5)
+    monkeypatch.setattr(AppContext, "close", hang)
+    before = set(threading.enumerate())
+    done = hub.call("doctor", "--json")
+    assert (done.json["schema"], waited) == ("syncd.doctor/1", [])
+    answers.set()
+    for thread in set(threading.enumerate()) - before:
+        thread.join(30)
+    assert waited == [True]
 
 
 def test_the_checks_cost_few_requests(hub: SyncEnv) -> None:
