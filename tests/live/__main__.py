@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 
@@ -37,16 +38,20 @@ def main(environ: Mapping[str, str]) -> int:
     return 0
 
 
-def ask_all(settings: Settings) -> Report:
+def ask_all(
+    settings: Settings,
+    questions: Sequence[Question] = QUESTIONS,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Report:
     """Return the report of one run. Raises NotApplicable where the repository can't be read."""
-    api = Api(settings)
+    api = Api(settings, sleep)
     with ExitStack() as stack:
         stack.callback(api.close)
         if settings.write:
             api.settings = stack.enter_context(scratch(api))
         subject = Subject(api)
         _ = subject.commit  # what every question needs: its failure is the run's
-        results = [_ask(question, subject) for question in QUESTIONS]
+        results = [_ask(question, subject) for question in questions]
     return Report(settings, datetime.now(UTC), api.request_count, results)
 
 

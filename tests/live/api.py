@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
@@ -24,6 +24,7 @@ from syncd.redaction import Secret, add_secret, redact
 from tests.live.settings import Settings
 
 TIMEOUT_SECONDS = 30
+WAITS_SECONDS = (0, 1, 2, 3)  # octokit/auth-app.js waits the same way for a fresh token
 JSON = "application/vnd.github+json"
 STATELESS_HEADER = "X-GitHub-Stateless-S2S-Token"
 KEPT_HEADERS = frozenset(
@@ -86,10 +87,10 @@ class Reply(Struct, frozen=True):
 
 
 class Api:
-    """Sends requests and notes each one as evidence."""
+    """Sends requests and notes each one as evidence. `sleep` waits for so many seconds."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings, self.request_count = settings, 0
+    def __init__(self, settings: Settings, sleep: Callable[[float], None] = time.sleep) -> None:
+        self.settings, self.request_count, self._sleep = settings, 0, sleep
         self.evidence: list[Evidence] = []
         self._session = requests.Session()
         self._session.trust_env = False  # no .netrc: it would replace the token
@@ -146,6 +147,16 @@ class Api:
         )
         self.evidence.append(_evidence(method, url, reply))
         return reply
+
+    def statuses_until(self, path: str, token: str, wanted: int) -> list[int]:
+        """Return the statuses of the same request, until the wanted one or the last wait."""
+        statuses = []
+        for seconds in WAITS_SECONDS:
+            self._sleep(seconds)
+            statuses.append(self.get(path, token).status)
+            if statuses[-1] == wanted:
+                break
+        return statuses
 
     # --- credentials ------------------------------------------------------------------------------
 

@@ -88,7 +88,7 @@ def stateless_lfs(subject: Subject) -> Answer:
     "Does git over HTTPS accept a stateless token for this repository?",
 )
 def stateless_git(subject: Subject) -> Answer:
-    tokens = (subject.new_token(stateless=False), _stateless(subject))
+    tokens = (subject.accepted_token(stateless=False), _stateless(subject))
     url = f"{web_origin(subject.settings.api)}/{subject.settings.repo}.git/info/refs"
     opaque, stateless = (
         subject.api.send("GET", f"{url}?service=git-upload-pack", basic(token)).status
@@ -100,7 +100,7 @@ def stateless_git(subject: Subject) -> Answer:
 
 
 def _stateless(subject: Subject) -> str:
-    token = subject.new_token(stateless=True)
+    token = subject.accepted_token(stateless=True)
     if not is_stateless(token):
         raise NotApplicable("this server makes no stateless tokens")
     return token

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import time
-
 from syncd.github.urls import web_origin
 from tests.live.answers import Answer, Table, asked, yes_or_no
-from tests.live.api import Api, NotApplicable, Reply, basic, is_stateless
+from tests.live.api import NotApplicable, Reply, basic, is_stateless
 from tests.live.subject import LARGE_BYTES, Subject
 
 QUESTIONS: Table = []
@@ -15,7 +13,6 @@ OBJECT = "application/vnd.github.object+json"
 SHA = "application/vnd.github.sha"
 NEWER_VERSION = "2026-03-10"
 LFS_TYPE = "application/vnd.git-lfs+json"
-WAITS_SECONDS = (0, 1, 2, 3)  # octokit/auth-app.js waits the same way for a fresh token
 
 
 @asked(
@@ -106,7 +103,7 @@ def large_file(subject: Subject) -> Answer:
 )
 def fresh_token(subject: Subject) -> Answer:
     token = subject.new_token(stateless=True)
-    statuses = _until(subject.api, "/installation/repositories?per_page=1", token, 200)
+    statuses = subject.api.statuses_until("/installation/repositories?per_page=1", token, 200)
     text = f"{_form(token)} token: statuses {_listed(statuses)}"
     return yes_or_no(statuses == [200], text)
 
@@ -120,9 +117,9 @@ def fresh_token(subject: Subject) -> Answer:
 def revoked_token(subject: Subject) -> Answer:
     token = subject.new_token(stateless=True)
     path = "/installation/repositories?per_page=1"
-    _until(subject.api, path, token, 200)
+    subject.api.statuses_until(path, token, 200)
     revoked = subject.api.delete("/installation/token", token)
-    statuses = _until(subject.api, path, token, 401)
+    statuses = subject.api.statuses_until(path, token, 401)
     text = f"{_form(token)} token: revocation {revoked.status}, then {_listed(statuses)}"
     return yes_or_no(statuses[-1] == 401, text)
 
@@ -216,17 +213,6 @@ def jwt_limits(subject: Subject) -> Answer:
     reply = subject.api.get("/app", subject.api.jwt())
     limit = reply.headers.get("x-ratelimit-limit")
     return yes_or_no(limit is not None, f"status {reply.status}, limit {limit or 'not named'}")
-
-
-def _until(api: Api, path: str, token: str, wanted: int) -> list[int]:
-    """Return the statuses of the same request, until the wanted one or the last wait."""
-    statuses = []
-    for seconds in WAITS_SECONDS:
-        time.sleep(seconds)
-        statuses.append(api.get(path, token).status)
-        if statuses[-1] == wanted:
-            break
-    return statuses
 
 
 def _form(token: str) -> str:

@@ -40,17 +40,23 @@ class Subject:
     @cached_property
     def token(self) -> str:
         """Return the run's first token."""
-        return self.new_token()
+        return self.accepted_token()
 
     @cached_property
     def other_token(self) -> str:
         """Return a second token of the same installation."""
-        return self.new_token()
+        return self.accepted_token()
 
     def new_token(self, stateless: bool | None = None) -> str:
         """Return a new token for reading contents; in a run that writes, with all permissions."""
         body = {} if self.settings.write else {"permissions": READ_CONTENTS}
         return self.api.create_token(self.installation, body, stateless)
+
+    def accepted_token(self, stateless: bool | None = None) -> str:
+        """Return a new token that the server knows already: a fresh one may be refused at first."""
+        token = self.new_token(stateless)
+        self.api.statuses_until(self.path, token, 200)
+        return token
 
     @cached_property
     def repository(self) -> Mapping[str, Any]:

@@ -13,7 +13,9 @@ import pytest
 from syncd.simulator.github import GitHub
 from syncd.simulator.repository import File, Link, Submodule
 from syncd.simulator.server import serve
-from tests.live.__main__ import main
+from tests.live import corrections, open_points
+from tests.live.__main__ import ask_all, main
+from tests.live.settings import settings_of
 from tests.support.secret_scan import SecretScan, alive
 from tests.support.sync_env import WatchedGitHub, app_with_known_key
 from tests.support.writable_github import WritableGitHub
@@ -166,6 +168,21 @@ def test_an_older_enterprise_server_gets_other_answers(live: Live) -> None:
     }
 
 
+def test_a_fresh_token_that_is_refused_at_first_spoils_no_other_answer(live: Live) -> None:
+    live.github.accounts.lag_seconds = 3  # accepted at the third request: waits of 0, 1 and 2 s
+
+    def sleep(seconds: float) -> None:
+        live.github.clock_offset += seconds
+
+    questions = [*open_points.QUESTIONS, *corrections.QUESTIONS]
+    report = ask_all(settings_of(live.environ), questions, sleep)
+    found = {one.id: one.answer for one in report.results}
+    assert {name: answer for name, answer in found.items() if answer != READ_ANSWERS[name]} == {
+        "fresh-token-is-accepted": "no",
+        "fresh-token-reaches-a-private-repository": "no",
+    }
+
+
 def test_a_run_that_writes_makes_its_own_commits_and_removes_its_refs(scratch: Live) -> None:
     github = scratch.github
     assert isinstance(github, WritableGitHub)
@@ -180,10 +197,10 @@ def test_requests_are_bounded_and_what_was_written_is_removed_all_the_same(scrat
     github = scratch.github
     assert isinstance(github, WritableGitHub)
     found = scratch.run(
-        SYNCD_LIVE_WRITE="1", SYNCD_LIVE_SCRATCH="acme/scratch", SYNCD_LIVE_MAX_REQUESTS="20"
+        SYNCD_LIVE_WRITE="1", SYNCD_LIVE_SCRATCH="acme/scratch", SYNCD_LIVE_MAX_REQUESTS="24"
     )
     last = found["results"][-1]
-    assert last["answer"] == "not applicable" and "20 requests are used up" in last["text"]
+    assert last["answer"] == "not applicable" and "24 requests are used up" in last["text"]
     assert github.refs_made == github.refs_removed
 
 
