@@ -28,6 +28,10 @@ def main() -> None:
     from syncd.encoding import ensure_utf8_mode
 
     ensure_utf8_mode()
+    if os.getpid() == 1:  # of a container
+        from syncd.init_process import become_init
+
+        become_init()
     from syncd.core_dumps import forbid_dumps
     from syncd.fastpath.check import UpToDate, check
 
