@@ -7,6 +7,7 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -28,6 +29,8 @@ settings.register_profile(
 )
 settings.load_profile("syncd")
 HOMES = count()
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as of a job in the background of a shell
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -156,7 +156,7 @@ class Web:
 
         The name of a unix socket goes first: a daemon that is stopped may not wait for the rest.
         """
-        self._sockets.unlink()
+        self._sockets.remove_name()
         self._stop.set()
         self.wake()
         self._thread.join(STOP_TIMEOUT_SECONDS)

@@ -55,11 +55,11 @@ class ListenSockets:
 
     def close(self) -> None:
         """Close the sockets, and remove a unix socket that syncd made."""
-        self.unlink()
+        self.remove_name()
         for one in self.sockets:
             one.close()
 
-    def unlink(self) -> None:
+    def remove_name(self) -> None:
         """Remove the name of a unix socket that syncd made, so that no new client can connect."""
         if self._made is not None and _identity(self._made) == self._identity:
             with suppress(OSError, UnsafePathError), _folder_of(self._made) as (folder, name):

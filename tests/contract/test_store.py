@@ -19,6 +19,7 @@ from syncd.errors import MirrorError
 from syncd.models import ActionKind, Change, Kind, LedgerRow, Ownership, RunStatus, Stat, WantedFile
 from syncd.ports import (
     AcceptedCommit,
+    Condition,
     Head,
     JobState,
     LastError,
@@ -512,6 +513,7 @@ by_type = {
     "int": st.integers(0, 2**40),
     "str": st.text(max_size=20),
     "str | None": texts,
+    "datetime": st.datetimes(timezones=st.just(UTC)),
     "datetime | None": times,
     "tuple[str, ...]": st.lists(texts.filter(bool), max_size=3).map(tuple),
 }
@@ -523,7 +525,7 @@ def any_of(struct: type[Struct]) -> st.SearchStrategy[Any]:
     return st.builds(struct, **fields)
 
 
-parts = (AcceptedCommit, LastError, Pause, PendingReload, Rejection, UndoInfo)
+parts = (AcceptedCommit, Condition, LastError, Pause, PendingReload, Rejection, UndoInfo)
 by_type |= {f"{part.__name__} | None": st.none() | any_of(part) for part in parts}
 
 

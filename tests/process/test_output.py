@@ -43,6 +43,7 @@ NEVER, SYNCED, PAUSED, FAILING = "never", "in_sync", "paused", "failing"
 # state and its files afterwards
 CASES: list[tuple[str, int, int, str, Mapping[str, bytes]]] = [
     ("--help", 0, 0, NEVER, {}),
+    ("help sync", 0, 0, NEVER, {}),
     ("version", 0, 0, NEVER, {}),
     ("help sync", 0, 0, NEVER, {}),
     ("version --verbose", 1, 0, SYNCED, FIRST),

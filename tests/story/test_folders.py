@@ -56,7 +56,16 @@ def test_drift_of_a_folders_mode_is_planned_and_put_back_and_no_file_is_touched(
     planned = deep.plan().job
     assert (
         planned["changes"]
-        == [{"action": "mode", "path": str(folder), "from": None, "before": None, "after": None}]
+        == [
+            {
+                "action": "mode",
+                "path": str(folder),
+                "from": None,
+                "before": None,
+                "after": None,
+                "trash": None,
+            }
+        ]
         and planned["status"] == "changed"
     )
     done = deep.sync()

@@ -84,7 +84,8 @@ def test_every_command_of_the_page_on_going_back_does_what_it_says(hub: SyncEnv)
         elif words[:2] == ["sync", "nginx"]:
             assert hub.tree() == sets[2][1], "resumed: the repository's version again"
         elif words[0] == "pause":
-            assert "change freeze; syncd resume nginx" in hub.call("status").out
+            said_of_it = hub.call("status").out
+            assert "change freeze" in said_of_it and "→ syncd resume nginx" in said_of_it
             hub.call("resume", "nginx")
     assert hub.tree() == sets[0][1] and len(said) >= 8, said.keys()
     assert "+2" in said[f"history nginx --path {hub.dest}/nginx.conf --diff"]

@@ -186,7 +186,8 @@ def test_the_page_says_the_truth_in_its_first_sentence(hub: SyncEnv, board: Stor
         drifted = ask(web, "/").text
         assert (
             "<h1>1 of 1 job has drifted</h1>" in drifted
-            and "1 file or folder differs from what was mirrored; see: syncd plan nginx" in drifted
+            and "1 file or folder differs from what was mirrored" in drifted
+            and "syncd plan nginx --diff" in drifted
         )
         hub.github.repos.clear()
         assert hub.sync().code == 4
