@@ -259,6 +259,25 @@ def test_a_tag_that_cannot_be_made_takes_the_commit_back(clone: Path) -> None:
     assert state(clone) == before
 
 
+DEB = """import os, pathlib, syncd
+name = f"syncd_{syncd.__version__}_{os.environ['SOURCE_DATE_EPOCH']}.deb"
+pathlib.Path("dist").mkdir()
+pathlib.Path("dist", name).write_text("deb")
+"""
+
+
+def test_the_debian_package_is_built_from_the_released_tree(clone: Path, tmp_path: Path) -> None:
+    for tool in ("dh", "dpkg-buildpackage"):
+        (tmp_path / tool).touch(0o755)
+    (clone / "packaging/deb.py").write_text(DEB)
+    git(clone, "add", "packaging")
+    git(clone, "commit", "-q", "-m", "a package without debhelper")
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    done = release(clone, DRY_RUN="1", NO_DEB="", PATH=path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"  syncd_0.2.0_{EPOCH}.deb\n" in done.stdout
+
+
 def test_make_hands_the_version_on() -> None:
     done = subprocess.run(
         ["make", "-n", "release", "VERSION=0.2.0"], cwd=ROOT, capture_output=True, text=True
