@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.systemd.machine import CannotBoot, Machine, booted, built_wheel, tree
+from tests.systemd.machine import CannotBoot, Machine, booted, built_wheel, install, tree
 from tests.systemd.site import Site
 from tests.systemd.site import site as a_site
 
@@ -17,12 +17,9 @@ from tests.systemd.site import site as a_site
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     """Skips, with the reason, where no machine can be booted."""
     try:
-        base = tree()
-        made = booted(
-            base,
-            built_wheel(tmp_path_factory.mktemp("wheel")),
-            Path(tempfile.mkdtemp(prefix="syncd-machine-")),
-        )
+        base, wheel = tree(), built_wheel(tmp_path_factory.mktemp("wheel"))
+        scratch = Path(tempfile.mkdtemp(prefix="syncd-machine-"))
+        made = booted(base, lambda root: install(root, wheel), scratch)
         up = made.__enter__()
     except CannotBoot as error:
         pytest.skip(f"no machine can be booted here: {error}")

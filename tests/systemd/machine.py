@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = "systemd,systemd-sysv,dbus,python3,nginx,polkitd,sudo"
+PACKAGES = "systemd,systemd-sysv,dbus,python3,nginx,polkitd,sudo,man-db,zsh,fish,bash-completion"
 SUITE = "bookworm"
 CLONE_NEWNET = 0x40000000
 DEADLINE_SECONDS = 60.0
@@ -73,7 +73,10 @@ class CannotBoot(Exception):
 
 
 def tree() -> Path:
-    """A minimal Debian with systemd and nginx, kept between sessions. Raises CannotBoot."""
+    """A minimal Debian with systemd, nginx, man and three shells, kept between sessions.
+
+    Raises CannotBoot.
+    """
     for tool in ("mmdebstrap", "unshare", "nsenter"):
         if shutil.which(tool) is None:
             raise CannotBoot(f"{tool} is not installed")
@@ -168,6 +171,14 @@ def install(root: Path, wheel: Path) -> None:
     )
 
 
+def entered(pid: int, *argv: str) -> list[str]:
+    """The command line that runs `argv` inside the machine whose process 1 is `pid`."""
+    return [
+        "nsenter", "-t", str(pid), "-m", "-u", "-i", "-n", "-p", "-C", "--", "env", "-i",
+        "PATH=/opt/syncd/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "HOME=/root", *argv,
+    ]  # fmt: skip
+
+
 @dataclass
 class Machine:
     """`pid` is its process 1 as we see it."""
@@ -183,26 +194,13 @@ class Machine:
         timeout: float = DEADLINE_SECONDS,
     ) -> subprocess.CompletedProcess[str]:
         """A command inside, as root."""
-        command = [
-            "nsenter",
-            "-t",
-            str(self.pid),
-            "-m",
-            "-u",
-            "-i",
-            "-n",
-            "-p",
-            "-C",
-            "--",
-            "env",
-            "-i",
-            "PATH=/opt/syncd/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-            "LANG=C.UTF-8",
-            "HOME=/root",
-            *argv,
-        ]
         done = subprocess.run(
-            command, capture_output=True, text=True, input=stdin, check=False, timeout=timeout
+            entered(self.pid, *argv),
+            capture_output=True,
+            text=True,
+            input=stdin,
+            check=False,
+            timeout=timeout,
         )
         assert not check or done.returncode == 0, (
             f"{argv}: {done.returncode}\n{done.stdout}{done.stderr}\n{self.journal()[-3000:]}"
@@ -266,14 +264,14 @@ def until(what: str, asked: Callable[[], object], seconds: float = DEADLINE_SECO
 
 
 @contextmanager
-def booted(base: Path, wheel: Path, scratch: Path) -> Iterator[Machine]:
-    """A machine above the tree `base` with syncd installed, up to multi-user.
+def booted(base: Path, prepare: Callable[[Path], None], scratch: Path) -> Iterator[Machine]:
+    """A machine above the tree `base`, up to multi-user; `prepare` changes its root first.
 
     Nothing of it is left afterwards. Raises CannotBoot.
     """
     for name in ("upper", "work", "root"):
         (scratch / name).mkdir()
-    _with_overlay(base, scratch, lambda root: install(root, wheel))
+    _with_overlay(base, scratch, prepare)
     group = _own_group()
     log = scratch / "console.log"
     with open(log, "wb") as console:
