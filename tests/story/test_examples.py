@@ -140,7 +140,6 @@ def running(example: Example, folder: Path) -> Iterator[MovedExample]:
             SSHD_FOLDER.rmdir()
 
 
-@pytest.mark.docs
 @pytest.mark.parametrize("example", TABLE, ids=str)
 def test_a_change_arrives_and_a_bad_commit_is_rejected(example: Example, tmp_path: Path) -> None:
     with running(example, tmp_path) as moved:
@@ -172,7 +171,6 @@ def test_each_configuration_is_valid_as_it_is(example: Example, hub: SyncEnv) ->
     assert (checked.code, checked.err) == (0, ""), checked.err
 
 
-@pytest.mark.docs
 def test_cron_and_sudoers_get_the_modes_that_these_programs_want(tmp_path: Path) -> None:
     for name, place, mode in (
         ("cron", "/etc/cron.d/backup", 0o644),
@@ -194,7 +192,6 @@ def test_cron_and_sudoers_get_the_modes_that_these_programs_want(tmp_path: Path)
             assert stat.S_IMODE(found.stat().st_mode) == mode
 
 
-@pytest.mark.docs
 def test_a_name_that_cron_and_sudo_ignore_is_not_mirrored(tmp_path: Path) -> None:
     [example] = [one for one in TABLE if one.name == "cron"]
     with running(example, tmp_path) as moved:
@@ -202,7 +199,6 @@ def test_a_name_that_cron_and_sudo_ignore_is_not_mirrored(tmp_path: Path) -> Non
         assert [path.name for path in moved.path("/etc/cron.d").iterdir()] == ["backup"]
 
 
-@pytest.mark.docs
 def test_the_application_is_published_whole_and_keeps_its_executable_bit(tmp_path: Path) -> None:
     [example] = [one for one in TABLE if one.name == "application"]
     with running(example, tmp_path) as moved:
@@ -215,7 +211,6 @@ def test_the_application_is_published_whole_and_keeps_its_executable_bit(tmp_pat
         assert current.readlink() != first and (current.parent / first).is_dir()
 
 
-@pytest.mark.docs
 def test_every_server_has_the_same_common_part_and_its_own_files(tmp_path: Path) -> None:
     parts = [
         (EXAMPLES / f"servers/{name}/10-common.yaml").read_text() for name in ("web01", "web02")
