@@ -34,7 +34,7 @@ MODE = 0o600
 
 
 @click.command(name="backup", short_help="A copy of the store in one file, and the way back.")
-@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("file", type=click.Path(dir_okay=False, readable=False, path_type=Path))
 @click.option("--restore", is_flag=True, help="Put the backup FILE in the place of the store.")
 @click.option(
     "--force",

@@ -20,7 +20,7 @@ def global_options(at_root: bool = False) -> list[click.Parameter]:
         click.Option(
             ["-c", "--config", "config"],
             metavar="FILE|DIR",
-            type=click.Path(),
+            type=click.Path(readable=False),
             envvar="SYNCD_CONFIG" if at_root else None,
             callback=_keep_config,
             expose_value=False,

@@ -58,7 +58,7 @@ MAX_FILES_AFTER_CHANGE = 500
 @click.option(
     "--metrics-file",
     metavar="PATH",
-    type=click.Path(),
+    type=click.Path(readable=False),
     help="Write metrics there for the textfile collector of Prometheus' node exporter.",
 )
 @click.option(

@@ -151,7 +151,10 @@ def _found(settings: Settings, trash: Trash, word: str) -> TrashEntry:
 @command.command(name="restore", short_help="Put an entry back.")
 @click.argument("entry", metavar="ID|PATH", shell_complete=complete_entry)
 @click.option(
-    "--to", metavar="FILE", type=click.Path(), help="Write it there instead of to its own path."
+    "--to",
+    metavar="FILE",
+    type=click.Path(readable=False),
+    help="Write it there instead of to its own path.",
 )
 @click.pass_obj
 def restore(settings: Settings, entry: str, to: str | None) -> int:

@@ -182,6 +182,9 @@ class Place:
             assert self.call("owner", "resume nginx").code == 0 and journal.stat().st_size > 0, (
                 "what stands in the journal alone has to be seen"
             )
+            assert any(
+                '"alive": true' in self.call("owner", "status --json").out for _ in range(SECONDS)
+            ), "no heartbeat"
             if condition == "killed":
                 os.kill(child, signal.SIGKILL)
                 os.waitpid(child, 0)
