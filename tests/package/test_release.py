@@ -279,9 +279,9 @@ def test_the_debian_package_is_built_from_the_released_tree(clone: Path, tmp_pat
 
 
 def test_make_hands_the_version_on() -> None:
-    done = subprocess.run(
-        ["make", "-n", "release", "VERSION=0.2.0"], cwd=ROOT, capture_output=True, text=True
-    )
+    environment = {name: value for name, value in os.environ.items() if name[:4] != "MAKE"}
+    command = ["make", "--no-print-directory", "-n", "release", "VERSION=0.2.0"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.stdout == "python3 dev release 0.2.0\n"
 
 
