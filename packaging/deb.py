@@ -57,7 +57,8 @@ def main() -> int:
         prepare(source, moment)
         install_tree(source / "root", moment)
         build_environment = {**os.environ, "SOURCE_DATE_EPOCH": str(int(moment.timestamp()))}
-        run("dpkg-buildpackage", "-b", "-us", "-uc", "-nc", cwd=source, env=build_environment)
+        # -d: nothing is compiled, so build-essential is not needed
+        run("dpkg-buildpackage", "-b", "-d", "-us", "-uc", "-nc", cwd=source, env=build_environment)
         target = Path(*sys.argv[1:2] or [HERE / "dist"])
         target.mkdir(exist_ok=True)
         for file in Path(folder).glob("*.deb"):
@@ -171,8 +172,9 @@ def virtual_environment(place: Path, moment: datetime) -> None:
         )
         run(*install, "--require-hashes", "--only-binary", ":all:", "-r", needed)
         run(*install, "--no-index", wheel)
-    for file in [*site.glob("*.dist-info/direct_url.json"), *(place / "bin").iterdir()]:
-        if file.name != "python3":  # scripts and a record that name the build's folder
+    records = [*site.glob("*.dist-info/direct_url.json"), *site.glob("*.dist-info/RECORD")]
+    for file in [*records, *(place / "bin").iterdir()]:
+        if file.name != "python3":  # scripts that name the build's folder, and records of them
             file.unlink()
 
 
