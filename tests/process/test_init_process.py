@@ -5,6 +5,7 @@ Without root a subreaper takes the place of process 1: orphans become its childr
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.daemon import DEADLINE_SECONDS, Running
+from tests.support.daemon import DEADLINE_SECONDS, Running, daemon
 from tests.support.sync_env import SyncEnv
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -193,3 +194,19 @@ def test_500_changes_whose_hooks_leave_a_process_leave_no_zombie(hub: SyncEnv) -
         os.kill(init, signal.SIGTERM)
         assert process.wait(DEADLINE_SECONDS) == 0
     assert hub.call("status").code == 0
+
+
+def test_the_health_check_of_the_container_file_succeeds_while_the_daemon_is_alive(
+    hub: SyncEnv,
+) -> None:
+    hub.extra["web"] = {"listen": "127.0.0.1:0"}
+    hub.write_config(every="1d")
+    text = (ROOT / "packaging/container/Containerfile").read_text()
+    code = json.loads(text.partition("CMD [")[2].partition("]\n")[0].join("[]"))[2]
+    with daemon(hub) as running:
+        said = next(line["message"] for line in running.lines if "listening on" in line["message"])
+        port = said.rpartition(":")[2].partition("/")[0]
+        check = python(code.replace("8480", port))
+        assert subprocess.run(check, check=False).returncode == 0
+        assert running.ends() == 0
+        assert subprocess.run(check, capture_output=True, check=False).returncode == 1
