@@ -66,7 +66,11 @@ def test_what_the_build_needs_is_copied_and_not_ignored() -> None:
     wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
     needed = {*wheel["packages"], *wheel["force-include"], "pyproject.toml", "README.md"}
     copied = {word for name, rest in instructions() if name == "COPY" for word in rest.split()}
-    kept = {line[1:] for line in (ROOT / ".dockerignore").read_text().split() if line[0] == "!"}
+    kept = {
+        line[1:]
+        for line in FILE.with_name("Containerfile.dockerignore").read_text().split()
+        if line[0] == "!"
+    }
     assert needed <= copied and needed <= kept
     assert all((ROOT / name).exists() for name in kept)
 
