@@ -90,6 +90,10 @@ def next_backoff(
             )
             / 2,
         )  # over before the next scheduled run
+        if interval_seconds is not None and interval_seconds > MAX_TEMPORARY_BACKOFF_SECONDS:
+            # the network of a machine that starts may come minutes after the daemon
+            seconds = min(seconds, MIN_BACKOFF_SECONDS * GROWTH ** min(failures - 1, 40))
+            retry = True
     elif interval_seconds is not None:
         seconds = max(
             seconds,

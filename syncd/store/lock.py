@@ -11,6 +11,7 @@ from pathlib import Path
 from syncd.errors import LockedError, StoreError
 from syncd.file_lock import acquire, release
 from syncd.store.access import LOCKS, try_share_with_group
+from syncd.store.location import LOCKS as LOCKS_OF_KERNEL
 from syncd.store.location import locks_on
 
 MAX_NAME = 100
@@ -37,7 +38,7 @@ def is_held(state_dir: Path, job: str) -> bool:
     The kernel's list of locks is read: acquiring the lock to find out would refuse a run that
     begins at that moment.
     """
-    return bool(locks_on(lock_file(state_dir, job)))
+    return _is_locked(lock_file(state_dir, job))
 
 
 def daemon_lock_file(state_dir: Path) -> Path:
@@ -65,7 +66,23 @@ def daemon_lock(state_dir: Path) -> Iterator[None]:
 
 def daemon_runs(state_dir: Path) -> bool:
     """Return whether a daemon uses the state folder now."""
-    return bool(locks_on(daemon_lock_file(state_dir)))
+    return _is_locked(daemon_lock_file(state_dir))
+
+
+def _is_locked(file: Path) -> bool:
+    """Return whether a process has the lock.
+
+    Without /proc it is tried for an instant, shared, which a holder never allows.
+    """
+    if LOCKS_OF_KERNEL.exists():
+        return bool(locks_on(file))
+    try:
+        release(acquire(file, shared=True, create=False))
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support.daemon import daemon
 from tests.support.sync_env import SyncEnv
 
 # --- no time zone data ------------------------------------------------
@@ -42,3 +43,29 @@ def test_without_time_zone_data_another_zone_names_the_package(
     assert "timezone: 'Europe/Berlin' is not known" in refused.err
     assert "install the package tzdata, or write UTC" in refused.err
     assert "none: install tzdata" in hub.call("version", "--verbose").out
+
+
+# --- a minimal PATH, and a network that comes late ---------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["", "/nonexistent"])
+def test_with_a_minimal_path_a_sync_and_its_hooks_work(
+    hub: SyncEnv, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setenv("PATH", path)
+    hub.write_config(on_change="touch " + str(hub.folder / "reloaded"))
+    done = hub.sync()
+    assert (done.code, done.job["status"]) == (0, "changed"), done.err
+    assert (hub.folder / "reloaded").exists()
+    assert hub.call("status").code == 0
+
+
+def test_before_the_network_is_there_status_says_why_and_the_daemon_is_up(hub: SyncEnv) -> None:
+    hub.identities["ops"]["api"] = "https://github.invalid"
+    hub.write()
+    with daemon(hub) as running:
+        running.says("github.invalid")
+        shown = hub.call("status", "--json").json
+        assert shown["daemon"]["alive"] is True
+        assert shown["jobs"][0]["error"]["kind"] == "unavailable"
+        assert running.ends() == 0

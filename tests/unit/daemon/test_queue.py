@@ -345,6 +345,26 @@ def test_where_nobody_was_reached_the_next_turn_is_taken() -> None:
 
 
 @pytest.mark.parametrize(
+    ("interval", "failures", "seconds", "retry"),
+    [
+        (60.0, 0, 30.0, False),
+        (300.0, 0, 60.0, True),
+        (3600.0, 0, 60.0, True),
+        (3600.0, 2, 135.0, True),
+        (3600.0, 20, 1800.0, True),
+    ],
+)
+def test_a_network_that_comes_after_the_daemon_is_tried_again_soon(
+    interval: float, failures: int, seconds: float, retry: bool
+) -> None:
+    clock = FakeClock()
+    before = Backoff(failures, 0.0) if failures else None
+    hold = next_backoff(report(UnreachableError("x")), before, interval, clock, 0.999999)
+    assert hold is not None and hold.retry is retry
+    assert hold.until - clock.monotonic() == pytest.approx(seconds, rel=0.01)
+
+
+@pytest.mark.parametrize(
     "error",
     [StoppedError("x"), LockedError("x"), HookFailedError("x")],
     ids=lambda error: type(error).__name__,

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from syncd.errors import LockedError, StoreError
-from syncd.store.lock import is_held, job_lock, lock_file
+from syncd.store.lock import daemon_lock, daemon_runs, is_held, job_lock, lock_file
 
 HOLD = (
     "import sys\nfrom pathlib import Path\nfrom syncd.store.lock import job_lock\n"
@@ -155,3 +155,13 @@ def test_whether_it_is_held_is_seen_without_taking_it(tmp_path: Path) -> None:
     with job_lock(tmp_path, "nginx"):
         assert is_held(tmp_path, "nginx")
     assert not is_held(tmp_path, "nginx")
+
+
+def test_without_proc_a_lock_is_found_by_trying_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("syncd.store.lock.LOCKS_OF_KERNEL", tmp_path / "nowhere")
+    assert (is_held(tmp_path, "nginx"), daemon_runs(tmp_path)) == (False, False)
+    with job_lock(tmp_path, "nginx"), daemon_lock(tmp_path):
+        assert (is_held(tmp_path, "nginx"), daemon_runs(tmp_path)) == (True, True)
+    assert (is_held(tmp_path, "nginx"), daemon_runs(tmp_path)) == (False, False)
