@@ -67,7 +67,7 @@ def test_a_configuration_that_a_full_disk_cuts_off_is_none(tmp_path: Path) -> No
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (
         2,
-        f"syncd: can't write {place}: File too large\n"
+        f"syncd: {place} can't be written: File too large\n"
         "  name another place with -c, or run it as who may write there\n",
     )
     assert list(tmp_path.iterdir()) == []

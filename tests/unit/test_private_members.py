@@ -35,6 +35,7 @@ RESULT = (
 )
 EXCEPTIONS = {
     ("cli/run.py", "os._exit"): DOCUMENTED,
+    ("init_process.py", "os._exit"): DOCUMENTED,
     ("hooks/supervisor.py", "os._exit"): DOCUMENTED,
     ("encoding.py", "sys._xoptions"): DOCUMENTED,
     (
