@@ -86,6 +86,18 @@ def _exists(path: Path) -> bool:
 
 
 def _unreadable(path: Path) -> ConfigError:
+    """Return the error of a configuration that this user may not read.
+
+    Root may read everything, but for a link of another user in a sticky folder that all may write.
+    Source: proc_sys_fs(5), protected_symlinks.
+    """
+    if os.geteuid() == 0 and path.is_symlink():
+        return ConfigError(
+            f"the configuration {path} can't be read: it is another user's link in a folder for "
+            "all, which the kernel does not follow",
+            id="config/link-of-another",
+            hint=f"sudo chown -h root: {path}",
+        )
     return ConfigError(
         f"the configuration {path} can't be read: Permission denied", owner=nearest_owner(path)
     )
