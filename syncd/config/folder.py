@@ -14,6 +14,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from syncd.errors import ConfigError, Problem
+from syncd.owners import nearest_owner
 from syncd.trusted_path import TrustProblem, open_checked
 
 SUFFIX = ".yaml"
@@ -89,4 +90,22 @@ def ignored_line(ignored: tuple[Path, ...]) -> str:
     )
 
 
-__all__ = ["Folder", "ignored_line", "list_folder"]
+def unreadable_error(path: Path) -> ConfigError:
+    """Return the error of a configuration that this user may not read.
+
+    Root may read everything, but for a link of another user in a sticky folder that all may write.
+    Source: proc_sys_fs(5), protected_symlinks.
+    """
+    if os.geteuid() == 0 and path.is_symlink():
+        return ConfigError(
+            f"the configuration {path} can't be read: it is another user's link in a folder for "
+            "all, which the kernel does not follow",
+            id="config/link-of-another",
+            hint=f"sudo chown -h root: {path}",
+        )
+    return ConfigError(
+        f"the configuration {path} can't be read: Permission denied", owner=nearest_owner(path)
+    )
+
+
+__all__ = ["Folder", "ignored_line", "list_folder", "unreadable_error"]

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from syncd.config import convert, cross_checks
 from syncd.config.commands import PasteableMistake
-from syncd.config.folder import Folder, ignored_line, list_folder
+from syncd.config.folder import Folder, ignored_line, list_folder, unreadable_error
 from syncd.config.key_aliases import meant_by
 from syncd.config.model import Config
 from syncd.config.partial import valid_part
@@ -27,7 +27,6 @@ from syncd.config.schema import ConfigModel, IdentityModel, JobModel
 from syncd.config.secrets import doubts_about_files
 from syncd.config.yaml_reader import Key, YamlDocument, merge, read_document, without_nulls
 from syncd.errors import ConfigError, Problem
-from syncd.owners import nearest_owner
 from syncd.text import did_you_mean
 from syncd.trusted_path import problems_for_owner, state_owner
 
@@ -76,31 +75,13 @@ def _exists(path: Path) -> bool:
     try:
         found = os.stat(path)
     except PermissionError as error:
-        raise _unreadable(path) from error
+        raise unreadable_error(path) from error
     except (OSError, ValueError):
         return False
     wanted = os.R_OK | os.X_OK if stat.S_ISDIR(found.st_mode) else os.R_OK
     if not os.access(path, wanted, effective_ids=True):
-        raise _unreadable(path)
+        raise unreadable_error(path)
     return True
-
-
-def _unreadable(path: Path) -> ConfigError:
-    """Return the error of a configuration that this user may not read.
-
-    Root may read everything, but for a link of another user in a sticky folder that all may write.
-    Source: proc_sys_fs(5), protected_symlinks.
-    """
-    if os.geteuid() == 0 and path.is_symlink():
-        return ConfigError(
-            f"the configuration {path} can't be read: it is another user's link in a folder for "
-            "all, which the kernel does not follow",
-            id="config/link-of-another",
-            hint=f"sudo chown -h root: {path}",
-        )
-    return ConfigError(
-        f"the configuration {path} can't be read: Permission denied", owner=nearest_owner(path)
-    )
 
 
 def load_config(path: Path, environ: Mapping[str, str]) -> Config:
