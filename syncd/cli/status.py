@@ -35,7 +35,7 @@ WATCH_SECONDS = 2.0
 @click.pass_obj
 def command(settings: Settings, jobs: tuple[str, ...], watch: bool, as_json: bool) -> int:
     """Show the state of every job, why it is so and what to type, and whether the daemon is alive.
-    Exit 3 when not everything is in sync, when the daemon has died, or when a job is overdue.
+    Exit 3 when not every job is in sync, or when one is overdue.
     """
     config = settings.load_read_only(members=True)
     chosen = chosen_jobs(config, jobs)
@@ -77,4 +77,4 @@ def _say_expiries(
 
 def _is_well(snapshot: StatusSnapshot) -> bool:
     in_sync = all(one.condition == "in_sync" for one in snapshot.jobs)
-    return in_sync and (snapshot.daemon is None or snapshot.daemon.is_well)
+    return in_sync and (snapshot.daemon is None or not snapshot.daemon.overdue)

@@ -35,5 +35,5 @@ def test_status_tells_a_running_a_stopped_and_a_killed_daemon_apart(tmp_path: Pa
         with daemon(hub) as running:
             running.ends(signal.SIGKILL)
         code, killed = seen(hub)
-        assert (code, killed["alive"], killed["stopped"]) == (3, False, False)
+        assert (code, killed["alive"], killed["stopped"]) == (0, False, False)
         assert killed["last_heartbeat"].endswith("Z")

@@ -152,3 +152,17 @@ def test_watch_needs_a_terminal(hub: SyncEnv) -> None:
     done = hub.call("status", "--watch")
     assert (done.code, done.out) == (2, "")
     assert "it needs a terminal" in done.err
+
+
+def test_an_overdue_job_turns_the_exit_to_3_and_is_named(hub: SyncEnv) -> None:
+    assert hub.sync().code == 0
+    days_ago = datetime.now(UTC) - timedelta(days=3)
+    with closing(sqlite3.connect(hub.state / "syncd.db")) as connection, connection:
+        connection.execute("UPDATE job SET last_run_at = ?", (days_ago.isoformat(),))
+    store = SqliteStore.open(hub.state)
+    store.facts.save_heartbeat(Heartbeat("web01", 7, days_ago, days_ago))
+    store.close()
+    done = hub.call("status")
+    assert done.code == 3
+    assert "daemon: dead: it ended without being stopped; last heartbeat 3d ago" in done.out
+    assert done.out.splitlines()[1].endswith("overdue")
