@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import zoneinfo
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -12,9 +13,10 @@ from syncd.time_zones import has_time_zones, time_zone, why_unknown
 
 
 @pytest.fixture
-def no_data() -> Iterator[None]:
-    """A machine without time zone data."""
+def no_data(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine without time zone data, also of Python's package."""
     before = zoneinfo.TZPATH
+    monkeypatch.setitem(sys.modules, "tzdata", None)
     zoneinfo.reset_tzpath(to=())
     zoneinfo.ZoneInfo.clear_cache()
     yield
