@@ -75,45 +75,43 @@ def next_backoff(
         return None
     failures = (before.failures if before is not None else 0) + 1
     now = clock.monotonic()
-    seconds = jitter_window_seconds(error, failures, interval_seconds) * (
-        0.5 + random_fraction / 2 if isinstance(error, AuthError) else random_fraction
-    )
+    is_late = interval_seconds is not None and interval_seconds > MAX_TEMPORARY_BACKOFF_SECONDS
     retry = _is_temporary(error) and (
         interval_seconds is None or interval_seconds > MAX_BACKOFF_SECONDS
     )
+    # the network of a machine that starts may come minutes after the daemon
+    retry |= isinstance(error, UnreachableError) and is_late
+    if isinstance(error, RateLimitedError):
+        wait = _wait_for_reset(error, clock, random_fraction)
+        return Backoff(failures, now + wait, True, retry)
+    jitter = 0.5 + random_fraction / 2 if isinstance(error, AuthError) else random_fraction
+    seconds = jitter_window_seconds(error, failures, interval_seconds) * jitter
     if isinstance(error, UnreachableError):
-        seconds = min(
-            seconds,
-            max(
-                MIN_BACKOFF_SECONDS,
-                min(interval_seconds or MAX_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS),
-            )
-            / 2,
-        )  # over before the next scheduled run
-        if interval_seconds is not None and interval_seconds > MAX_TEMPORARY_BACKOFF_SECONDS:
-            # the network of a machine that starts may come minutes after the daemon
-            seconds = min(seconds, MIN_BACKOFF_SECONDS * GROWTH ** min(failures - 1, 40))
-            retry = True
+        seconds = min(seconds, _max_unreachable_seconds(failures, interval_seconds))
     elif interval_seconds is not None:
-        seconds = max(
-            seconds,
-            min(
-                max_backoff_seconds(error, interval_seconds), (request_count - 1) * interval_seconds
-            ),
-        )
+        longest = max_backoff_seconds(error, interval_seconds)
+        seconds = max(seconds, min(longest, (request_count - 1) * interval_seconds))
     if retry:
         seconds = max(seconds, MIN_BACKOFF_SECONDS)
-    if isinstance(error, RateLimitedError):
-        named = (error.retry_at - clock.now()).total_seconds()
-        return Backoff(
-            failures,
-            now
-            + max(0.0, named)
-            + min(random_fraction * MIN_BACKOFF_SECONDS, named if named > 0 else 0.0),
-            True,
-            retry,
-        )
     return Backoff(failures, now + seconds, False, retry)
+
+
+def _wait_for_reset(error: RateLimitedError, clock: Clock, random_fraction: float) -> float:
+    """Return the seconds until the time that GitHub named, with a little jitter after it."""
+    named = max(0.0, (error.retry_at - clock.now()).total_seconds())
+    return named + min(random_fraction * MIN_BACKOFF_SECONDS, named)
+
+
+def _max_unreachable_seconds(failures: int, interval_seconds: float | None) -> float:
+    """Return the longest wait in seconds after no host was reached.
+
+    It is over before the next scheduled run. Of a job with a longer interval it begins at a minute.
+    """
+    interval = min(interval_seconds or MAX_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS)
+    longest = max(MIN_BACKOFF_SECONDS, interval) / 2
+    if interval_seconds is None or interval_seconds <= MAX_TEMPORARY_BACKOFF_SECONDS:
+        return longest
+    return min(longest, MIN_BACKOFF_SECONDS * GROWTH ** min(failures - 1, 40))
 
 
 def push_interval_seconds(hold: Backoff | None) -> float:
