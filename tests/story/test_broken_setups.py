@@ -9,10 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
@@ -32,6 +29,7 @@ from syncd.store.facts import Heartbeat
 from syncd.store.lock import daemon_lock
 from syncd.store.migrate import APPLICATION_ID_BASE
 from syncd.store.store import SqliteStore
+from tests.support.own_mounts import in_own_mounts
 from tests.support.sync_env import CommandResult, SyncEnv, app_with_known_key, sync_env
 from tests.support.tls import over_tls
 
@@ -1355,25 +1353,12 @@ MOUNTS: dict[str, tuple[str, int, tuple[str, ...]]] = {
 }
 
 
-def in_own_mounts(hub: SyncEnv, mount: str) -> CommandResult:
-    """Return the result of `syncd doctor` as a process of its own, in mounts of its own."""
-    command = shlex.join([sys.executable, "-m", "syncd", "-c", str(hub.config), "doctor"])
-    script = f"set -e; {mount.replace('BASE', str(hub.folder))}; exec {command}"
-    done = subprocess.run(
-        ["unshare", "-m", "--propagation", "private", "sh", "-c", script],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return CommandResult(done.returncode, done.stdout, done.stderr)
-
-
 @pytest.mark.root
 @pytest.mark.parametrize(("mount", "code", "lines"), MOUNTS.values(), ids=MOUNTS)
 def test_mounts_of_a_destination_are_named(
     hub: SyncEnv, mount: str, code: int, lines: tuple[str, ...]
 ) -> None:
-    done = in_own_mounts(hub, mount)
+    done = in_own_mounts(hub, mount, "doctor")
     text = re.sub(
         r"on \w+, mounted at BASE/dest, and",
         "on TYPE, mounted at BASE/dest, and",

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import random
-import shlex
 import shutil
 import signal
 import sqlite3
@@ -34,8 +33,9 @@ from syncd.store.schema import VERSION
 from syncd.store.store import FILE_NAME, SqliteStore
 from tests.fault.scene import Scene, Workbench, sets
 from tests.support.old_store import downgraded
+from tests.support.own_mounts import in_own_mounts
 from tests.support.store_fixtures import fill
-from tests.support.sync_env import CommandResult, SyncEnv, signatures
+from tests.support.sync_env import SyncEnv, signatures
 
 FAULTS = int(
     os.environ.get("SYNCD_STORE_FAULTS", "120")
@@ -508,19 +508,6 @@ def test_a_state_folder_on_a_network_file_system_is_refused_before_anything_is_d
     assert synced.nothing_touched()
 
 
-def privately(mount: str, hub: SyncEnv, *arguments: str) -> CommandResult:
-    """`syncd ARGUMENTS` as a process of its own, in mounts of its own."""
-    command = shlex.join([sys.executable, "-m", "syncd", "-c", str(hub.config), *arguments])
-    script = f"set -e; {mount}; exec {command}"
-    done = subprocess.run(
-        ["unshare", "-m", "--propagation", "private", "sh", "-c", script],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return CommandResult(done.returncode, done.stdout, done.stderr)
-
-
 @pytest.mark.root
 @pytest.mark.parametrize(
     "line", ["status", "plan", "plan --diff", "history --diff", "migrate --check", "doctor"]
@@ -529,9 +516,9 @@ def test_a_command_that_only_looks_needs_no_state_folder_that_it_can_write(
     synced: Synced, line: str
 ) -> None:
     hub = synced.hub
-    done = privately(
-        f"mount --bind {hub.state} {hub.state}; mount -o remount,ro,bind {hub.state}",
+    done = in_own_mounts(
         hub,
+        f"mount --bind {hub.state} {hub.state}; mount -o remount,ro,bind {hub.state}",
         *line.split(),
     )
     assert (done.code, done.err) == (0, "")
@@ -541,8 +528,10 @@ def test_a_command_that_only_looks_needs_no_state_folder_that_it_can_write(
 def test_a_read_only_state_folder_is_named_and_the_mirror_stands(synced: Synced) -> None:
     hub = synced.hub
     hub.repo.commit({"nginx/nginx.conf": "two\n"})
-    done = privately(
-        f"mount --bind {hub.state} {hub.state}; mount -o remount,ro,bind {hub.state}", hub, "sync"
+    done = in_own_mounts(
+        hub,
+        f"mount --bind {hub.state} {hub.state}; mount -o remount,ro,bind {hub.state}",
+        "sync",
     )
     assert (
         done.code == 1
@@ -567,7 +556,7 @@ def test_a_state_folder_on_a_full_disk_leaves_the_old_set_and_heals_when_there_i
         f"cp -a {hub.state} {copied}; mount -t tmpfs -o mode=700,{limit} tmpfs {hub.state}; cp -a "
         f"{copied}/. {hub.state}/ 2>/dev/null || true; rm -rf {copied}"
     )
-    done = privately(mount, hub, "sync", "--json")
+    done = in_own_mounts(hub, mount, "sync", "--json")
     assert done.code == 1 and "Traceback" not in done.err, done.err
     assert hub.tree() == before
     healed = hub.sync()
