@@ -1,4 +1,4 @@
-"""Since when a job is in its state, and the id and remedy of its last error and of a run's error."""
+"""A job's state and since when it has it; the id and remedy of its last error and of a run's."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -20,6 +20,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     raise RuntimeError(
-        "an older syncd can't read this store: stop syncd, move syncd.db away, and start the older version;"
-        " it begins a new store and adopts the files that are equal, without writing them again"
+        "an older syncd can't read this store: stop syncd, move syncd.db away, and start the older "
+        "version; it begins a new store and adopts the files that are equal, without writing them "
+        "again"
     )

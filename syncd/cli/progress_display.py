@@ -193,7 +193,7 @@ class ProgressDisplay:
             while not self._closed.wait(REFRESH_SECONDS) and not self._stop.is_set():
                 with self._lock:
                     self._draw(console)
-        except Exception:
+        except Exception:  # the work goes on without a display
             LOG.debug("the display of progress has failed", exc_info=True)
         with self._hidden():
             pass

@@ -16,6 +16,7 @@ import ssl
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
@@ -175,7 +176,7 @@ def _file_systems(config: Config) -> Iterator[Fact]:
         for rule in job.paths:
             folders.setdefault(folder_of(job, rule), "destination")
     for folder, what in list(folders.items())[:MAX_FOLDERS]:
-        yield f"{what} on", _or_why(lambda folder=folder: _file_system(folder))  # type: ignore[misc]
+        yield f"{what} on", _or_why(partial(_file_system, folder))
     if len(folders) > MAX_FOLDERS:
         yield "destination on", f"and {len(folders) - MAX_FOLDERS} more"
 

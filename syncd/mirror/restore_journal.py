@@ -57,7 +57,7 @@ def journaled(directory: Path, attempt: Attempt) -> Iterator[None]:
     _sync(directory)  # before the first temporary file: a power cut must not leave that one alone
     try:
         yield
-    except Exception:
+    except BaseException:  # Ctrl-C too
         _remove(directory)
         raise
     (directory / JOURNAL).unlink()

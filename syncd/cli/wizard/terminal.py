@@ -180,7 +180,7 @@ def _by_number(text: str, names: Sequence[str]) -> str | None:
 def _by_name(text: str, names: Sequence[str]) -> str | None:
     same = [name for name in names if name == text]
     like = [name for name in names if name.casefold() == text.casefold()]
-    return (same or like or [None])[0]  # type: ignore[list-item]
+    return next(iter(same or like), None)
 
 
 def _show(names: Sequence[str]) -> None:
