@@ -35,6 +35,7 @@ class Since:
     """What the next run is measured from.
 
     `on_turn`: it began at a turn of the job's, so the next one is a whole interval away.
+    `retries`: no host was reached, so the next run begins when the hold ends, at no turn.
     """
 
     at: float
@@ -42,6 +43,7 @@ class Since:
     busy: float
     on_turn: bool = False
     first: bool = False
+    retries: bool = False
 
 
 class ScheduleChecker:
@@ -63,7 +65,7 @@ class ScheduleChecker:
     def ran(self, job: str, began: float, report: RunReport, held_until: float | None) -> None:
         """A run of the job has ended just now; `held_until` is what holds it from then on."""
         self._check(job, began)
-        now, first = self._clock.monotonic(), self._since[job].first
+        now, before = self._clock.monotonic(), self._since[job]
         held = max(0.0, (held_until or 0.0) - now)
         most = longest_hold(report, self._interval, self._clock)
         if held > most + ROUNDING:
@@ -71,7 +73,13 @@ class ScheduleChecker:
                 f"{job} is held for {held:.0f} s after {report.error}, at most {most:.0f} s are "
                 "allowed"
             )
-        self._since[job] = Since(began, now + held, self._busy, on_turn=not first)
+        self._since[job] = Since(
+            began,
+            now + held,
+            self._busy,
+            on_turn=not before.first and not before.retries,
+            retries=isinstance(report.error, UnreachableError),
+        )
         self._busy += now - began
         self.runs["failed" if report.error is not None else "good"] += 1
 
