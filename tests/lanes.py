@@ -53,7 +53,7 @@ LANES = {
     ),
     "browser": Lane(180, ("chromium",)),
     "database": Lane(240, ("postgresql",)),
-    "docs": Lane(60, ("docs",), without=("package",)),
+    "docs": Lane(60, ("docs",), without=("package",), tools=("codespell",)),
 }
 
 

@@ -1,0 +1,217 @@
+"""The prose of the documentation is plain: short sentences, active voice, narrow tables.
+
+tests/support/prose.py measures; this file has the limits, and tests of the measure itself.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.util import find_spec
+
+import pytest
+
+from tests.support.prose import AT_TOP, ROOT, Page, measure, pages, row, together
+
+pytestmark = pytest.mark.docs
+
+PAGES = {name: measure(text) for name, text in pages().items()}
+MOST_WORDS_ON_AVERAGE = 18
+LONGEST_OF_95_PERCENT = 30
+MOST_PASSIVE_PERCENT = 10
+FEW_PASSIVE = 1  # of a short page one sentence is already 10 %
+
+# Pages that are still to be rewritten. A page that passes must leave this list.
+NOT_YET = {
+    "CONTRIBUTING.md",
+    "README.md",
+    "SECURITY.md",
+    "docs/authentication.md",
+    "docs/commands.md",
+    "docs/configuration.md",
+    "docs/container.md",
+    "docs/cost.md",
+    "docs/daemon.md",
+    "docs/decisions/0001-what-syncd-stands-on.md",
+    "docs/decisions/0002-listings-are-proven.md",
+    "docs/decisions/0004-archive-past-a-hundred.md",
+    "docs/decisions/0005-what-the-listener-stands-on.md",
+    "docs/decisions/0006-a-tree-is-copied-not-linked.md",
+    "docs/decisions/0007-what-a-tick-costs.md",
+    "docs/decisions/0008-the-store-speaks-sqlite.md",
+    "docs/decisions/0009-a-push-is-a-reason-to-ask.md",
+    "docs/decisions/0010-folders-are-asked-by-their-files.md",
+    "docs/decisions/0011-the-network-is-urllib3.md",
+    "docs/decisions/0012-values-are-structs.md",
+    "docs/decisions/0013-many-contents-in-a-pack.md",
+    "docs/decisions/0014-metrics-by-prometheus-client.md",
+    "docs/decisions/0015-cron-by-cronsim.md",
+    "docs/decisions/0016-lowest-versions.md",
+    "docs/decisions/0017-small-contents-in-a-table.md",
+    "docs/decisions/0018-the-store-is-sqlalchemy-core.md",
+    "docs/decisions/0019-the-network-is-requests.md",
+    "docs/decisions/0020-the-nothing-to-do-check-remains.md",
+    "docs/decisions/0021-progress-is-drawn-by-rich.md",
+    "docs/development/benchmarks.md",
+    "docs/development/bounds.md",
+    "docs/development/live.md",
+    "docs/development/migration-check.md",
+    "docs/development/own-parts.md",
+    "docs/development/path-table.md",
+    "docs/doctor.md",
+    "docs/errors.md",
+    "docs/examples/README.md",
+    "docs/examples/application/README.md",
+    "docs/examples/cron/README.md",
+    "docs/examples/enterprise/README.md",
+    "docs/examples/nginx/README.md",
+    "docs/examples/sudoers/README.md",
+    "docs/going-back.md",
+    "docs/hard-edges.md",
+    "docs/hooks.md",
+    "docs/how-it-works.md",
+    "docs/install.md",
+    "docs/monitoring/README.md",
+    "docs/policies.md",
+    "docs/promises.md",
+    "docs/publish.md",
+    "docs/security.md",
+    "docs/stability.md",
+    "docs/start.md",
+    "docs/store.md",
+    "docs/systemd.md",
+    "docs/webhook.md",
+}
+
+
+def problems(page: Page) -> list[str]:
+    """Return what is wrong with a page's prose."""
+    found = []
+    if page.average > MOST_WORDS_ON_AVERAGE:
+        found.append(f"{page.average:.1f} words in a sentence on average")
+    if page.percentile_95 > LONGEST_OF_95_PERCENT:
+        found.append(f"5 % of the sentences are longer than {page.percentile_95} words")
+    if page.passive_percent >= MOST_PASSIVE_PERCENT and len(page.passive) > FEW_PASSIVE:
+        found.append(f"{page.passive_percent:.0f} % of the sentences are passive")
+    found += [f"a table row of {len(line)} characters: {line[:60]}" for line in page.long_rows]
+    found += [f"the word '{word}' in: {line[:80]}" for word, line in page.words]
+    return found
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_is_in_plain_english_and_narrow_tables(name: str) -> None:
+    found = problems(PAGES[name])
+    if name in NOT_YET:
+        assert found, f"{name} passes: remove it from NOT_YET"
+    else:
+        assert found == [], row(name, PAGES[name])
+
+
+def test_all_pages_together_keep_the_limits() -> None:
+    whole = together([page for name, page in PAGES.items() if name not in NOT_YET])
+    assert whole.average <= MOST_WORDS_ON_AVERAGE
+    assert whole.percentile_95 <= LONGEST_OF_95_PERCENT
+    assert whole.passive_percent < MOST_PASSIVE_PERCENT
+    assert set(PAGES) >= NOT_YET
+
+
+@pytest.mark.skipif(
+    find_spec("codespell_lib") is None, reason="codespell is not installed (./dev test docs)"
+)
+def test_codespell_finds_no_misspelling() -> None:
+    places = ["docs", *AT_TOP, "CHANGELOG.md", "config.example.yaml"]
+    done = subprocess.run(
+        [sys.executable, "-m", "codespell_lib", "--skip", "*.svg,*.json", *places],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+TEXT = """# A heading is no sentence. Really.
+
+One two three. Four five `six six six` seven eight [nine](ten.md#eleven)! Label:
+
+    this is code. It is not read. nobody
+
+- An item that is written without an end
+- two words
+1. It was never really done by e.g. a file, and
+   goes on here.
+
+```console
+this is not. Nobody reads it.
+```
+
+| a table | is not prose. It is skipped. |
+"""
+
+
+def test_the_measure_counts_sentences_of_prose_alone() -> None:
+    page = measure(TEXT)
+    assert page.sentences == [
+        "One two three.",
+        "Four five Code seven eight nine!",
+        "An item that is written without an end",
+        "It was never really done by e.g. a file, and goes on here.",
+    ]
+    assert page.passive == page.sentences[2:]
+    assert (page.average, page.percentile_95, page.words, page.long_rows) == (7.5, 13, [], [])
+
+
+@pytest.mark.parametrize(
+    ("sentence", "is_passive"),
+    [
+        ("The file is written.", True),
+        ("The files are not yet known to be safe.", False),
+        ("The job has been paused by root.", True),
+        ("It is always put back.", True),
+        ("It is unchanged.", False),
+        ("It is indeed there.", False),
+        ("syncd writes the file.", False),
+        ("It was there, and wrote it.", False),
+    ],
+)
+def test_a_passive_sentence_is_found(sentence: str, is_passive: bool) -> None:
+    assert bool(measure(sentence).passive) is is_passive
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("nobody stands there", ["nobody", "stands"]),
+        ("`nobody` in code, and a [link](what-syncd-stands-on.md)", []),
+        ("the reload that is owed", ["owed"]),
+        ("a GitHub stand-in, and an understanding", []),
+        ("GitHub is told, a hand pays, whoever it is", ["is told", "a hand", "pays", "whoever"]),
+        ("it hands the arguments on, on both hands", ["hands"]),
+        ("| nobody | in a table |", ["nobody"]),
+        ("its turn, in turn", ["its turn"]),
+    ],
+)
+def test_a_word_of_the_dialect_is_found(line: str, words: list[str]) -> None:
+    assert [word for word, _ in measure(line).words] == words
+
+
+@pytest.mark.parametrize(("length", "count"), [(200, 0), (201, 1)])
+def test_a_table_row_has_at_most_200_characters(length: int, count: int) -> None:
+    line = "| " + "x" * (length - 4) + " |"
+    assert len(line) == length
+    assert len(measure(line).long_rows) == count
+
+
+@pytest.mark.parametrize(
+    ("page", "count"),
+    [
+        (Page(sentences=["one two three."] * 20), 0),
+        (Page(sentences=["w " * 19] * 20), 1),
+        (Page(sentences=["one two three."] * 18 + ["w " * 31] * 2), 1),
+        (Page(sentences=["one two three."] * 30, passive=["x"] * 3), 1),
+        (Page(sentences=["one two three."] * 31, passive=["x"] * 3), 0),
+        (Page(sentences=["one two three."] * 10, passive=["x"]), 0),
+    ],
+)
+def test_the_limits_are_kept_by_the_line(page: Page, count: int) -> None:
+    assert len(problems(page)) == count
