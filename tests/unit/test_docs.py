@@ -70,8 +70,11 @@ def test_every_line_of_the_example_that_is_commented_out_can_be_taken_as_it_is(
     )
 
 
-def test_every_key_of_the_schema_is_in_the_example() -> None:
-    example = (ROOT / "config.example.yaml").read_text()
+def test_every_key_of_the_schema_is_in_the_example_and_in_the_reference_page() -> None:
+    example, page = (
+        (ROOT / "config.example.yaml").read_text(),
+        (ROOT / "docs/configuration.md").read_text(),
+    )
     for model in (
         ConfigModel,
         JobModel,
@@ -86,6 +89,7 @@ def test_every_key_of_the_schema_is_in_the_example() -> None:
         for name, info in model.model_fields.items():
             key = info.alias or name
             assert re.search(rf"\b{key}\b", example), f"{key} is not in config.example.yaml"
+            assert f"`{key}`" in page, f"{key} is not in docs/configuration.md"
 
 
 def test_every_command_and_option_is_in_the_commands_page_and_the_reverse() -> None:

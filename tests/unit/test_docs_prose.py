@@ -60,7 +60,6 @@ NOT_YET = {
     "docs/development/path-table.md",
     "docs/doctor.md",
     "docs/errors.md",
-    "docs/examples/README.md",
     "docs/examples/application/README.md",
     "docs/examples/cron/README.md",
     "docs/examples/enterprise/README.md",
