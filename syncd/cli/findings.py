@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
-import textwrap
 from collections import Counter
 
+from syncd.cli.folding import fold, terminal_columns
 from syncd.diagnosis.finding import Finding, Level, ok
 from syncd.output import echo
 from syncd.text import styled
@@ -15,7 +13,6 @@ SIGNS = {Level.OK: ("✓", "green"), Level.WARNING: ("!", "yellow"), Level.ERROR
 SUBJECT_WIDTH = 13
 INDENT = " " * (SUBJECT_WIDTH + 3)
 ARROW = "    → "
-MIN_WIDTH = 60
 MAX_GOOD = 10  # lines of one subject
 
 
@@ -48,22 +45,12 @@ class FindingPrinter:
 
 
 def show_finding(one: Finding, err: bool = False) -> None:
-    """Print the finding. Lines are wrapped on a terminal only."""
+    """Print the finding. Lines are folded on a terminal only."""
     sign, colour = SIGNS[one.level]
-    first, *more = _wrapped(one.message, len(INDENT), err)
-    echo(f"{styled(sign, fg=colour)} {one.subject:<{SUBJECT_WIDTH}} {first}", err=err)
-    lines = [INDENT + line for line in more]
+    columns = terminal_columns(err)
+    first, *more = fold(one.message, columns, INDENT)
+    echo(f"{styled(sign, fg=colour)} {one.subject:<{SUBJECT_WIDTH}} {first.lstrip(' ')}", err=err)
     if one.hint:
-        first, *more = _wrapped(one.hint, len(ARROW), err)
-        lines += [ARROW + first, *(" " * len(ARROW) + line for line in more)]
-    for line in lines:
+        more += fold(one.hint, columns, " " * len(ARROW), ARROW)
+    for line in more:
         echo(line, err=err)
-
-
-def _wrapped(text: str, indent: int, err: bool) -> list[str]:
-    """Return the lines of the text beside an indent; one line where there is no terminal."""
-    stream = sys.stderr if err else sys.stdout
-    if not stream.isatty():
-        return [text]
-    width = max(MIN_WIDTH, shutil.get_terminal_size().columns) - indent
-    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False) or [""]

@@ -11,6 +11,7 @@ from msgspec import Struct
 from syncd.cli.common import Settings, chosen_jobs, emit, exit_code, say
 from syncd.cli.completions import complete_job
 from syncd.cli.diffs import HIDDEN, diff_lines, note
+from syncd.cli.folding import fold, terminal_columns
 from syncd.cli.plan_removals import split_removals
 from syncd.cli.progress import RunProgress, progress_of
 from syncd.cli.run_output import (
@@ -168,8 +169,10 @@ def _show(settings: Settings, app: AppContext, planned: PlannedJob, options: Pla
     for note_line in report.notes:
         emit(settings, f"    {note_line}")
     if report.error is not None:
-        lines = [f"    {report.error.message}", *error_lines(report, settings.verbose > 0)]
-        echo("\n".join(lines), err=settings.quiet)
+        err, columns = settings.quiet, terminal_columns(settings.quiet)
+        first, *more = report.error.message.split("\n")
+        lines = [*fold(first, columns, "    "), *more]
+        echo("\n".join([*lines, *error_lines(report, settings.verbose > 0, err)]), err=err)
     if decision is None:
         return
     _show_changes(settings, app, planned, decision, options)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from syncd.cli.folding import fold, terminal_columns
 from syncd.errors import SyncdError
 from syncd.fastpath.check import UpToDate
 from syncd.models import ActionKind, Change, RunReport, RunStatus
@@ -121,10 +122,11 @@ def commits_of(report: RunReport) -> str:
     return commit or "-"
 
 
-def summary_line(report: RunReport, width: int) -> str:
+def summary_line(report: RunReport, width: int, columns: int | None = None) -> str:
     """Return the line that `syncd sync` prints for a finished job.
 
-    The lines of a hook's output, which an error's message ends with, follow it.
+    An error or a note is folded to so many columns. The lines of a hook's output, which it ends
+    with, follow.
     """
     mark, colour = MARK[report.status]
     more: list[str] = []
@@ -135,11 +137,18 @@ def summary_line(report: RunReport, width: int) -> str:
     else:
         what = counts(report.changes) or report.status.value
     notes = "".join(f", {note}" for note in report.notes)
-    first = (
-        f"{styled(mark, fg=colour)} {report.job:<{width}}  {commits_of(report):<17}  {what}{notes} "
-        f" {styled(f'{report.seconds:.1f} s', dim=True)}"
+    head, tail = (
+        f"{mark} {report.job:<{width}}  {commits_of(report):<17}  ",
+        f"{report.seconds:.1f} s",
     )
-    return "\n".join([first, *more])
+    folded = columns if report.error is not None or report.notes else None
+    first = "\n".join(fold(f"{what}{notes}  {tail}", folded, " " * 4, head))
+    line = (
+        styled(mark, fg=colour)
+        + first.removeprefix(mark).removesuffix(tail)
+        + styled(tail, dim=True)
+    )
+    return "\n".join([line, *more])
 
 
 def id_line(error: SyncdError) -> str:
@@ -147,17 +156,22 @@ def id_line(error: SyncdError) -> str:
     return f"error id: {error.id}"
 
 
-def error_lines(report: RunReport, verbose: bool = False) -> list[str]:
-    """Return what follows the line of a failed job: the error's id with -v, and what to do."""
+def error_lines(report: RunReport, verbose: bool = False, err: bool = False) -> list[str]:
+    """Return what follows the line of a failed job: the error's id with -v, and what to do.
+
+    `err`: the lines go to stderr. They are folded on a terminal.
+    """
     error = report.error
     if error is None:
         return []
-    lines = [id_line(error)] if verbose else []
+    columns = terminal_columns(err)
+    lines = [f"    {id_line(error)}"] if verbose else []
     if error.hint:
-        lines.append(f"→ {error.hint}")
+        lines += fold(error.hint, columns, " " * 6, "    → ")
     if error.request_id:
-        lines.append(f"GitHub's request id, for its support: {error.request_id}")
-    return [f"    {line}" for line in lines]
+        text = f"GitHub's request id, for its support: {error.request_id}"
+        lines += fold(text, columns, " " * 4)
+    return lines
 
 
 def cost_of(requests: Mapping[str, int]) -> str:

@@ -5,10 +5,10 @@ The daemon, the rate limits, the webhook and the notifications follow.
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 
+from syncd.cli.folding import fold
 from syncd.cli.table import table, width
 from syncd.status import (
     CONDITIONS,
@@ -35,7 +35,6 @@ COLOUR = {
 }
 HEADING = ["STATE", "JOB", "SOURCE", "COMMIT", "SINCE", "LAST", "NEXT"]
 LEAST_NEEDED = ("COMMIT", "SOURCE", "LAST")  # left out in this order on a narrow terminal
-MIN_TEXT_WIDTH = 40
 
 
 def status_lines(snapshot: StatusSnapshot, terminal_width: int | None) -> Iterator[str]:
@@ -110,19 +109,9 @@ def _remarks(
 
 
 def _wrapped(texts: Iterable[str], indent: str, terminal_width: int | None) -> Iterator[str]:
-    """Yield the texts indented; on a terminal folded between words, so that commands stay whole."""
+    """Yield the texts indented, and folded on a terminal."""
     for text in texts:
-        if terminal_width is None:
-            yield f"{indent}{text}"
-            continue
-        yield from textwrap.wrap(
-            text,
-            max(MIN_TEXT_WIDTH + len(indent), terminal_width),
-            initial_indent=indent,
-            subsequent_indent=indent,
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
+        yield from fold(text, terminal_width, indent)
 
 
 def _footer(snapshot: StatusSnapshot, terminal_width: int | None) -> Iterator[str]:

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from syncd.cli.common import Settings, bug_report, chosen_jobs, emit, exit_code, require_utf8, say
 from syncd.cli.completions import complete_job
+from syncd.cli.folding import terminal_columns
 from syncd.cli.progress import progress_of
 from syncd.cli.run_output import (
     as_json,
@@ -294,9 +295,11 @@ def show(settings: Settings, report: RunReport, width: int) -> None:
 
     What was done has been said while it was done.
     """
-    line, verbose = summary_line(report, width), settings.verbose > 0
+    line = summary_line(report, width, terminal_columns(settings.quiet))
+    verbose = settings.verbose > 0
     if report.error is not None and not isinstance(report.error, LockedError):
-        echo("\n".join([line, *error_lines(report, verbose)]), err=settings.quiet)
+        lines = [line, *error_lines(report, verbose, settings.quiet)]
+        echo("\n".join(lines), err=settings.quiet)
         return
     emit(settings, line)
     if report.error is not None and verbose:
