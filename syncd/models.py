@@ -36,6 +36,19 @@ class Hook(Struct, frozen=True):
     checks: tuple[str, ...] = ()
 
 
+class Health(Struct, frozen=True):
+    """The check that a change has to pass after `on_change`.
+
+    `failures` checks in a row that fail make the change unhealthy.
+    """
+
+    command: Hook
+    window_seconds: float = 120.0
+    interval_seconds: float = 5.0
+    timeout_seconds: float = 5.0
+    failures: int = 2
+
+
 class PathRule(Struct, frozen=True):
     """One item of `paths:`.
 
@@ -78,6 +91,7 @@ class Job(Struct, frozen=True, dict=True):  # which the digest is kept in
     validate: Hook | None = None
     on_change: Hook | None = None
     undo_on_failure: bool = False
+    health: Health | None = None
     require: Require = Require()
     timeout_seconds: float = 600.0
     hook_timeout_seconds: float = 60.0
@@ -97,7 +111,7 @@ class Job(Struct, frozen=True, dict=True):  # which the digest is kept in
             "timeout_seconds",
             "hook_timeout_seconds",
         }
-        hooks = {"validate", "on_change", "undo_on_failure", "hook_user"}
+        hooks = {"validate", "on_change", "undo_on_failure", "health", "hook_user"}
         kept = {key: value for key, value in to_builtins(self).items() if key not in timing | hooks}
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
@@ -428,6 +442,7 @@ class RunReport(Struct, frozen=True):
     files: int = 0
     drift_count: int = 0
     reload_pending: bool = False
+    checking: bool = False  # the health of the change is not known yet
     notes: tuple[str, ...] = ()
     took_over_from: tuple[str, ...] = ()
     commit_summary: CommitSummary | None = None  # of a commit that is not applied yet

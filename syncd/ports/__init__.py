@@ -10,10 +10,12 @@ from __future__ import annotations
 from syncd.ports.commands import HookCall, HookResult, Hooks, StagedFile
 from syncd.ports.job_state import (
     AcceptedCommit,
+    CheckResult,
     Condition,
     JobState,
     LastError,
     Pause,
+    PendingHealth,
     PendingReload,
     Rejection,
     UndoInfo,
@@ -54,6 +56,7 @@ __all__ = [
     "BlobRequest",
     "BlobWriter",
     "Blobs",
+    "CheckResult",
     "Condition",
     "CopiedFile",
     "Head",
@@ -69,6 +72,7 @@ __all__ = [
     "OwnedRow",
     "PartialDownload",
     "Pause",
+    "PendingHealth",
     "PendingReload",
     "Pointer",
     "Rejection",

@@ -6,6 +6,7 @@ What belongs together is one value, which is None where there is nothing of it.
 from __future__ import annotations
 
 from datetime import datetime
+from enum import StrEnum
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -51,7 +52,7 @@ class PendingReload(Struct, frozen=True):
 
 
 class UndoInfo(Struct, frozen=True):
-    """What an undo of the changes needs whose reload is pending.
+    """What an undo of the changes needs whose reload or health check is pending.
 
     `blob` is the cached description of what was there before; `content_blobs` are the contents that
     the undo writes. `begun`: an undo was begun and has not been finished.
@@ -60,6 +61,34 @@ class UndoInfo(Struct, frozen=True):
     blob: str
     content_blobs: tuple[str, ...] = ()
     begun: bool = False
+
+
+class CheckResult(StrEnum):
+    """How a health check ended. One that could not be run says nothing of the change."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    NOT_RUN = "not_run"
+
+
+class PendingHealth(Struct, frozen=True):
+    """A change whose health is not known yet. It is never healthy because nothing was checked.
+
+    `config_digest` is of the hooks' configuration that judges the commit. The window is open from
+    `since` on; None while the set, or its reload, is not complete. `checked_at` is when the last
+    check began. `seconds` of the window were watched, `passed` checks have passed, and the last
+    `failed` checks have failed, with `reason`.
+    """
+
+    commit: str
+    config_digest: str
+    since: datetime | None = None
+    checked_at: datetime | None = None
+    seconds: float = 0.0
+    passed: int = 0
+    failed: int = 0
+    last: CheckResult | None = None
+    reason: str = ""
 
 
 class Pause(Struct, frozen=True):
@@ -91,7 +120,9 @@ class LastError(Struct, frozen=True):
 
 
 class Condition(Struct, frozen=True):
-    """How a job is, and since when: `in_sync`, `drift`, `failing`, `paused` or `never`."""
+    """How a job is, and since when: `in_sync`, `drift`, `failing`, `paused`, `checking` or
+    `never`.
+    """
 
     name: str
     since: datetime
@@ -108,6 +139,7 @@ class JobState(Struct, frozen=True):
     rejection: Rejection | None = None
     accepted: AcceptedCommit | None = None
     pending_reload: PendingReload | None = None
+    pending_health: PendingHealth | None = None
     undo: UndoInfo | None = None
     pause: Pause | None = None
     held: bool = False  # a rollback holds the job until `syncd resume`
@@ -125,17 +157,25 @@ class JobState(Struct, frozen=True):
     condition: Condition | None = None  # as of the last run or command
 
     def condition_at(self, now: datetime) -> str:
-        """Return how the job is: `in_sync`, `drift`, `failing`, `paused` or `never`."""
+        """Return how the job is: `in_sync`, `drift`, `failing`, `paused`, `checking` or `never`."""
         if self.paused(now):
             return "paused"
         if self.failures or self.last_error is not None:
             return "failing"
+        if self.checking:
+            return "checking"
         if self.last_success_at is None:
             return "never"
         if self.drift_count:
             return "drift"
-        is_whole = self.pending_reload is None and self.consistent
-        return "in_sync" if is_whole else "failing"
+        pending = self.pending_reload or self.pending_health
+        return "in_sync" if pending is None and self.consistent else "failing"
+
+    @property
+    def checking(self) -> bool:
+        """Whether the whole set is in place and reloaded, and its health window is open."""
+        is_open = self.pending_health is not None and self.pending_health.since is not None
+        return is_open and self.pending_reload is None and self.consistent
 
     def with_condition(self, now: datetime) -> JobState:
         """Return the state with the condition that it has now. Its time stays while it is the
@@ -181,10 +221,12 @@ class JobState(Struct, frozen=True):
 
 __all__ = [
     "AcceptedCommit",
+    "CheckResult",
     "Condition",
     "JobState",
     "LastError",
     "Pause",
+    "PendingHealth",
     "PendingReload",
     "Rejection",
     "UndoInfo",

@@ -13,10 +13,12 @@ from sqlalchemy import Connection, bindparam, delete, func, select, union
 
 from syncd.ports import (
     AcceptedCommit,
+    CheckResult,
     Condition,
     JobState,
     LastError,
     Pause,
+    PendingHealth,
     PendingReload,
     Rejection,
     UndoInfo,
@@ -66,6 +68,21 @@ PARTS = {
         },
         ("reload_pending",),
     ),
+    "pending_health": Part(
+        PendingHealth,
+        {
+            "commit": "health_commit",
+            "config_digest": "health_config_digest",
+            "since": "health_since",
+            "checked_at": "health_checked_at",
+            "seconds": "health_seconds",
+            "passed": "health_passed",
+            "failed": "health_failed",
+            "last": "health_last",
+            "reason": "health_reason",
+        },
+        ("health_commit", "health_config_digest"),
+    ),
     "undo": Part(
         UndoInfo,
         {"blob": "undo_blob", "content_blobs": "undo_blobs", "begun": "undo_begun"},
@@ -91,12 +108,15 @@ EMPTY = {"rejected_by_policy": False, "reload_attempts": 0, "undo_blobs": (), "u
 COLUMN_OF = {"drift_count": "drifted_files"}
 FLAGS = {"rejected_by_policy", "reload_pending", "undo_begun", "held", "consistent"}
 TIMES = {"reload_tried_at", "reload_since", "paused_until", "last_change_at"}
+TIMES |= {"health_since", "health_checked_at"}
 TIMES |= {"last_run_at", "last_success_at", "state_since"}
 LISTS = {"undo_blobs", "directories_to_fix"}
+# columns since 0007: the checksum is over those that are set, so that older rows keep theirs
+LATER = frozenset(PARTS["pending_health"].columns.values())
 RUN_TIMES = ("last_run_at", "last_success_at")
 UNCHECKED = (*RUN_TIMES, "state", "state_since", "last_error_id", "last_error_hint")
 STATE = [column for column in JOB.columns if column.name not in ("name", "checksum", *UNCHECKED)]
-STATE_COLUMNS = [column.name for column in STATE]
+STATE_COLUMNS = [str(column.name) for column in STATE]
 PLAIN_COLUMNS = {
     field: COLUMN_OF.get(field, field) for field in JobState.__struct_fields__ if field not in PARTS
 }
@@ -158,7 +178,7 @@ def state_row(job: str, state: JobState) -> dict[str, Any]:
     values = [_column_value(column, flat[column]) for column in STATE_COLUMNS]
     row = dict(zip(STATE_COLUMNS, values, strict=True))
     unchecked = {name: _column_value(name, flat[name]) for name in UNCHECKED}
-    return {"name": job, **row, "checksum": checksum(job, *values), **unchecked}
+    return {"name": job, **row, "checksum": _state_checksum(job, values), **unchecked}
 
 
 def state_from_row(row: Sequence[Any]) -> JobState:
@@ -169,12 +189,20 @@ def state_from_row(row: Sequence[Any]) -> JobState:
     job, *values = row[: 1 + len(STATE_COLUMNS)]
     stored_checksum, *unchecked = row[1 + len(STATE_COLUMNS) :]
     try:
-        if stored_checksum == checksum(job, *values):
+        if stored_checksum == _state_checksum(job, values):
             stored = zip((*STATE_COLUMNS, *UNCHECKED), (*values, *unchecked), strict=True)
             return JobState(**_fields({name: _field_value(name, value) for name, value in stored}))
     except (ValueError, TypeError):
         pass
     return JobState(consistent=False)
+
+
+def _state_checksum(job: str, values: Sequence[Any]) -> str:
+    """Return the checksum of a row's values, in the order of STATE_COLUMNS."""
+    named = list(zip(STATE_COLUMNS, values, strict=True))
+    first = [value for name, value in named if name not in LATER]
+    later = [pair for pair in named if pair[0] in LATER and pair[1] is not None]
+    return checksum(job, *first, *later)
 
 
 def _flat(state: JobState) -> dict[str, Any]:
@@ -204,6 +232,8 @@ def _column_value(column: str, value: Any) -> Any:
         return int(value)
     if column in LISTS:
         return ENCODE(value).decode()
+    if isinstance(value, CheckResult):
+        return value.value
     return _time_text(value) if column in TIMES else value
 
 
@@ -212,6 +242,8 @@ def _field_value(column: str, value: Any) -> Any:
         return bool(value)
     if column in LISTS:
         return TEXTS.decode(value)
+    if column == "health_last" and value is not None:
+        return CheckResult(value)
     if column in UNCHECKED:  # may be damaged: an unreadable value is as good as none
         return aware(value) if column in TIMES else value if isinstance(value, str) else None
     return datetime.fromisoformat(value) if column in TIMES and value is not None else value

@@ -30,7 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-VERSION = "0006"
+VERSION = "0007"
 
 METADATA = MetaData()
 
@@ -117,6 +117,16 @@ JOB = Table(
     Column("state_since", Text),
     Column("last_error_id", Text),
     Column("last_error_hint", Text),
+    # Since 0007, within the checksum where they are set: a change whose health is not known yet.
+    Column("health_commit", Text),
+    Column("health_config_digest", Text),
+    Column("health_since", Text),  # the window is open from then on
+    Column("health_checked_at", Text),
+    Column("health_seconds", Float),  # of the window, that were watched
+    Column("health_passed", Integer),
+    Column("health_failed", Integer),  # in a row
+    Column("health_last", Text),  # passed, failed, not_run
+    Column("health_reason", Text),
 )
 
 INTENT = Table(

@@ -19,12 +19,14 @@ from syncd.errors import MirrorError
 from syncd.models import ActionKind, Change, Kind, LedgerRow, Ownership, RunStatus, Stat, WantedFile
 from syncd.ports import (
     AcceptedCommit,
+    CheckResult,
     Condition,
     Head,
     JobState,
     LastError,
     OwnedRow,
     Pause,
+    PendingHealth,
     PendingReload,
     Rejection,
     RunRecord,
@@ -511,6 +513,8 @@ def test_a_stat_whose_time_needs_more_than_64_bits_is_not_kept(time: int) -> Non
 by_type = {
     "bool": st.booleans(),
     "int": st.integers(0, 2**40),
+    "float": st.floats(0, 1e6),
+    "CheckResult | None": st.none() | st.sampled_from(CheckResult),
     "str": st.text(max_size=20),
     "str | None": texts,
     "datetime": st.datetimes(timezones=st.just(UTC)),
@@ -525,7 +529,16 @@ def any_of(struct: type[Struct]) -> st.SearchStrategy[Any]:
     return st.builds(struct, **fields)
 
 
-parts = (AcceptedCommit, Condition, LastError, Pause, PendingReload, Rejection, UndoInfo)
+parts = (
+    AcceptedCommit,
+    Condition,
+    LastError,
+    Pause,
+    PendingHealth,
+    PendingReload,
+    Rejection,
+    UndoInfo,
+)
 by_type |= {f"{part.__name__} | None": st.none() | any_of(part) for part in parts}
 
 

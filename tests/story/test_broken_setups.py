@@ -28,6 +28,7 @@ from syncd.status.systemd_timer import SystemdTimer
 from syncd.store.facts import Heartbeat
 from syncd.store.lock import daemon_lock
 from syncd.store.migrate import APPLICATION_ID_BASE
+from syncd.store.schema import VERSION
 from syncd.store.store import SqliteStore
 from tests.support.own_mounts import in_own_mounts
 from tests.support.sync_env import CommandResult, SyncEnv, app_with_known_key, sync_env
@@ -991,7 +992,7 @@ def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     1,
     (
         "✕ store         the store was written by a newer syncd (schema 0777, this one knows "
-        "0006); it was not touched"
+        f"{VERSION}); it was not touched"
     ),
     (
         "    → install that version again, or move the state folder away: files stay, and equal "

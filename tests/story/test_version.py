@@ -9,6 +9,7 @@ import pytest
 from syncd import __version__
 from syncd.cli.common import bug_report
 from syncd.mirror import mounts
+from syncd.store.schema import VERSION
 from tests.support.old_store import downgraded
 from tests.support.sync_env import SyncEnv, signatures
 
@@ -53,7 +54,7 @@ def test_verbose_names_versions_store_and_file_systems(
     shown = facts(hub, *arguments)
     assert list(shown) == NAMES
     assert shown["configuration"] == f"{hub.config}, 1 jobs, 1 identities"
-    assert shown["store"] == f"{hub.state}/syncd.db, schema 0006 (this version's is 0006)"
+    assert shown["store"] == f"{hub.state}/syncd.db, schema {VERSION} (this version's is {VERSION})"
     assert f"({hub.dest}, mounted at " in shown["destination on"]
     assert "requests 2." in shown["libraries"] and "unknown" not in "".join(shown.values())
 
@@ -62,7 +63,7 @@ def test_verbose_does_not_migrate_the_store(hub: SyncEnv) -> None:
     assert hub.sync().code == 0
     downgraded(hub.state)
     before = signatures(hub.state)
-    assert facts(hub)["store"].endswith("syncd.db, schema 0004 (this version's is 0006)")
+    assert facts(hub)["store"].endswith(f"syncd.db, schema 0004 (this version's is {VERSION})")
     assert signatures(hub.state) == before
 
 

@@ -16,7 +16,7 @@ from syncd.errors import LockedError, RemoteUnavailableError
 from syncd.github.rate_limit import RateLimitStatus, SavedRateLimit
 from syncd.identities import AppIdentity, Identity
 from syncd.models import Job, RunReport, RunStatus
-from syncd.ports import JobState, LastError, Pause, PendingReload
+from syncd.ports import JobState, LastError, Pause, PendingHealth, PendingReload
 from syncd.status import (
     ProcessStats,
     RunCounts,
@@ -70,6 +70,24 @@ def stale(
         (replace(WELL, pending_reload=PendingReload()), "failing"),
         (replace(WELL, consistent=False), "failing"),
         (replace(WELL, failures=1, drift_count=1), "failing"),
+        (replace(WELL, pending_health=PendingHealth("c", "d", since=NOW)), "checking"),
+        (JobState(pending_health=PendingHealth("c", "d", since=NOW)), "checking"),
+        (replace(WELL, drift_count=1, pending_health=PendingHealth("c", "d", NOW)), "checking"),
+        (replace(WELL, pending_health=PendingHealth("c", "d")), "failing"),
+        (replace(WELL, failures=1, pending_health=PendingHealth("c", "d", NOW)), "failing"),
+        (
+            replace(WELL, consistent=False, pending_health=PendingHealth("c", "d", NOW)),
+            "failing",
+        ),
+        (
+            replace(
+                WELL,
+                pending_reload=PendingReload(),
+                pending_health=PendingHealth("c", "d", NOW),
+            ),
+            "failing",
+        ),
+        (replace(WELL, held=True, pending_health=PendingHealth("c", "d", NOW)), "paused"),
         (replace(WELL, failures=1, pause=Pause("by hand")), "paused"),
         (replace(WELL, held=True), "paused"),
         (
