@@ -67,7 +67,7 @@ DURATION = Metric(
 INTERVAL = Metric(
     "syncd_job_interval_seconds",
     "gauge",
-    "Seconds between the job's next two turns.",
+    "Seconds between the job's next two scheduled runs.",
     JOB,
 )
 FILES = Metric("syncd_job_files", "gauge", "Destinations that the ledger names for the job.", JOB)

@@ -88,6 +88,15 @@ def test_every_rule_is_tested_both_ways_and_says_what_to_do() -> None:
         )
 
 
+def test_the_page_says_what_to_do_about_each_alert_and_the_reverse() -> None:
+    page = (FOLDER / "README.md").read_text()
+    entries = dict(re.findall(r"^### (Syncd\w+)\n\n(.*?)(?=^##)", page, re.MULTILINE | re.DOTALL))
+    assert list(entries) == [rule["alert"] for rule in rules()]
+    for rule in rules():
+        assert entries[rule["alert"]].lower().startswith(rule["labels"]["severity"] + "."), rule
+        assert re.search(r"^    \S", entries[rule["alert"]], re.MULTILINE), rule["alert"]
+
+
 def test_the_dashboard_is_one_that_grafana_imports_with_every_panel_in_its_place() -> None:
     board = dashboard()
     ids = [panel["id"] for panel in board["panels"]]
