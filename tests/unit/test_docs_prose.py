@@ -59,7 +59,6 @@ NOT_YET = {
     "docs/development/own-parts.md",
     "docs/development/path-table.md",
     "docs/doctor.md",
-    "docs/errors.md",
     "docs/examples/application/README.md",
     "docs/examples/cron/README.md",
     "docs/examples/enterprise/README.md",

@@ -1,4 +1,4 @@
-"""Errors with a hint have a stable id, and `docs/errors.md` has a row for each id and no other."""
+"""Errors with a hint have a stable id; `docs/errors.md` has an entry for each id and no other."""
 
 from __future__ import annotations
 
@@ -59,9 +59,19 @@ def _ids_in_code() -> set[str]:
     }
 
 
-def _rows() -> list[tuple[str, str, str]]:
-    """Return id, message and what to do of each row of the page."""
-    return re.findall(r"^\| `([^`]+)` \| (.*?) \| (.*) \|$", PAGE.read_text(), re.MULTILINE)
+ENTRY = re.compile(
+    r"^### (\S+)\n\n```text\n(.+)\n```\n\n- \*\*Cause:\*\* (.+?)\n- \*\*Remedy:\*\* (.+?)\n\n",
+    re.MULTILINE | re.DOTALL,
+)
+
+
+def _entries() -> list[tuple[str, str, str, str]]:
+    """Return id, message, cause and remedy of each entry of the page."""
+    return [
+        found.groups()  # type: ignore[misc]
+        for part in PAGE.read_text().replace("\n### ", "\n\0### ").split("\0")
+        if (found := ENTRY.match(part))
+    ]
 
 
 def test_every_error_with_a_hint_has_an_id() -> None:
@@ -91,25 +101,36 @@ def test_every_id_is_a_whole_literal_of_a_known_kind() -> None:
                 if is_wrong or isinstance(part, ast.JoinedStr):
                     wrong.append(f"{file}:{node.lineno}: {ast.unparse(keyword.value)}")
     assert wrong == []
-    assert [one for one, _, _ in _rows() if not ID.fullmatch(one)] == []
+    assert [one for one, *_ in _entries() if not ID.fullmatch(one)] == []
 
 
-def test_the_page_has_one_row_for_each_id_of_the_code_and_no_other() -> None:
-    rows = _rows()
-    listed = [one for one, _, _ in rows]
+def test_the_page_has_one_entry_for_each_id_of_the_code_and_no_other() -> None:
+    listed = [one for one, *_ in _entries()]
+    headings = re.findall(r"^### (.*)$", PAGE.read_text(), re.MULTILINE)
+    assert headings == listed, "a heading without message, cause and remedy"
     assert len(listed) == len(set(listed))
     code = _ids_in_code()
-    assert code - set(listed) == set(), "ids without a row"
-    assert set(listed) - code == set(), "rows without an id in the code"
-    for one, message, advice in rows:
-        assert message.strip("… ") and advice.strip("… "), f"{one}: an empty cell"
+    assert code - set(listed) == set(), "ids without an entry"
+    assert set(listed) - code == set(), "entries without an id in the code"
+
+
+def test_each_entry_has_a_message_on_one_line_a_cause_and_a_remedy() -> None:
+    for one, message, cause, remedy in _entries():
+        assert "\n" not in message and message.strip("… "), one
+        assert len(cause.split()) > 2 and cause.endswith("."), one
+        assert remedy.endswith("."), one
 
 
 def test_each_id_is_below_the_heading_of_its_kind() -> None:
     sections = PAGE.read_text().split("\n## ")[1:]
+    seen = []
     for section in sections:
+        ids = re.findall(r"^### (\S+)$", section, re.MULTILINE)
+        if not ids:
+            continue
         kind = re.search(r"^Kind `(\w+)`, exit \d+\.$", section, re.MULTILINE)
         assert kind is not None, section[:40]
-        ids = re.findall(r"^\| `([^`]+)` \|", section, re.MULTILINE)
         assert {one.partition("/")[0] for one in ids} == {kind[1]}
-    assert len(sections) == len(KINDS)
+        assert ids == sorted(ids)
+        seen.append(kind[1])
+    assert sorted(seen) == sorted(KINDS)
