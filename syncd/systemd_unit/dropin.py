@@ -112,6 +112,12 @@ def build(config: Config, facts: SystemFacts, timer: bool = False) -> DropIn:
         )
     _command(drop_in, config, facts, timer)
     _state(drop_in, config, facts)
+    if config.state_group:
+        drop_in.add(
+            f"SupplementaryGroups={quoted(config.state_group)}",
+            "state_group: the state is shared with it",
+        )
+        drop_in.add("SystemCallFilter=@chown", "state_group: files of the state get this group")
     _hooks(drop_in, hooks)
     _folders(drop_in, places, facts)
     _secrets(drop_in, config, facts)

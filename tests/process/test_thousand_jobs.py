@@ -26,8 +26,8 @@ from tests.support.sync_env import SyncEnv, sync_env
 SECONDS = float(os.environ.get("SYNCD_SOAK_SECONDS", "120"))
 REPOSITORIES, JOBS = 50, 1000
 RSS_MIB = 90.0
-# on a quiet machine it is below half of that (docs/daemon.md); the bound only has to notice what
-# grows
+# on a quiet machine it is below half of that (docs/development/daemon-figures.md); the bound only
+# has to notice what grows
 CPU_SHARE = 0.06
 TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 

@@ -6,7 +6,6 @@ The expectation is the table in docs/policies.md itself.
 from __future__ import annotations
 
 import os
-import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,29 +19,41 @@ from tests.support.sync_env import SyncEnv
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/policies.md"
 DRIFTS, PRUNES = ("restore", "report", "keep"), ("tracked", "off")
-UPSTREAM = ("has not changed it", "has changed it", "has made it executable", "has dropped it")
-HERE = ("untouched", "edited", "removed", "another mode", "a link instead")
+UPSTREAM = (
+    "The repository has not changed the file",
+    "The repository has changed the content",
+    "The repository has made the file executable",
+    "The repository has deleted the file",
+)
+HERE = ("unchanged", "edited", "deleted", "mode changed", "replaced by a link")
+FIRST_GROUP = "syncd sees the destination for the first time"
 FIRST = (
-    "nothing stands there",
-    "an equal file stands there",
-    "an equal file with another mode stands there",
-    "another file stands there",
-    "a link stands there",
+    "no file",
+    "an equal file",
+    "an equal file with another mode",
+    "another file",
+    "a link",
 )
-OURS = (
-    "untouched here",
-    "another mode here",
-    "`dir_mode` changed, untouched here",
-    "`dir_mode` changed, another mode here",
+MODE_GROUP, EXCLUDE_GROUP = (
+    "The configuration has another `mode`",
+    "The configuration excludes the file",
 )
-OTHERS = ("another mode here", "`dir_mode` changed, untouched here")
 SETTINGS = (
-    "`mode` changed, untouched here",
-    "`mode` changed, edited here",
-    "`mode` changed, another mode here",
-    "excluded, untouched here",
-    "excluded, edited here",
+    (MODE_GROUP, "unchanged"),
+    (MODE_GROUP, "edited"),
+    (MODE_GROUP, "mode changed"),
+    (EXCLUDE_GROUP, "unchanged"),
+    (EXCLUDE_GROUP, "edited"),
 )
+FOLDERS = {
+    "A folder that syncd made": (
+        "unchanged",
+        "mode changed",
+        "unchanged, with another `dir_mode`",
+        "mode changed, with another `dir_mode`",
+    ),
+    "A folder that syncd did not make": ("mode changed", "unchanged, with another `dir_mode`"),
+}
 
 
 @dataclass(frozen=True)
@@ -50,46 +61,36 @@ class Case:
     """One row: a file or folder of its own in one repository,
     so that one run answers a whole column.
 
-    A folder holds one file, which nobody touches.
+    A folder holds one file, which does not change.
     """
 
-    text: str
+    group: str
+    here: str
     path: str
-    upstream: str = ""
-    here: str = ""
 
     @property
     def is_folder(self) -> bool:
-        return self.text.startswith("folder")
+        return self.group in FOLDERS
+
+    @property
+    def is_own_folder(self) -> bool:
+        return self.group == "A folder that syncd made"
 
 
 def cases() -> list[Case]:
     found = [
-        Case(f"upstream {upstream}; {here} here", f"known/{u}{h}", upstream, here)
+        Case(upstream, here, f"known/{u}{h}")
         for u, upstream in enumerate(UPSTREAM)
         for h, here in enumerate(HERE)
     ]
+    found += [Case(FIRST_GROUP, here, f"first/{number}") for number, here in enumerate(FIRST)]
     found += [
-        Case(f"first meeting: {here}", f"first/{number}", "", here)
-        for number, here in enumerate(FIRST)
+        Case(group, here, f"{'modes' if group == MODE_GROUP else 'excluded'}/{number}")
+        for number, (group, here) in enumerate(SETTINGS)
     ]
-    found += [
-        Case(
-            f"configuration: {text}",
-            f"{'modes' if 'mode`' in text else 'excluded'}/{number}",
-            "",
-            text,
-        )
-        for number, text in enumerate(SETTINGS)
-    ]
-    for whose, heres in (("ours", OURS), ("others", OTHERS)):
+    for whose, (group, heres) in zip(("ours", "others"), FOLDERS.items(), strict=True):
         found += [
-            Case(
-                f"folder of {whose}: {here}",
-                f"{'asked' if 'dir_mode' in here else 'plain'}/{whose}{number}",
-                "",
-                here,
-            )
+            Case(group, here, f"{'asked' if 'dir_mode' in here else 'plain'}/{whose}{number}")
             for number, here in enumerate(heres)
         ]
     return found
@@ -109,13 +110,13 @@ def looks(path: Path) -> Any:
 
 
 def change_here(case: Case, path: Path) -> None:
-    if "edited" in case.here:
+    if case.here == "edited":
         path.write_text("mine\n")
-    elif case.here == "removed":
+    elif case.here == "deleted":
         path.unlink()
-    elif "another mode" in case.here and not case.here.startswith("an equal"):
+    elif case.here.startswith("mode changed"):
         path.chmod(0o700 if case.is_folder else 0o600)
-    elif case.here == "a link instead":
+    elif case.here == "replaced by a link":
         path.unlink()
         path.symlink_to("/etc/hostname")
 
@@ -125,14 +126,18 @@ def meet_first(case: Case, path: Path) -> None:
     if case.here.startswith("an equal file"):
         path.write_text(f"{case.path} two\n")
         path.chmod(0o600 if "another mode" in case.here else 0o644)
-    elif case.here.startswith("another file"):
+    elif case.here == "another file":
         path.write_text("mine\n")
-    elif case.here.startswith("a link"):
+    elif case.here == "a link":
         path.symlink_to("/etc/hostname")
 
 
-def observed(hub: SyncEnv, drift: str, prune: str) -> dict[str, tuple[str, str]]:
-    """Row -> (action, what stands there afterwards), from one run over all rows.
+Row = tuple[str, str]  # heading, first cell
+Cell = tuple[str, str]  # action, what is there afterwards
+
+
+def observed(hub: SyncEnv, drift: str, prune: str) -> dict[Row, Cell]:
+    """What one run does about all rows.
 
     The plan before it has to say the same.
     """
@@ -152,11 +157,11 @@ def observed(hub: SyncEnv, drift: str, prune: str) -> dict[str, tuple[str, str]]
     for case in rows:
         path = hub.dest / case.path
         (meet_first if case.path.startswith("first/") else change_here)(case, path)
-        if case.upstream == UPSTREAM[1] or case.path.startswith("first/"):
+        if case.group == UPSTREAM[1] or case.path.startswith("first/"):
             upstream[case.path] = f"{case.path} two\n"
-        elif case.upstream == UPSTREAM[2]:
+        elif case.group == UPSTREAM[2]:
             upstream[case.path] = File(f"{case.path} one\n".encode(), executable=True)
-        elif case.upstream == UPSTREAM[3]:
+        elif case.group == UPSTREAM[3]:
             upstream[case.path] = None
     hub.repo.commit(upstream)
     others = [
@@ -174,8 +179,8 @@ def observed(hub: SyncEnv, drift: str, prune: str) -> dict[str, tuple[str, str]]
     for case in rows:
         path = hub.dest / case.path
         change = changes.get(str(path))
-        found[case.text] = (
-            change["action"] if change else "–",
+        found[case.group, case.here] = (
+            change["action"] if change else "none",
             effect(case, before[case.path], looks(path), wanted(case)),
         )
         if change is not None:
@@ -210,48 +215,57 @@ def blob_of(found: Any) -> str | None:
 
 
 def wanted(case: Case) -> Any:
-    if case.upstream == UPSTREAM[3] or case.path.startswith("excluded/"):
+    if case.group == UPSTREAM[3] or case.path.startswith("excluded/"):
         return None
     if case.is_folder:
         return "folder", None, 0o750 if "dir_mode" in case.here else 0o755
     text = (
         f"{case.path} two\n"
-        if case.upstream == UPSTREAM[1] or case.path.startswith("first/")
+        if case.group == UPSTREAM[1] or case.path.startswith("first/")
         else f"{case.path} one\n"
     )
     return (
         "file",
         text.encode(),
-        0o755
-        if case.upstream == UPSTREAM[2]
-        else 0o640
-        if case.path.startswith("modes/")
-        else 0o644,
+        0o755 if case.group == UPSTREAM[2] else 0o640 if case.path.startswith("modes/") else 0o644,
     )
 
 
 def effect(case: Case, before: Any, after: Any, want: Any) -> str:
-    if after == want and "others" not in case.path:
-        return "gone" if want is None else "as asked" if case.is_folder else "upstream's"
-    assert after == before, f"{case}: neither upstream's nor what stood there: {after}"
-    return "gone" if after is None else "stays"
+    if after == want and (case.is_own_folder or not case.is_folder):
+        if want is None:
+            return "absent"
+        return "as configured" if case.is_folder else "repository's version"
+    assert after == before, f"{case}: neither the repository's nor what was there: {after}"
+    return "absent" if after is None else "unchanged"
 
 
-def table() -> dict[tuple[str, str, str], tuple[str, str]]:
-    """(row, drift, prune) -> (action, effect) as the page says."""
-    found = {}
+def table() -> dict[tuple[Row, str, str], Cell]:
+    """(row, drift, prune) -> cell, as the page says.
+
+    A table has a column for each value of one of the two keys, and holds for both or all three of
+    the other one.
+    """
+    found: dict[tuple[Row, str, str], Cell] = {}
+    group, columns = "", [""]
     for line in PAGE.read_text().splitlines():
-        cells = [cell.strip() for cell in line.strip("|").split("|")]
-        if (
-            len(cells) == 7
-            and not set(cells[1]) <= set("- ")
-            and re.match(r"^(upstream|first|configuration|folder)", cells[0])
-        ):
-            for (drift, prune), cell in zip(
-                [(d, p) for p in PRUNES for d in DRIFTS], cells[1:], strict=True
-            ):
-                action, _, becomes = cell.partition(", ")
-                found[cells[0], drift, prune] = (action, becomes)
+        if line.startswith("#"):
+            group, columns = line.lstrip("# "), []
+        cells = [cell.strip().replace("`", "") for cell in line.strip("|").split(" | ")]
+        if line.startswith("| at the destination |"):
+            columns = cells[1:]
+            assert tuple(columns) in (DRIFTS, PRUNES), group
+        elif columns and line.startswith("| ") and not line.startswith("| ---"):
+            here = line.split(" | ")[0].strip("| ")
+            for column, cell in zip(columns, cells[1:], strict=True):
+                action, _, becomes = cell.partition("; ")
+                for drift, prune in (
+                    [(column, prune) for prune in PRUNES]
+                    if column in DRIFTS
+                    else [(drift, column) for drift in DRIFTS]
+                ):
+                    assert ((group, here), drift, prune) not in found
+                    found[(group, here), drift, prune] = (action, becomes)
     return found
 
 
@@ -265,7 +279,7 @@ def test_every_kind_of_difference_is_answered_as_the_page_says(
 
 
 def test_the_page_has_every_row(hub: SyncEnv) -> None:
-    assert {row for row, _, _ in table()} == {case.text for case in cases()}
+    assert {row for row, _, _ in table()} == {(case.group, case.here) for case in cases()}
     assert len(table()) == len(cases()) * 6 == 216
 
 
@@ -283,15 +297,17 @@ LINKS = {
 
 def small_table(first: str) -> dict[tuple[str, str], str]:
     """(row, column) -> cell of the table whose header begins with `| in the repository |
-    {first}:`.
+    `{first}:`.
     """
     lines = PAGE.read_text().splitlines()
     start = next(
         number
         for number, line in enumerate(lines)
-        if line.startswith(f"| in the repository | {first}:")
+        if line.startswith(f"| in the repository | `{first}:")
     )
-    header = [cell.strip().partition(": ")[2] for cell in lines[start].strip("|").split("|")][1:]
+    header = [cell.strip(" `").partition(": ")[2] for cell in lines[start].strip("|").split("|")][
+        1:
+    ]
     found = {}
     for line in lines[start + 2 :]:
         if not line.startswith("|"):
@@ -310,7 +326,7 @@ def outcome(hub: SyncEnv, name: str) -> str:
         assert not any(hub.dest.iterdir()), "a set without one of its files is another set"
         return f"fails: {done.job['error']['kind']}"
     assert (hub.dest / "real").read_text() == "real\n"
-    return "made" if path.is_symlink() else "left out" if not os.path.lexists(path) else "?"
+    return "created" if path.is_symlink() else "left out" if not os.path.lexists(path) else "?"
 
 
 @pytest.mark.parametrize(("row", "policy"), sorted(small_table("symlinks")))

@@ -840,7 +840,8 @@ def test_at_every_line_of_a_publish_the_link_shows_one_whole_set(site: SyncEnv) 
 def test_a_reader_never_sees_a_mixed_set_whatever_syncs_rollbacks_and_kills_come(
     site: SyncEnv,
 ) -> None:
-    """Three rounds here; a hundred with 200 files are in docs/publish.md (SYNCD_PUBLISH_ROUNDS=100
+    """Three rounds here; a hundred with 200 files are in docs/development/publishing.md
+    (SYNCD_PUBLISH_ROUNDS=100
     SYNCD_PUBLISH_FILES=200).
     """
     rounds, count = (

@@ -279,6 +279,15 @@ def test_a_start_of_the_unit_leaves_the_state_as_hooks_and_its_group_need_it(
     assert texts(made, "StateDirectoryMode") == said
 
 
+@pytest.mark.parametrize("owner", ["syncd", "root"], ids=["syncd.service", "syncd-root.service"])
+def test_the_unit_may_share_the_state_with_the_state_group(tmp_path: Path, owner: str) -> None:
+    owners, extra = {"/etc": owner, "/etc/a": owner}, {"state_group": "adm"}
+    made = judged(tmp_path, folder("/etc/a/"), owners=owners, extra=extra)
+    assert made.as_root is (owner == "root")
+    assert texts(made, "SupplementaryGroups") == ["SupplementaryGroups=adm"]
+    assert texts(made, "SystemCallFilter") == ["SystemCallFilter=@chown"]
+
+
 def test_the_state_elsewhere_is_given_to_the_unit(tmp_path: Path) -> None:
     inside = judged(
         tmp_path, folder("/srv/a/"), owners={"/srv/a": "syncd"}, state="/var/lib/mirrors/syncd"
