@@ -123,11 +123,20 @@ def main() -> int:
 # --- the plot -------------------------------------------------------------------------------------
 
 WIDTH, HEIGHT, LEFT, TOP = 340, 220, 60, 60
-COLOURS = {
-    "files of one job": "#0b6e4f",
-    "jobs of one repository": "#1f5fa8",
-    "repositories, a job each": "#b3541e",
+LINES = {
+    "files of one job": "green",
+    "jobs of one repository": "blue",
+    "repositories, a job each": "amber",
 }
+STYLE = (  # classes: a fill, and a stroke with -line
+    "<style>.page{fill:#ffffff}.ink{fill:#1f2328}.dim{fill:#59636e}.edge-line{stroke:#d1d9e0}"
+    ".green{fill:#116329}.green-line{stroke:#116329}.blue{fill:#0b5cad}.blue-line{stroke:#0b5cad}"
+    ".amber{fill:#8a4600}.amber-line{stroke:#8a4600}"
+    "@media (prefers-color-scheme:dark){.page{fill:#0d1117}.ink{fill:#e6edf3}.dim{fill:#9198a1}"
+    ".edge-line{stroke:#3d444d}.green{fill:#6bc46d}.green-line{stroke:#6bc46d}"
+    ".blue{fill:#6cb6ff}.blue-line{stroke:#6cb6ff}.amber{fill:#e0a458}"
+    ".amber-line{stroke:#e0a458}}</style>"
+)
 
 
 def plot(rows: Sequence[dict[str, Any]]) -> str:
@@ -139,12 +148,10 @@ def plot(rows: Sequence[dict[str, Any]]) -> str:
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {2 * (WIDTH + LEFT) + 60} '
             f'{HEIGHT + TOP + 90}" font-family="sans-serif" font-size="11">'
         ),
-        (
-            "<title>What a tick with nothing changed costs: requests grow with repositories "
-            "alone</title>"
-        ),
-        '<rect width="100%" height="100%" fill="#ffffff"/>',
-        _panel(rows, LEFT, "requests", "requests of a tick, all answered 304", 1, 1, 1000),
+        ("<title>What a run with nothing changed costs: only repositories add requests</title>"),
+        STYLE,
+        '<rect class="page" width="100%" height="100%" rx="8"/>',
+        _panel(rows, LEFT, "requests", "requests of a run, all answered 304", 1, 1, 1000),
         _panel(
             rows,
             2 * LEFT + WIDTH + 20,
@@ -155,11 +162,11 @@ def plot(rows: Sequence[dict[str, Any]]) -> str:
             1000,
         ),
     ]
-    for number, (line, colour) in enumerate(COLOURS.items()):
+    for number, (line, colour) in enumerate(LINES.items()):
         x, y = LEFT + number * 210, HEIGHT + TOP + 70
         parts.append(
-            f'<circle cx="{x}" cy="{y - 4}" r="4" fill="{colour}"/><text x="{x + 10}" y="{y}" '
-            f'fill="#222222">{line}</text>'
+            f'<circle cx="{x}" cy="{y - 4}" r="4" class="{colour}"/><text x="{x + 10}" y="{y}" '
+            f'class="ink">{line}</text>'
         )
     return "\n".join([*parts, "</svg>"]) + "\n"
 
@@ -179,32 +186,32 @@ def _panel(
     def up(value: float) -> float:
         return TOP + HEIGHT * (1 - log10(max(value, lowest) / lowest) / log10(highest / lowest))
 
-    parts = [f'<text x="{left}" y="{TOP - 20}" font-size="13" fill="#222222">{title}</text>']
+    parts = [f'<text x="{left}" y="{TOP - 20}" font-size="13" class="ink">{title}</text>']
     for power in range(5):
         x = across(10**power)
         parts.append(
-            f'<line x1="{x}" y1="{TOP}" x2="{x}" y2="{TOP + HEIGHT}" stroke="#dddddd"/><text '
+            f'<line x1="{x}" y1="{TOP}" x2="{x}" y2="{TOP + HEIGHT}" class="edge-line"/><text '
             f'x="{x}" y="{TOP + HEIGHT + 18}" text-anchor="middle" '
-            f'fill="#555555">{10**power:,}</text>'
+            f'class="dim">{10**power:,}</text>'
         )
     tick = lowest
     while tick <= highest:
         parts.append(
             f'<line x1="{left}" y1="{up(tick)}" x2="{left + WIDTH}" y2="{up(tick)}" '
-            'stroke="#dddddd"/>'
+            'class="edge-line"/>'
         )
         parts.append(
             f'<text x="{left - 6}" y="{up(tick) + 4}" text-anchor="end" '
-            f'fill="#555555">{tick:,g}</text>'
+            f'class="dim">{tick:,g}</text>'
         )
         tick *= 10
-    for line, colour in COLOURS.items():
+    for line, colour in LINES.items():
         points = [(across(row["x"]), up(row[key] * unit)) for row in rows if row["line"] == line]
         parts.append(
             f'<polyline points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in points)}" fill="none" '
-            f'stroke="{colour}" stroke-width="2"/>'
+            f'class="{colour}-line" stroke-width="2"/>'
         )
-        parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}"/>' for x, y in points]
+        parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" class="{colour}"/>' for x, y in points]
     return "\n".join(parts)
 
 
