@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from syncd.config.folder import Folder
+from syncd.config.identity_schema import IdentityModel
 from syncd.config.model import Config, Log, Notify, TrashRules, Web, Webhook
-from syncd.config.schema import ConfigModel, IdentityModel, JobModel, PathModel
+from syncd.config.schema import ConfigModel, JobModel, PathModel
 from syncd.identities import AnonymousIdentity, AppIdentity, Identity, LoginIdentity, TokenIdentity
 from syncd.models import Job, PathRule
 from syncd.policies import Limits, Require

@@ -19,11 +19,12 @@ from pydantic import BaseModel, ValidationError
 from syncd.config import convert, cross_checks
 from syncd.config.commands import PasteableMistake
 from syncd.config.folder import Folder, ignored_line, list_folder, unreadable_error
+from syncd.config.identity_schema import IdentityModel
 from syncd.config.key_aliases import meant_by
 from syncd.config.model import Config
 from syncd.config.partial import valid_part
 from syncd.config.protected import protected_paths
-from syncd.config.schema import ConfigModel, IdentityModel, JobModel
+from syncd.config.schema import ConfigModel, JobModel
 from syncd.config.secrets import doubts_about_files
 from syncd.config.yaml_reader import Key, YamlDocument, merge, read_document, without_nulls
 from syncd.errors import ConfigError, Problem

@@ -9,11 +9,8 @@ import posixpath
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     ValidationError,
     field_validator,
@@ -23,8 +20,6 @@ from pydantic import (
 from syncd.config import value_types
 from syncd.config.field_types import (
     AnyDuration,
-    AppId,
-    ClientId,
     Command,
     DeleteLimit,
     Duration,
@@ -38,17 +33,13 @@ from syncd.config.field_types import (
     one_of,
     whole_number,
 )
+from syncd.config.identity_schema import IdentityModel
+from syncd.config.strict_model import Strict
 from syncd.cron import parse_cron
 from syncd.models import Hook
 from syncd.policies import Drift, Lfs, Prune, Publish, Submodules, Symlinks
 from syncd.time_zones import time_zone, why_unknown
 from syncd.tree_walk import MAX_DEPTH
-
-
-class Strict(BaseModel):
-    """A model that refuses unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, frozen=True)
 
 
 class LimitsModel(Strict):
@@ -207,114 +198,6 @@ def _not_too_deep(path: str) -> str:
         shown = f"'{path[:40]}…'"
         raise ValueError(f"{shown} is nested deeper than {MAX_DEPTH} folders; write a shorter path")
     return path
-
-
-def _meant(host: str) -> str | None:
-    """Return the API's address on GitHub's own hosts, which is easily mistaken.
-
-    Source: GitHub's documentation; an Enterprise Server has /api/v3, the others have not.
-    """
-    if host in ("github.com", "www.github.com", "api.github.com"):
-        return "https://api.github.com"
-    return f"https://api.{host.removeprefix('api.')}" if host.endswith(".ghe.com") else None
-
-
-def _on_the_wire(host: str) -> str:
-    """Return a host name as the network knows it (IDNA)."""
-    try:
-        return host.encode("idna").decode()
-    except UnicodeError:
-        return "it as xn--..."
-
-
-class LoginModel(Strict):
-    """A user's login, `login:`."""
-
-    client_id: ClientId
-
-
-class IdentityModel(Strict):
-    """One identity under `github:`."""
-
-    app_id: AppId | None = None
-    client_id: ClientId | None = None
-    installation_id: Annotated[int, whole_number(1, 10**15)] | None = None
-    private_key: SecretHere | None = None
-    token: SecretHere | None = None
-    login: LoginModel | None = None
-    anonymous: Flag | None = None
-    api: Text = "https://api.github.com"
-    ca_file: Text | None = None
-
-    @field_validator("api")
-    @classmethod
-    def _api(cls, value: str) -> str:
-        try:
-            parts = urlsplit(value)
-            host, _ = parts.hostname, parts.port
-        except ValueError as error:
-            raise ValueError(f"'{value}' is not an address") from error
-        loopback = host in ("localhost", "::1") or (host or "").startswith("127.")
-        if (
-            not host
-            or parts.username
-            or parts.query
-            or parts.fragment
-            or parts.scheme not in ("https", "http")
-        ):
-            raise ValueError(
-                f"'{value}' is not an API address; write it like https://api.github.com or"
-                " https://HOST/api/v3"
-            )
-        if not host.isascii():
-            raise ValueError(
-                f"'{value}' has a host with letters that the network does not know; write"
-                f" {_on_the_wire(host)}"
-            )
-        if parts.scheme == "http" and not loopback:
-            raise ValueError(
-                f"'{value}' would send credentials in the clear; use https (http is for loopback"
-                " only)"
-            )
-        path = parts.path.rstrip("/")
-        meant = _meant(host)
-        if meant is not None and (path or f"https://{host}" != meant):
-            raise ValueError(f"'{value}' is not where the API is; write {meant}")
-        return value.rstrip("/")
-
-    @field_validator("ca_file")
-    @classmethod
-    def _ca_file(cls, value: str | None) -> str | None:
-        if value is not None and not posixpath.isabs(value):
-            raise ValueError(f"'{value}' is not an absolute path")
-        return value
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> IdentityModel:
-        app = any(one is not None for one in (self.app_id, self.client_id, self.private_key))
-        kinds = [
-            name
-            for name, used in (
-                ("app_id", app),
-                ("token", self.token),
-                ("login", self.login),
-                ("anonymous", self.anonymous),
-            )
-            if used
-        ]
-        if len(kinds) != 1:
-            found = f"has {' and '.join(kinds)}" if kinds else "names no identity"
-            raise ValueError(
-                f"{found}; give exactly one of: app_id with private_key, token, login, or"
-                " anonymous: true"
-            )
-        if app and (self.app_id is None) == (self.client_id is None):
-            raise ValueError("an App needs exactly one of app_id and client_id")
-        if app and self.private_key is None:
-            raise ValueError("an App needs its private_key")
-        if not app and self.installation_id is not None:
-            raise ValueError("installation_id belongs to an App")
-        return self
 
 
 class LogModel(Strict):

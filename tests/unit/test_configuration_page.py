@@ -14,7 +14,8 @@ import yaml
 from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
 
-from syncd.config import schema
+from syncd.config import identity_schema, schema
+from syncd.config.strict_model import Strict
 
 pytestmark = pytest.mark.docs
 
@@ -27,7 +28,10 @@ SECTIONS: dict[str, dict[str, type[BaseModel]]] = {
         "log.": schema.LogModel,
         "trash.": schema.TrashModel,
     },
-    "Identities: `github`": {"": schema.IdentityModel, "login.": schema.LoginModel},
+    "Identities: `github`": {
+        "": identity_schema.IdentityModel,
+        "login.": identity_schema.LoginModel,
+    },
     "Keys of a job": {
         "": schema.JobModel,
         "limits.": schema.LimitsModel,
@@ -71,8 +75,8 @@ def test_the_models_of_the_page_are_those_of_the_schema() -> None:
     checked = {model for models in SECTIONS.values() for model in models.values()}
     assert checked == {
         one
-        for one in vars(schema).values()
-        if isinstance(one, type) and issubclass(one, schema.Strict) and one is not schema.Strict
+        for one in (vars(schema) | vars(identity_schema)).values()
+        if isinstance(one, type) and issubclass(one, Strict) and one is not Strict
     }
 
 
@@ -85,7 +89,7 @@ def test_the_page_has_the_default_of_the_key(section: str, key: str) -> None:
     if written is not None:
         assert read(info, written[1]) == info.default
     elif text == "see its keys":
-        assert isinstance(info.default, schema.Strict)
+        assert isinstance(info.default, Strict)
     elif text == "all":
         assert info.default == ["failed", "recovered", "drift"]
     else:

@@ -9,10 +9,10 @@ import pytest
 import yaml
 
 from syncd.cli.main import COMMANDS, LazyGroup, cli
+from syncd.config.identity_schema import IdentityModel
 from syncd.config.load import load_config
 from syncd.config.schema import (
     ConfigModel,
-    IdentityModel,
     JobModel,
     LimitsModel,
     LogModel,

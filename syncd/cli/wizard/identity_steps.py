@@ -12,7 +12,8 @@ from syncd.cli.wizard.answers import GITHUB
 from syncd.cli.wizard.session import Session
 from syncd.cli.wizard.terminal import Choice, Mistake
 from syncd.config.convert import default_state
-from syncd.config.schema import IdentityModel, mistake_in
+from syncd.config.identity_schema import IdentityModel
+from syncd.config.schema import mistake_in
 from syncd.config.secrets import read_key, read_token
 from syncd.errors import ConfigError
 from syncd.github.auth.fingerprint import key_fingerprint

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from syncd.config.identity_schema import IdentityModel
 from syncd.config.key_aliases import WORDS, WRITTEN_OUT
 from syncd.config.load import load_config
-from syncd.config.schema import ConfigModel, IdentityModel, JobModel, PathModel
+from syncd.config.schema import ConfigModel, JobModel, PathModel
 from syncd.errors import ConfigError
 
 BASE = """version: 1
