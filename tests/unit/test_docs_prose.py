@@ -61,7 +61,6 @@ NOT_YET = {
     "docs/examples/nginx/README.md",
     "docs/examples/sudoers/README.md",
     "docs/going-back.md",
-    "docs/hooks.md",
     "docs/how-it-works.md",
     "docs/promises.md",
     "docs/stability.md",
