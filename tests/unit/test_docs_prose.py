@@ -60,7 +60,6 @@ NOT_YET = {
     "docs/examples/enterprise/README.md",
     "docs/examples/nginx/README.md",
     "docs/examples/sudoers/README.md",
-    "docs/going-back.md",
     "docs/how-it-works.md",
     "docs/promises.md",
     "docs/stability.md",
