@@ -92,6 +92,17 @@ def test_a_code_and_an_address_are_shown_and_the_tokens_are_kept_for_their_owner
     assert {one.credential for one in hub.github.requests} == {secrets[-2]}
 
 
+@pytest.mark.docs
+def test_the_page_shows_what_login_prints(hub: SyncEnv) -> None:
+    page = (Path(__file__).parents[2] / "docs/authentication.md").read_text()
+    [shown] = re.findall(r"^\$ syncd login me\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    done = log_in(hub)
+    printed = (done.err + done.out).replace(hub.served.url, "https://github.com")
+    printed = re.sub(r"logged in to \S+", "logged in to github.com", printed)
+    printed = printed.replace(str(hub.state), "/var/lib/syncd")
+    assert re.sub(r"\w{4}-\w{4}\n", "CODE\n", printed) == re.sub(r"\w{4}-\w{4}\n", "CODE\n", shown)
+
+
 def test_it_is_asked_no_faster_than_github_allows_and_slower_when_it_says_so(
     hub: SyncEnv, clock: PassingClock
 ) -> None:
