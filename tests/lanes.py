@@ -53,7 +53,12 @@ LANES = {
     ),
     "browser": Lane(180, ("chromium",)),
     "database": Lane(240, ("postgresql",)),
-    "docs": Lane(60, ("docs",), without=("package",), tools=("codespell",)),
+    "docs": Lane(
+        60,
+        ("docs",),
+        without=("package",),
+        tools=("codespell", "sphinx>=8.2", "myst-parser>=4", "furo>=2025.7.19"),
+    ),
 }
 
 
