@@ -190,13 +190,18 @@ def test_make_has_a_target_for_the_bill_of_materials() -> None:
     } <= set(included)
 
 
-def test_each_row_of_the_threat_model_names_tests_that_are_there() -> None:
+def test_each_threat_of_the_threat_model_names_tests_that_are_there() -> None:
     text = (ROOT / "SECURITY.md").read_text()
-    table = text.partition("## Threat model")[2].partition("\n## ")[0]
-    rows = [line for line in table.splitlines() if line.startswith("| ")][2:]
-    assert len(rows) >= 12
-    for row in rows:
-        actor, wants, way, stops, tests = (cell.strip() for cell in row.strip("|").split("|"))
-        assert actor and wants and way and stops
-        named = re.findall(r"`(tests/[\w/]+\.py)`", tests)
-        assert named and all((ROOT / name).is_file() for name in named), row
+    model = text.partition("## Threat model\n")[2].partition("\n## ")[0]
+    actors = re.split(r"^### ", model, flags=re.MULTILINE)[1:]
+    threats = 0
+    for actor in actors:
+        for threat in re.split(r"^- ", actor, flags=re.MULTILINE)[1:]:
+            parts = re.fullmatch(
+                r"\*\*(.+?)\*\*, with (.+?): (.+?)\. Tests: (.+)\.", " ".join(threat.split())
+            )
+            assert parts is not None, threat
+            named = re.findall(r"`(tests/[\w/]+\.py)`", parts[4])
+            assert named and all((ROOT / name).is_file() for name in named), threat
+            threats += 1
+    assert len(actors) >= 6 and threats >= 12
