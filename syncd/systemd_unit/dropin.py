@@ -108,7 +108,7 @@ def build(config: Config, facts: SystemFacts, timer: bool = False) -> DropIn:
         )
         drop_in.add("Group=root", "as User=")
         drop_in.add(
-            "SystemCallFilter=@chown", "SQLite and hooks of root's call chown on files of their own"
+            "SystemCallFilter=@chown", "SQLite and root's hooks call chown on their own files"
         )
     _command(drop_in, config, facts, timer)
     _state(drop_in, config, facts)
@@ -173,7 +173,7 @@ def _command(drop_in: DropIn, config: Config, facts: SystemFacts, timer: bool) -
         drop_in.add("ExecReload=", "as above")
         drop_in.add(
             f"ExecReload={start} -q check --without-secrets",
-            "a wrong configuration is refused before the daemon hears of it",
+            "a configuration with a mistake fails the reload, and the daemon goes on",
         )
         drop_in.add("ExecReload=/bin/sh -c 'kill -HUP $$MAINPID'", "as in the unit")
     if _inside(facts.program, HIDDEN):
@@ -270,12 +270,12 @@ def _folders(drop_in: DropIn, places: Sequence[WritableFolder], facts: SystemFac
 def _open_folder(drop_in: DropIn, folder: str, reason: str) -> None:
     """Add the lines that make a folder writable for the service."""
     if _inside(folder, HIDDEN):
-        drop_in.add("ProtectHome=tmpfs", "a mirror is in a home: all the others stay hidden")
+        drop_in.add("ProtectHome=tmpfs", "a destination is in a home; all other homes stay hidden")
         drop_in.add(f"BindPaths=-{quoted(folder)}", reason)
     else:
         drop_in.add(f"ReadWritePaths=-{quoted(folder)}", reason)
     if _inside(folder, TEMPORARY):
-        drop_in.add("PrivateTmp=no", f"{folder} is to be seen by others")
+        drop_in.add("PrivateTmp=no", f"other programs have to see {folder}")
     if folder in ("/", *SYSTEM):
         drop_in.warnings.append(
             f"{folder} can be written as a whole, for {reason}; a folder of its own would be safer"
@@ -314,7 +314,7 @@ def _secrets(drop_in: DropIn, config: Config, facts: SystemFacts) -> None:
             drop_in.add(f"LoadCredential={name}:/etc/syncd/{name}", what)
             drop_in.add(
                 f"SetCredential={name}:\\n",
-                "so that a missing file is a message of syncd's that names it",
+                "so that syncd reports a missing file by name",
             )
             if facts.owner_of(f"/etc/syncd/{ref.value}") is None:
                 drop_in.steps.append(
@@ -328,7 +328,7 @@ def _secrets(drop_in: DropIn, config: Config, facts: SystemFacts) -> None:
     if variables:
         drop_in.add(
             f"EnvironmentFile=-{ENVIRONMENT}",
-            f"{', '.join(variables)}; mode 0600, root's, one NAME=value a line",
+            f"{', '.join(variables)}; owner root, mode 0600, one NAME=value per line",
         )
     for identity in config.identities.values():
         if identity.ca_file is not None and _inside(identity.ca_file, HIDDEN):
