@@ -25,7 +25,6 @@ FEW_PASSIVE = 1  # of a short page one sentence is already 10 %
 NOT_YET = {
     "CONTRIBUTING.md",
     "docs/commands.md",
-    "docs/cost.md",
     "docs/decisions/0001-what-syncd-stands-on.md",
     "docs/decisions/0002-listings-are-proven.md",
     "docs/decisions/0004-archive-past-a-hundred.md",
