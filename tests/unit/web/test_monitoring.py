@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from syncd.config.load import load_config
 from syncd.web.metrics import METRICS
 
 pytestmark = pytest.mark.docs
@@ -31,6 +32,12 @@ def rules() -> list[dict[str, Any]]:
         for group in yaml.safe_load((FOLDER / "alerts.yml").read_text())["groups"]
         for rule in group["rules"]
     ]
+
+
+def examples(language: str) -> list[str]:
+    """The blocks of the page in one language."""
+    page = (FOLDER / "README.md").read_text()
+    return re.findall(rf"^```{language}\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
 
 
 def dashboard() -> dict[str, Any]:
@@ -95,6 +102,28 @@ def test_the_page_says_what_to_do_about_each_alert_and_the_reverse() -> None:
     for rule in rules():
         assert entries[rule["alert"]].lower().startswith(rule["labels"]["severity"] + "."), rule
         assert re.search(r"^    \S", entries[rule["alert"]], re.MULTILINE), rule["alert"]
+
+
+def test_each_configuration_of_syncd_on_the_page_loads(tmp_path: Path) -> None:
+    found = [one for one in examples("yaml") if one.startswith(("web:", "notify:"))]
+    assert len(found) == 3
+    for text in found:
+        file = tmp_path / "config.yaml"
+        file.write_text(
+            f"version: 1\nstate: {tmp_path}/state\ngithub: {{public: {{anonymous: true}}}}\n"
+            "jobs: {nginx: {repo: acme/infra, every: 5m, as: public,"
+            f" paths: [{{from: nginx/, to: {tmp_path}/dest/}}]}}}}\n{text}"
+        )
+        config = load_config(file, {})
+        assert config.web is not None or config.notify
+
+
+@PROMTOOL
+def test_promtool_takes_the_scrapes_of_the_page(tmp_path: Path) -> None:
+    scrape, relabel = (one for one in examples("yaml") if not one.startswith(("web:", "notify:")))
+    node = "  - job_name: node\n    static_configs: [{targets: ['127.0.0.1:9100']}]\n"
+    (tmp_path / "prometheus.yml").write_text(scrape + node + relabel)
+    promtool("check", "config", "prometheus.yml", folder=tmp_path)
 
 
 def test_the_dashboard_is_one_that_grafana_imports_with_every_panel_in_its_place() -> None:
