@@ -6,6 +6,7 @@ The mistakes that the page names are made here too, and refused in the words tha
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -79,6 +80,25 @@ def test_the_app_flow_prints_a_file_of_a_private_repository(hub: SyncEnv) -> Non
         ("GET", "head", 200),
         ("GET", "contents", 200),
     ]
+
+
+def test_the_app_flow_reads_from_the_stand_in_of_the_demo(tmp_path: Path) -> None:
+    """The page shows this call, with the address and the key of another run."""
+    call = r"^\$ python3 (app_flow)\.py (http://127\S+) (\d+) (/tmp/\S+) (\S+) (\S+)\n(.*?)^```$"
+    [shown] = re.findall(call, PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    name, _, app_id, _, repo, path, output = shown
+    command = [sys.executable, "-m", "syncd", "demo", "--serve"]
+    env = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as stand_in:
+        try:
+            assert stand_in.stdout is not None
+            identity = next(line for line in stand_in.stdout if "api:" in line)
+            [key] = re.findall(r"private_key: ([^,]+)", identity)
+            [api] = re.findall(r'api: "([^"]+)"', identity)
+            done = run(name, api, app_id, key, repo, path)
+        finally:
+            stand_in.terminate()
+    assert (done.returncode, done.stdout, done.stderr) == (0, output, "")
 
 
 def test_the_app_flow_asks_for_one_token_an_hour_and_learns_by_304_that_nothing_changed(
