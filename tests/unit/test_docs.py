@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
+import click
 import pytest
 import yaml
 
@@ -21,6 +23,7 @@ from syncd.config.schema import (
     WebhookModel,
     WebModel,
 )
+from syncd.engine.verify import Finding
 
 pytestmark = pytest.mark.docs
 
@@ -88,19 +91,24 @@ def test_every_key_of_the_schema_is_in_the_example() -> None:
             assert re.search(rf"\b{key}\b", example), f"{key} is not in config.example.yaml"
 
 
+GLOBAL_OPTIONS = {"--config", "--verbose", "--quiet", "--color", "--help"}
+
+
 def test_every_command_and_option_is_in_the_commands_page_and_the_reverse() -> None:
     page = (ROOT / "docs/commands.md").read_text()
     assert isinstance(cli, LazyGroup)
     for name in COMMANDS:
-        assert f"`syncd {name}" in page, name
+        assert f"### syncd {name}\n" in page and f"\n    syncd {name}" in page, name
         command = cli.get_command(None, name)  # type: ignore[arg-type]
         assert command is not None
-        for parameter in command.params:
-            for option in parameter.opts:
-                if option.startswith("--"):
-                    assert option in page, f"{name} {option}"
-    for name in re.findall(r"^\| `syncd (\w+)", page, re.MULTILINE):
-        assert name in COMMANDS
+        section = page.partition(f"### syncd {name}\n")[2].partition("\n##")[0]
+        subcommands = command.commands.values() if isinstance(command, click.Group) else []
+        for one in (command, *subcommands):
+            for parameter in one.params:
+                for option in parameter.opts:
+                    where = page if option in GLOBAL_OPTIONS else section
+                    assert not option.startswith("--") or option in where, f"{name} {option}"
+    assert set(re.findall(r"^### syncd (\w+)$", page, re.MULTILINE)) == set(COMMANDS)
 
 
 def test_every_state_of_an_identity_says_what_to_do() -> None:
@@ -122,13 +130,97 @@ def test_every_state_of_an_identity_says_what_to_do() -> None:
     )
 
 
-def test_every_exit_code_and_error_kind_is_documented() -> None:
+def _rows(page: str, heading: str) -> list[list[str]]:
+    """Return the cells of each row of the first table below a heading."""
+    section = page.partition(f"\n{heading}\n")[2]
+    table = section.partition("\n| ---")[2].partition("\n")[2].partition("\n\n")[0]
+    return [line.strip("| ").split(" | ") for line in table.splitlines()]
+
+
+def test_every_exit_code_and_error_kind_is_documented_and_no_other() -> None:
     from syncd import errors
+    from syncd.cli.common import EXIT_BUG, EXIT_INTERRUPTED, EXIT_SOME_FAILED
+    from syncd.cli.plan import EXIT_CHANGES
 
     page = (ROOT / "docs/commands.md").read_text()
-    for one in vars(errors).values():
-        if isinstance(one, type) and issubclass(one, errors.SyncdError):
-            assert f"`{one.kind}`" in page and f"| {one.exit_code} |" in page
+    known = [
+        one
+        for one in vars(errors).values()
+        if isinstance(one, type) and issubclass(one, errors.SyncdError)
+    ]
+    codes = {one.exit_code for one in known} - {0}
+    codes |= {0, EXIT_BUG, EXIT_INTERRUPTED, EXIT_SOME_FAILED, EXIT_CHANGES}
+    assert [int(code) for code, _ in _rows(page, "## Exit codes")] == sorted(codes)
+    kinds = {kind.strip("`"): int(code) for kind, code, _ in _rows(page, "### Errors")}
+    assert set(kinds) == {one.kind for one in known}
+    for one in known:
+        if one not in (errors.SyncdError, errors.StoppedError):
+            assert kinds[one.kind] == one.exit_code, one
+
+
+# heading of the page -> the functions that make its JSON
+JSON_OF = {
+    "### Errors": [("cli/run_output.py", "_job")],
+    "### Sync, plan and rollback": [
+        ("cli/run_output.py", "as_json"),
+        ("cli/run_output.py", "_job"),
+        ("cli/run_output.py", "_change"),
+    ],
+    "### Status": [
+        ("status/render.py", name)
+        for name in (
+            "status_json",
+            "_job_json",
+            "_rate_limit_json",
+            "_delivery_json",
+            "_webhook_json",
+            "_daemon_json",
+            "_timer_json",
+        )
+    ],
+    "### Trash": [("cli/trash.py", "_row")],
+    "### Verify": [("cli/verify.py", "command"), ("cli/verify.py", "_verify")],
+    "### Backup": [("cli/backup.py", "command"), ("cli/backup.py", "_fields")],
+}
+IN_ANOTHER_SECTION = {"schema", "kind", "id", "message", "hint", "subject", "author"}
+
+
+def _keys(file: str, function: str) -> set[str]:
+    """Return the literal keys of the dictionaries that a function of syncd makes."""
+    tree = ast.parse((ROOT / "syncd" / file).read_text())
+    (found,) = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef) and node.name == function
+    ]
+    keys = {
+        key.value
+        for node in ast.walk(found)
+        if isinstance(node, ast.Dict)
+        for key in node.keys
+        if isinstance(key, ast.Constant)
+    }
+    stored = {
+        node.slice.value
+        for node in ast.walk(found)
+        if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant)
+    }
+    return keys | {key for key in stored if function == "_job"}
+
+
+@pytest.mark.parametrize("heading", JSON_OF)
+def test_every_json_field_is_documented_and_no_other(heading: str) -> None:
+    page = (ROOT / "docs/commands.md").read_text()
+    section = page.partition(f"\n{heading}\n")[2].partition("\n##")[0]
+    code = set().union(*(_keys(*place) for place in JSON_OF[heading]))
+    if heading == "### Errors":
+        code &= {"kind", "id", "message", "hint"}
+    for key in code - IN_ANOTHER_SECTION if heading != "### Errors" else code:
+        assert f"`{key}`" in section, key
+    said = re.findall(r"^- ((?:`\w+`(?:, )?)+): ", section, re.MULTILINE)
+    finding = set(Finding.__struct_fields__)
+    for key in re.findall(r"`(\w+)`", " ".join(said)):
+        assert key in code | finding, key
 
 
 def test_every_test_that_the_documents_name_exists() -> None:
