@@ -30,18 +30,7 @@ def blocks(text: str, *languages: str) -> list[str]:
 
 # Pages that other pages refer to already, and that are still to be written.
 PLANNED = {
-    "index.md",
-    "overview.md",
-    "github-app.md",
-    "apps-and-oauth.md",
-    "first-job.md",
-    "tasks.md",
-    "production.md",
     "troubleshooting.md",
-    "upgrade.md",
-    "moving.md",
-    "endpoints.md",
-    "glossary.md",
 }
 
 
