@@ -15,7 +15,8 @@ from pathlib import Path
 
 TESTS = Path(__file__).resolve().parent
 CI_SECONDS = 1800  # of .ci/run as a whole, on two cores
-MARKS = ("root", "systemd", "chromium", "postgresql", "package", "fuzz")  # none is in the push lane
+# None of these is in the push lane.
+MARKS = ("root", "systemd", "chromium", "postgresql", "package", "fuzz", "docs")
 
 
 @dataclass(frozen=True)

@@ -338,7 +338,7 @@ def turns_of_a_clock_that_was_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         nothing,
         a_lost_turn,
-        a_run_that_never_ends,
+        pytest.param(a_run_that_never_ends, marks=pytest.mark.root),
         pytest.param(a_hold_too_long, marks=pytest.mark.root),
         pytest.param(a_hold_that_outlives_its_success, marks=pytest.mark.root),
         pytest.param(turns_of_a_clock_that_was_set_back, marks=pytest.mark.root),

@@ -294,4 +294,4 @@ def watched_removals(wanted: set[str], key: Callable[[str], str]) -> Iterator[No
 
 
 TestDestinations = Destinations.TestCase
-TestDestinations.settings = looked_at(20)
+TestDestinations.settings = looked_at(10)

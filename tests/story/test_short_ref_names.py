@@ -236,6 +236,7 @@ def _execute(hub: SyncEnv, statement: str) -> None:
 @pytest.fixture
 def days(memory_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimulatedDaemon]:
     with simulated_daemon(memory_path, monkeypatch) as made:
+        made.guard_seconds = 3600.0  # days pass
         repo = made.github.add_repo("acme/r", {"files/a": "a\n"})
         repo.tag("v1", repo.head())
         made.add("j", "acme/r", "4h", ref="v1")

@@ -32,6 +32,7 @@ from tests.support.push import SECRET, as_form, deliver, headers_of, push_event,
 from tests.support.status_board import FixedBoard
 
 HTTP_REQUESTS = int(os.environ.get("SYNCD_HTTP_REQUESTS", "200"))
+FORGED = HTTP_REQUESTS
 A = "a" * 40
 EVENT = push_event("acme/infra", A)
 KNOWN = {"HOOK": SECRET, "WEB": "correct horse battery"}
@@ -441,19 +442,19 @@ def test_a_delivery_that_drips_in_is_ended_and_keeps_nobody_waiting(
         assert post(web, {**EVENT, "after": "all"})[0] == 202
 
 
-def test_a_thousand_forged_deliveries_ring_nothing_and_fill_no_log(
+def test_forged_deliveries_start_nothing_and_fill_no_log(
     board: FixedBoard, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     body = json.dumps(EVENT).encode()
     with listening(board) as web:
         connection = http.client.HTTPConnection("127.0.0.1", port_of(web), timeout=60)
-        for _ in range(1000):
+        for _ in range(FORGED):
             connection.request("POST", "/github", body, headers_of(body, secret="another"))
             answer = connection.getresponse()
             assert (answer.status, answer.read()[:8]) == (401, b"refused:")
         connection.close()
-    assert board.push_trigger.received == [] and len(board.push_trigger.rejections) == 1000
+    assert board.push_trigger.received == [] and len(board.push_trigger.rejections) == FORGED
     assert len([record for record in caplog.records if record.name == "syncd.web.webhook"]) <= 3, (
         "one a minute, and a machine may be slow"
     )

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # the marks of a test, and the lanes that run it
 CHOSEN = [
     ((), ["push"]),
-    (("docs",), ["push", "docs"]),
+    (("docs",), ["docs"]),
     (("root",), ["root"]),
     (("systemd",), ["root"]),
     (("root", "docs"), ["docs"]),

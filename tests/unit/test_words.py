@@ -7,6 +7,7 @@ add the term if people who know Python and git use it too.
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,7 @@ def dialect_in(line: str) -> str | None:
     return None if found is None else found[0]
 
 
+@cache
 def lines() -> list[tuple[str, str]]:
     """Return (place, line) of each line of the sources and of the example configuration."""
     files = [path for path in sorted((ROOT / "syncd").rglob("*")) if path.suffix != ".pyc"]

@@ -7,6 +7,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -72,6 +73,7 @@ def places(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return found
 
 
+@pytest.mark.fuzz
 @settings(max_examples=300)
 @given(st.integers(0, 10_000), anything, st.booleans())
 def test_any_value_at_any_place_is_judged(
@@ -92,6 +94,7 @@ def test_any_value_at_any_place_is_judged(
     judged(file)
 
 
+@pytest.mark.fuzz
 @settings(max_examples=300)
 @given(
     st.binary(max_size=200)
