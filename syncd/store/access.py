@@ -82,7 +82,8 @@ def set_access(state_dir: Path, group: str | None) -> None:
             f"{error.strerror}",
             id="store/state-group-refused",
             hint="add the owner of the state to the group: "
-            f"sudo usermod -aG {group} {owner_name(os.geteuid())}",
+            f"sudo usermod -aG {group} {owner_name(os.geteuid())}; "
+            "under systemd: syncd init --systemd --install",
         ) from error
     _set_state_mode(state_dir, SHARED_MODE)
     with suppress(FileNotFoundError):

@@ -45,3 +45,13 @@ def test_a_member_of_the_state_group_sees_the_status_of_the_service(
         assert as_user(site, "ada", "syncd", "sync").returncode == 1
         assert as_user(site, "eve", "syncd", "status").returncode == 1
         machine.systemctl("restart", unit)
+
+
+def test_a_state_group_that_does_not_exist_is_what_systemd_says(site: Site) -> None:
+    site.install()
+    site.extra["state_group"] = "no-such-group"
+    site.write()
+    site.syncd("init", "--systemd", "--install")
+    site.machine.systemctl("daemon-reload")
+    assert site.machine.systemctl("restart", "syncd.service", check=False).returncode != 0
+    assert "status=216/GROUP" in site.journal(), "docs/systemd.md explains this one"
