@@ -50,7 +50,6 @@ NOT_YET = {
     "docs/development/migration-check.md",
     "docs/development/own-parts.md",
     "docs/development/path-table.md",
-    "docs/doctor.md",
     "docs/examples/application/README.md",
     "docs/examples/cron/README.md",
     "docs/examples/enterprise/README.md",
@@ -58,8 +57,6 @@ NOT_YET = {
     "docs/examples/sudoers/README.md",
     "docs/how-it-works.md",
     "docs/promises.md",
-    "docs/stability.md",
-    "docs/store.md",
 }
 
 
