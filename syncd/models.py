@@ -113,6 +113,9 @@ class Job(Struct, frozen=True, dict=True):  # which the digest is kept in
         }
         hooks = {"validate", "on_change", "undo_on_failure", "health", "hook_user"}
         kept = {key: value for key, value in to_builtins(self).items() if key not in timing | hooks}
+        kept["require"] = {
+            key: value for key, value in kept["require"].items() if value is not None
+        }
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 
@@ -169,12 +172,10 @@ class WantedFile(Struct, frozen=True, array_like=True, forbid_unknown_fields=Tru
     size: int | None = None
     root: str = "/"
     dir_mode: int = 0o755
-    pointer: str | None = (
-        None  # where Git LFS holds the content: the blob id of the pointer in the repository
-    )
-    executable: bool | None = (
-        None  # what git says, whatever `mode` was given; None where an older ledger does not know
-    )
+    # where Git LFS holds the content: the blob id of the pointer in the repository
+    pointer: str | None = None
+    # what git says, whatever `mode` was given; None where an older ledger does not know
+    executable: bool | None = None
     owner: str | None = None  # the configured owner that `uid` and `gid` were looked up from
 
     def same_content(self, other: WantedFile | LocalFile | None) -> bool:
@@ -259,9 +260,8 @@ class Ownership(StrEnum):
     """How a ledger row came to be."""
 
     OWNED = "ours"  # syncd wrote or adopted these bytes
-    FOREIGN = (  # a different file stood there and policy left it: `blob` is what upstream had then
-        "met"
-    )
+    # a different file was there and policy left it: `blob` is what upstream had then
+    FOREIGN = "met"
     UNLISTED = "dropped"  # upstream dropped it, `prune: off` left it
 
 
@@ -348,9 +348,7 @@ class Action(Struct, frozen=True):
     replaces_foreign: bool = False  # another program's bytes are here and go to the trash
 
     @property
-    def is_directory(
-        self,
-    ) -> bool:  # one that syncd made: its mode and owner, no content, no ledger row
+    def is_directory(self) -> bool:
         """Return whether it sets mode and owner of a folder that syncd made."""
         return self.wanted is not None and self.wanted.kind is Kind.DIRECTORY
 
@@ -433,9 +431,8 @@ class RunReport(Struct, frozen=True):
     changes: tuple[Change, ...] = ()
     bytes_written: int = 0
     seconds: float = 0.0
-    requests: int = (
-        0  # HTTP exchanges of this run, without those whose answer it shared with another
-    )
+    # HTTP exchanges of this run, without those whose answer it shared with another
+    requests: int = 0
     error: SyncdError | None = None
     trigger: Trigger = Trigger.OPERATOR
     started_at: datetime | None = None

@@ -66,7 +66,12 @@ class Limits(Struct, frozen=True):
 
 
 class Require(Struct, frozen=True):
-    """`require:`: conditions on a commit."""
+    """`require:`: conditions on a commit.
+
+    `signed_by` is the file of allowed signers. `since` and the commits before it may be unsigned.
+    """
 
     verified: bool = False
     fast_forward: bool = False
+    signed_by: str | None = None
+    since: str | None = None

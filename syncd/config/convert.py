@@ -104,7 +104,7 @@ def _job(name: str, one: JobModel, only_identity: str) -> Job:
         validate=one.validate_,
         on_change=one.on_change,
         undo_on_failure=one.undo_on_failure,
-        require=Require(one.require.verified, one.require.fast_forward),
+        require=Require(**one.require.model_dump()),
         timeout_seconds=one.timeout,
         hook_timeout_seconds=one.hook_timeout,
         hook_user=one.hook_user,

@@ -67,6 +67,8 @@ WORDS: dict[str, str] = {
     "level": "log_level verbosity severity",
     "format": "type log_format",
     "verified": "signed signature",
+    "signed_by": "allowed_signers signers signing_keys trusted_keys gpg_keys",
+    "since": "introduction first_signed",
     "fast_forward": "ff ff_only",
 }
 

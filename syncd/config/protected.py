@@ -179,6 +179,9 @@ def _configured(config: Config, environ: Mapping[str, str]) -> Iterator[NamedPla
     for name, identity in config.identities.items():
         if identity.ca_file:
             yield NamedPlace(identity.ca_file, f"the certificate authority of github.{name}")
+    for name, job in config.jobs.items():
+        if job.require.signed_by:
+            yield NamedPlace(job.require.signed_by, f"the allowed signers of jobs.{name}")
 
 
 def _own_folders(environ: Mapping[str, str], system: SystemPlaces) -> Iterator[NamedPlace]:

@@ -36,6 +36,7 @@ from syncd.config.field_types import (
 from syncd.config.identity_schema import IdentityModel
 from syncd.config.strict_model import Strict
 from syncd.cron import parse_cron
+from syncd.git_objects import is_object_id
 from syncd.models import Hook
 from syncd.policies import Drift, Lfs, Prune, Publish, Submodules, Symlinks
 from syncd.time_zones import time_zone, why_unknown
@@ -56,6 +57,30 @@ class RequireModel(Strict):
 
     verified: Flag = False
     fast_forward: Flag = False
+    signed_by: Text | None = None
+    since: Text | None = None
+
+    @field_validator("signed_by")
+    @classmethod
+    def _signed_by(cls, value: str | None) -> str | None:
+        if value is not None and not posixpath.isabs(value):
+            raise ValueError(f"'{value}' is not an absolute path")
+        return value
+
+    @field_validator("since")
+    @classmethod
+    def _since(cls, value: str | None) -> str | None:
+        if value is not None and not is_object_id(value):
+            raise ValueError(
+                f"'{value[:60]}' is not a full commit id; write the 40 digits of git rev-parse"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _since_what(self) -> RequireModel:
+        if self.since is not None and self.signed_by is None:
+            raise ValueError("since has no meaning without signed_by")
+        return self
 
 
 class PathModel(Strict):

@@ -82,6 +82,23 @@ def secret_errors(config: Config, environ: Mapping[str, str]) -> Iterator[tuple[
             if problem is not None:
                 where: Key = ("github", name, "ca_file")
                 yield where, ConfigError(f"{key_text(where)}: {problem}", id="config/ca-file")
+    yield from _signers_errors(config, owner)
+
+
+def _signers_errors(config: Config, owner: int | None) -> Iterator[tuple[Key, ConfigError]]:
+    """Yield each file of allowed signers that can't be used, with the reason."""
+    from syncd.config.yaml_reader import key_text  # as in check_secrets
+
+    for name, job in config.jobs.items():
+        if job.require.signed_by is not None:
+            from syncd.signatures.signers_file import read_signers  # most configurations have none
+
+            try:
+                read_signers(job.require.signed_by, owner)
+            except ConfigError as error:
+                where: Key = ("jobs", name, "require", "signed_by")
+                text = f"{key_text(where)}: {error.message.removeprefix('signed_by: ')}"
+                yield where, ConfigError(text, id=error.id, hint=error.hint)
 
 
 def doubts_about_files(config: Config, owner: int | None) -> dict[Key, list[TrustProblem]]:
@@ -96,6 +113,11 @@ def doubts_about_files(config: Config, owner: int | None) -> dict[Key, list[Trus
         ("github", name, "ca_file"): one.ca_file
         for name, one in config.identities.items()
         if one.ca_file is not None
+    }
+    named |= {
+        ("jobs", name, "require", "signed_by"): job.require.signed_by
+        for name, job in config.jobs.items()
+        if job.require.signed_by is not None
     }
     found: dict[Key, list[TrustProblem]] = {}
     for key, file in named.items():

@@ -14,7 +14,7 @@ from syncd.deadline import Deadline
 from syncd.engine.other_jobs import OtherJobs
 from syncd.engine.owners import ResolveOwner
 from syncd.models import Job, Trigger
-from syncd.ports import AppliedSet, Blobs, Hooks, JobState, Mirror, Source, Store
+from syncd.ports import AppliedSet, Blobs, Hooks, JobState, Mirror, Signers, Source, Store
 from syncd.protected_paths import ProtectedPaths
 
 
@@ -37,6 +37,7 @@ class RunContext(Struct, frozen=True):
     others: OtherJobs | None = None  # what the other jobs list; None: each lists all that it has
     renamed_from: str | None = None  # the removed job that this one is under a new name
     protected: ProtectedPaths = ProtectedPaths()
+    signers: Signers | None = None
 
 
 class Options(Struct, frozen=True):

@@ -50,12 +50,26 @@ def under_new_name(job: Job, old: str, state: JobState) -> JobState:
     return replace(state, rejection=rejection)
 
 
+def judged_by(job: Job, signers: str = "") -> str:
+    """Return a digest of everything by which a commit is judged.
+
+    `signers` is the digest of the file of allowed signers; empty where the job has none.
+    """
+    digest = hook_config_digest(job)
+    return sha256(f"{digest} {signers}".encode()).hexdigest() if signers else digest
+
+
 def known_rejection(
-    job: Job, state: JobState, commit: str
+    job: Job, state: JobState, commit: str, signers: str = ""
 ) -> HookFailedError | UntrustedError | None:
-    """Return why the commit was rejected before; None when it is to be tried."""
+    """Return why the commit was rejected before; None when it is to be tried.
+
+    `signers`: see `judged_by`.
+    """
     known = state.rejection
-    if known is None or known.commit != commit or known.config_digest != hook_config_digest(job):
+    if known is None or known.commit != commit:
+        return None
+    if known.config_digest != judged_by(job, signers if known.by_policy else ""):
         return None
     if known.by_policy:
         return UntrustedError(
@@ -92,11 +106,12 @@ def rejected_commit(error: SyncdError) -> str | None:
     return None
 
 
-def record_rejection(job: Job, state: JobState, error: SyncdError) -> JobState:
-    """Return the state with the rejection, where the error is one."""
+def record_rejection(job: Job, state: JobState, error: SyncdError, signers: str = "") -> JobState:
+    """Return the state with the rejection, where the error is one. `signers`: see `judged_by`."""
     commit = rejected_commit(error)
     if commit is None:
         return state
     by_policy = isinstance(error, UntrustedError)
-    rejection = Rejection(commit, hook_config_digest(job), error.message, by_policy)
+    digest = judged_by(job, signers if by_policy else "")
+    rejection = Rejection(commit, digest, error.message, by_policy)
     return replace(state, rejection=rejection)

@@ -15,6 +15,7 @@ from syncd.engine.context import RunState
 from syncd.engine.decision import Decision
 from syncd.engine.desired import set_digest
 from syncd.engine.directories import directories_to_fix
+from syncd.engine.signature_policy import signers_digest
 from syncd.errors import LimitError, StoppedError, SyncdError
 from syncd.models import ActionKind, Plan, RunReport, RunStatus
 from syncd.ports import JobState, RunRecord
@@ -227,7 +228,7 @@ def failed_record(run: RunState, report: RunReport, error: SyncdError) -> RunRec
         drift_count=run.state.drift_count,
         reload_pending=run.state.pending_reload is not None,
     )
-    state = rejection.record_rejection(run.job, run.state, error)
+    state = rejection.record_rejection(run.job, run.state, error, signers_digest(run))
     return RunRecord(report, state=with_failure(state, error))
 
 

@@ -64,6 +64,7 @@ class KnownHeadSource(Source):
 
     listing = fetch = verification = _refuse  # type: ignore[assignment]
     commit_summary = is_descendant = fetch_lfs = _refuse  # type: ignore[assignment]
+    commit_object = tag_object = history = _refuse  # type: ignore[assignment]
 
 
 def applied_head(job: Job, ctx: RunContext) -> Head | None:

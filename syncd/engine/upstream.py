@@ -21,6 +21,7 @@ from syncd.engine.desired import desired, max_listed, set_digest, set_limit_erro
 from syncd.engine.directories import applied_set
 from syncd.engine.lfs import with_contents
 from syncd.engine.owners import has_unnamed_owner, with_current_ids
+from syncd.engine.signature_policy import signed_tree, signers_digest
 from syncd.errors import HookFailedError, LimitError, UntrustedError
 from syncd.models import Job, LedgerRow, Ownership, WantedFile
 from syncd.policies import Lfs
@@ -107,7 +108,7 @@ def _wanted_at(run: RunState, head: Head, ledger: Ledger) -> WantedSet:
     applied = _from_ledger(run, head, ledger)
     if applied:
         return WantedSet(head.commit, applied, ledger.recorded())
-    return _from_listing(run, head, ledger)
+    return _from_listing(run, head, ledger, signed_tree(run, head))
 
 
 def _resolve_head(run: RunState, known: Head | None) -> Head:
@@ -134,7 +135,9 @@ def _earlier_refusal(run: RunState, commit: str) -> Refusal | None:
 
     A commit that the operator names is judged again by `require`.
     """
-    refusal = rejection.known_rejection(run.job, run.state, commit)
+    known = run.state.rejection
+    signers = signers_digest(run) if known is not None and known.by_policy else ""
+    refusal = rejection.known_rejection(run.job, run.state, commit, signers)
     if isinstance(refusal, UntrustedError) and run.options.ref is not None:
         return None
     return refusal
@@ -172,15 +175,16 @@ def _from_ledger(run: RunState, head: Head, ledger: Ledger) -> dict[str, WantedF
     return with_current_ids(entries, run.ctx.resolve_owner)
 
 
-def _from_listing(run: RunState, head: Head, ledger: Ledger) -> WantedSet:
+def _from_listing(run: RunState, head: Head, ledger: Ledger, tree: str | None) -> WantedSet:
     """List the commit and return what the job's rules and policies make of it.
 
-    The contents of LFS pointers are not fetched past a limit.
+    `tree` is the commit's tree where a signature vouches for it. The contents of LFS pointers are
+    not fetched past a limit.
     """
     job, ctx = run.job, run.ctx
     run.deadline.progress.step(Step.LISTING)
     listing = ctx.source.listing(
-        job.repo, head.commit, job.paths, ctx.store, run.deadline, max_listed(job)
+        job.repo, head.commit, job.paths, ctx.store, run.deadline, max_listed(job), tree
     )
     remote = desired(job, listing, ctx.resolve_owner)
     limit = set_limit_error(job, remote)

@@ -67,6 +67,7 @@ BOUNDS: Final = {
         "one file by its id; the size its tree gives bounds it first",
     ),
     "commit": Bound(4 << 20, 10_000, DEPTH, 60, "one commit and its signature"),
+    "commits": Bound(32 << 20, 500_000, DEPTH, 60, "100 commits and their signatures"),
     "compare": Bound(32 << 20, 500_000, DEPTH, 60, "how one commit follows another"),
     "contents": Bound(16 << 20, 200_000, DEPTH, 60, "a folder's first 1,000 entries"),
     "delivery": Bound(
@@ -97,6 +98,7 @@ BOUNDS: Final = {
     "repo": Bound(1 << 20, 20_000, DEPTH, 60, "one repository"),
     "repositories": Bound(8 << 20, 200_000, DEPTH, 60, "a page of an installation's repositories"),
     "revoke": Bound(64 << 10, 1_000, DEPTH, 60, "the end of a token"),
+    "tag": Bound(4 << 20, 10_000, DEPTH, 60, "a tag and its signature"),
     "tarball": Bound(
         1 << 40, 0, 0, None, "the archive of a commit; what is wanted of it bounds it first"
     ),

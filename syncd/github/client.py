@@ -7,7 +7,7 @@ how it is verified, is in refs, listing and fetch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from msgspec.structs import replace
 
@@ -86,14 +86,15 @@ class GitHubSource:
         memory: ListingCache,
         deadline: Deadline,
         at_most: int | None = None,
+        tree: str | None = None,
     ) -> Listing:
         """Return every path that the rules list, complete and verified.
 
-        The six parameters are those of the `Source` protocol.
+        The parameters are those of the `Source` protocol.
         """
         max_entries = min(at_most or self._max_entries, self._max_entries)
         scope = self._scope(repo, deadline)
-        lister = TreeLister(scope, commit, memory, self._caches, max_entries)
+        lister = TreeLister(scope, commit, memory, self._caches, max_entries, tree)
         return Listing(lister.list(rules))
 
     def fetch(
@@ -120,6 +121,18 @@ class GitHubSource:
             lambda: commits.commit_summary(self._scope(repo, deadline), commit),
             deadline,
         )
+
+    def commit_object(self, repo: str, commit: str, deadline: Deadline) -> bytes | None:
+        """Return the commit as git stores it; None for an unsigned one that can't be rebuilt."""
+        return commits.commit_object(self._scope(repo, deadline), commit)
+
+    def tag_object(self, repo: str, name: str, deadline: Deadline) -> bytes | None:
+        """Return the annotated tag as git stores it; None where it has no signature."""
+        return commits.tag_object(self._scope(repo, deadline), name)
+
+    def history(self, repo: str, commit: str, deadline: Deadline) -> Mapping[str, bytes]:
+        """Return id -> object of the commit and of those before it."""
+        return commits.history(self._scope(repo, deadline), commit)
 
     def is_descendant(self, repo: str, before: str, commit: str, deadline: Deadline) -> bool:
         """Return whether `commit` is `before` or follows it."""

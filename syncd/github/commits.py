@@ -1,5 +1,5 @@
-"""What GitHub says of a commit: its author and message, whether its signature is verified, and
-whether it follows another commit.
+"""What GitHub says of a commit: its author and message, whether its signature is verified, whether
+it follows another commit, and the commit or tag itself as git stores it.
 """
 
 from __future__ import annotations
@@ -7,14 +7,17 @@ from __future__ import annotations
 from typing import Any
 
 from syncd.errors import BadResponseError, NotFoundError
+from syncd.git_objects import is_object_id
+from syncd.github.git_object import is_said_unsigned, rebuild_commit, rebuild_tag
 from syncd.github.json_body import parse_json
-from syncd.github.protocol import server_text
+from syncd.github.protocol import quote_path, server_text
 from syncd.github.request import send_and_read
 from syncd.github.scope import RepositoryScope
 from syncd.models import CommitSummary
 
 IS_DESCENDANT = {"ahead": True, "identical": True, "behind": False, "diverged": False}
 MAX_REASON_LENGTH = 60
+HISTORY_PAGES = 10  # of 100 commits each
 
 
 def verification(scope: RepositoryScope, commit: str) -> tuple[bool, str]:
@@ -76,3 +79,77 @@ def is_descendant(scope: RepositoryScope, before: str, commit: str) -> bool:
             hint="nothing was changed; the next run asks again",
         )
     return IS_DESCENDANT[status]
+
+
+# --- objects as git stores them -------------------------------------------------------------------
+
+
+def commit_object(scope: RepositoryScope, commit: str) -> bytes | None:
+    """Return the commit object, checked by its id.
+
+    None for a commit that GitHub calls unsigned and whose object can't be rebuilt from its answer.
+    Source: REST docs, "Get a commit object".
+    """
+    answer = _commit_object(scope, commit, f"the signature of {commit[:7]} of {scope.repo}")
+    found = rebuild_commit(commit, answer)
+    if found is None and not is_said_unsigned(answer):
+        raise BadResponseError(
+            f"what GitHub says of commit {commit[:7]} of {scope.repo} is not that commit: "
+            "its id can't be computed from it",
+            id="bad_response/other-object",
+            hint="nothing was changed; the next run asks again",
+        )
+    return found
+
+
+def tag_object(scope: RepositoryScope, name: str) -> bytes | None:
+    """Return the annotated tag of this name, checked by its id; None where it has no signature.
+
+    Source: REST docs, "Get a reference" and "Get a tag".
+    """
+    subject = f"the tag {name} of {scope.repo}"
+    reference = _get(scope, f"/git/ref/tags/{quote_path(name)}", subject).get("object")
+    target = reference if isinstance(reference, dict) else {}
+    identity = target.get("sha")
+    if target.get("type") != "tag" or not isinstance(identity, str) or not is_object_id(identity):
+        return None
+    answer = _get(scope, f"/git/tags/{identity}", subject)
+    found = rebuild_tag(identity, answer)
+    if found is None and not is_said_unsigned(answer):
+        raise BadResponseError(
+            f"what GitHub says of {subject} is not that tag: its id can't be computed from it",
+            id="bad_response/other-object",
+            hint="nothing was changed; the next run asks again",
+        )
+    return found
+
+
+def history(scope: RepositoryScope, commit: str) -> dict[str, bytes]:
+    """Return id -> object of the commit and of those before it, as far as they can be rebuilt.
+
+    At most 1,000 are read. Source: REST docs, "List commits".
+    """
+    found: dict[str, bytes] = {}
+    for page in range(1, HISTORY_PAGES + 1):
+        path = f"/commits?sha={commit}&per_page=100&page={page}"
+        request = scope.get_request(path, "commits", f"the history of {commit[:7]} of {scope.repo}")
+        body = send_and_read(scope.transport, request, scope.deadline).body
+        rows = parse_json(body, request.subject, "commits")
+        rows = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+        for row in rows:
+            identity, answer = row.get("sha"), row.get("commit")
+            if isinstance(identity, str) and isinstance(answer, dict):
+                rebuilt = rebuild_commit(identity, {**answer, "parents": row.get("parents")})
+                found |= {} if rebuilt is None else {identity: rebuilt}
+        if len(rows) < 100:
+            break
+    return found
+
+
+def _get(scope: RepositoryScope, path: str, subject: str) -> dict[str, Any]:
+    """Return GitHub's answer to a request for one object; empty where it is no mapping."""
+    request = scope.get_request(path, "tag", subject)
+    found = parse_json(
+        send_and_read(scope.transport, request, scope.deadline).body, request.subject, "tag"
+    )
+    return found if isinstance(found, dict) else {}

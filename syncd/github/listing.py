@@ -109,7 +109,8 @@ def _contents_path(folder: str, commit: str) -> str:
 class TreeLister:
     """Lists one commit of one repository. One object a run: what it has read serves every rule.
 
-    Listers with the same `caches` make each request once, whatever the answer was.
+    Listers with the same `caches` make each request once, whatever the answer was. With `tree`, the
+    tree that a signed commit names, every folder is checked up to it. Six parameters: see `Source`.
     """
 
     def __init__(
@@ -119,9 +120,10 @@ class TreeLister:
         memory: ListingCache,
         caches: RequestCaches,
         max_entries: int = MAX_ENTRIES,
+        tree: str | None = None,
     ) -> None:
-        self._scope, self._commit, self._caches = scope, commit, caches
-        self._trees = TreeReader(scope, commit, memory, caches.shared, max_entries)
+        self._scope, self._commit, self._caches, self._tree = scope, commit, caches, tree
+        self._trees = TreeReader(scope, commit, memory, caches.shared, max_entries, tree)
         self._label = scope.at(commit)
         self._answers: dict[str, ContentsAnswer] = {}  # of folders that this run has requested
         self._missing = MissingPaths(
@@ -144,6 +146,7 @@ class TreeLister:
                 raise unsafe_name_error(rule.source, reason)
         wanted = listed_paths(rules)
         found = self._resolve_folders(wanted)
+        self._check_against_tree({folder: found[folder] for folder in sorted(wanted.all)})
         entries = self._trees.list_folders(
             {folder: found[folder] for folder in sorted(wanted.whole)}
         )
@@ -199,6 +202,22 @@ class TreeLister:
             else:  # past the 1,000 that are listed, or missing: its own answer says which
                 rest.append(folder)
         return found | self._query(rest, wanted)
+
+    def _check_against_tree(self, found: Mapping[str, ContentsAnswer]) -> None:
+        """Check that the tree of the signed commit leads to the trees of these folders.
+
+        Raises BadResponseError.
+        """
+        if self._tree is None:
+            return
+        for folder, answer in found.items():
+            if self._trees.find_tree_id(folder) != answer.sha:
+                raise BadResponseError(
+                    f"{folder_label(folder)} of {self._label} is not what the signed commit names: "
+                    "GitHub listed another tree",
+                    id="bad_response/other-tree",
+                    hint="nothing was changed; the next run asks again",
+                )
 
     def _query(self, folders: Sequence[str], wanted: ListedPaths) -> dict[str, ContentsAnswer]:
         answers = self._scope.pool.map(

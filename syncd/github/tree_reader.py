@@ -34,7 +34,10 @@ NamedTree = tuple[str, str]  # the folder, and its tree id
 
 
 class TreeReader:
-    """Reads trees of one commit. One object a run: what it has read serves every rule."""
+    """Reads trees of one commit. One object a run: what it has read serves every rule.
+
+    `tree` is the commit's tree where a signed object names it. Six parameters: see `Source`.
+    """
 
     def __init__(
         self,
@@ -43,8 +46,9 @@ class TreeReader:
         memory: ListingCache,
         shared: SingleFlight,
         max_entries: int,
+        tree: str | None = None,
     ) -> None:
-        self._scope, self._commit, self._memory = scope, commit, memory
+        self._scope, self._commit, self._memory, self._tree = scope, commit, memory, tree
         self._shared, self._max_entries = shared, max_entries
         self._label = scope.at(commit)
         # folders read in this run, by tree id; the root by its commit too
@@ -83,8 +87,10 @@ class TreeReader:
     def find_tree_id(self, folder: str) -> str:
         """Return the tree id of a folder by the trees above it.
 
-        This is for servers that do not know the object media type.
+        This is for servers that do not know the object media type, and for signed commits.
         """
+        if self._tree is not None and not folder:
+            return self._tree
         found, above = self._root(), ""
         for name in folder.split("/") if folder else ():
             entry = found.children.get(name)
@@ -119,8 +125,8 @@ class TreeReader:
         found = self._levels.get(self._commit)
         if found is None:
             what = f"the root of {self._label}"
-            root = self._request_tree(self._commit, what, recursive=False)
-            tree = root.sha if root.sha != self._commit else None
+            root = self._request_tree(self._tree or self._commit, what, recursive=False)
+            tree = self._tree or (root.sha if root.sha != self._commit else None)
             found = self._levels[self._commit] = verify_folder(root, tree, what)
         return found
 

@@ -1,8 +1,8 @@
 """The Protocols between the engine and its neighbours, and the values that they exchange.
 
 These are the few methods that the engine asks of GitHub (`remote`), of the disk (`local`), of the
-operator's commands (`commands`) and of the store (`storage`). Every implementation runs against the
-same suite in tests/contract.
+operator's commands (`commands`), of the store (`storage`) and about signatures (`signers`). Every
+implementation runs against the same suite in tests/contract.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from syncd.ports.remote import (
     Pointer,
     Source,
 )
+from syncd.ports.signers import Signers
 from syncd.ports.storage import AppliedSet, Intent, OwnedRow, RunRecord, Store
 
 __all__ = [
@@ -77,6 +78,7 @@ __all__ = [
     "Pointer",
     "Rejection",
     "RunRecord",
+    "Signers",
     "Source",
     "StagedFile",
     "Store",

@@ -157,12 +157,14 @@ class Source(Protocol):
         memory: ListingCache,
         deadline: Deadline,
         at_most: int | None = None,
+        tree: str | None = None,
     ) -> Listing:
         """Return every path that the rules list, complete and verified.
 
-        Raises NotFoundError, which names the listed path that is missing, and LimitError as soon as
-        there are more than `at_most` files and directories. Six parameters: four say what to list,
-        two what the run may spend on it.
+        With `tree`, the commit's tree as a signed object names it, everything is verified up to
+        that one. Raises NotFoundError, which names the listed path that is missing, and LimitError
+        as soon as there are more than `at_most` files and directories. Seven parameters: five say
+        what to list, two what the run may spend on it.
         """
 
     def fetch(
@@ -185,6 +187,25 @@ class Source(Protocol):
         """Return the author and the first line of the message of a commit.
 
         One request; callers of one commit share it.
+        """
+
+    def commit_object(self, repo: str, commit: str, deadline: Deadline) -> bytes | None:
+        """Return the commit as git stores it, checked by its id.
+
+        None for a commit that GitHub calls unsigned and whose object it does not give. Raises
+        BadResponseError where the answer is about another object.
+        """
+
+    def tag_object(self, repo: str, name: str, deadline: Deadline) -> bytes | None:
+        """Return the annotated tag as git stores it, checked by its id.
+
+        None where the tag is not annotated or has no signature.
+        """
+
+    def history(self, repo: str, commit: str, deadline: Deadline) -> Mapping[str, bytes]:
+        """Return id -> object of the commit and of commits before it, each checked by its id.
+
+        It is as long as GitHub's listing allows, and may lack some.
         """
 
     def is_descendant(self, repo: str, before: str, commit: str, deadline: Deadline) -> bool:

@@ -88,6 +88,8 @@ class _Endpoints:
         match rest:
             case []:
                 return "repo", self._repo
+            case ["commits"]:
+                return "commits", self._commits
             case ["commits", *ref]:
                 return "head", lambda repo: self._commit(repo, "/".join(ref))
             case ["contents", *path]:
@@ -98,6 +100,10 @@ class _Endpoints:
                 return "blob", lambda repo: self._blob(repo, identity)
             case ["git", "commits", identity]:
                 return "commit", lambda repo: _git_commit(repo, identity)
+            case ["git", "ref", *name]:
+                return "tag", lambda repo: _reference(repo, "/".join(name))
+            case ["git", "tags", identity]:
+                return "tag", lambda repo: _tag(repo, identity)
             case ["compare", *span]:
                 return "compare", lambda repo: _compare(repo, "/".join(span))
             case ["tarball", *ref]:
@@ -133,6 +139,24 @@ class _Endpoints:
                 "commit": responses.git_commit(commit),
                 "parents": [{"sha": parent} for parent in commit.parents],
             }
+        )
+
+    def _commits(self, repo: Repository) -> Answer:
+        """Return a page of the commits that lead to one, the newest first."""
+        query = self._request.query
+        start = responses.resolve_commit(repo, query.get("sha", "HEAD"), 404, "Not Found")
+        found = [repo.commits[identity] for identity in responses.ancestry(repo, start)]
+        found.sort(key=lambda commit: commit.at, reverse=True)
+        count, page = int(query.get("per_page", 30)), int(query.get("page", 1))
+        return responses.as_json(
+            [
+                {
+                    "sha": commit.id,
+                    "commit": responses.git_commit(commit),
+                    "parents": [{"sha": parent} for parent in commit.parents],
+                }
+                for commit in found[(page - 1) * count : page * count]
+            ]
         )
 
     def _contents(self, repo: Repository, path: str) -> Answer:
@@ -280,6 +304,20 @@ def _tree_row(repo: Repository, path: str, mode: int, identity: str) -> dict[str
 def _git_commit(repo: Repository, identity: str) -> Answer:
     commit = responses.require_commit(repo.commits.get(identity))
     return responses.as_json(responses.git_commit(commit))
+
+
+def _reference(repo: Repository, name: str) -> Answer:
+    target = repo.refs.get(f"refs/{name}")
+    if target is None:
+        raise ApiError(404, "Not Found")
+    kind = "tag" if target in repo.tags else "commit"
+    return responses.as_json({"ref": f"refs/{name}", "object": {"sha": target, "type": kind}})
+
+
+def _tag(repo: Repository, identity: str) -> Answer:
+    if identity not in repo.tags:
+        raise ApiError(404, "Not Found")
+    return responses.as_json(responses.git_tag(identity, repo.tags[identity]))
 
 
 def _compare(repo: Repository, span: str) -> Answer:

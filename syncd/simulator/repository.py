@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from syncd.git_objects import (
     EXECUTABLE,
@@ -18,6 +19,7 @@ from syncd.git_objects import (
     tree_content,
 )
 
+Sign = Callable[[bytes], str]  # returns the armored signature of a payload
 RawTree = tuple[tuple[int, bytes, str], ...]
 
 
@@ -52,7 +54,11 @@ Node = bytes | str | File | Link | Submodule | Declared
 
 
 class Commit(Struct, frozen=True):
-    """A commit. `at` is in epoch seconds; `verification` is GitHub's reason."""
+    """A commit. `at` is in epoch seconds; `verification` is GitHub's reason.
+
+    `payload` is what `signature` was made over, as GitHub shows them; `person` is the author and
+    the committer.
+    """
 
     id: str
     tree: str
@@ -60,6 +66,18 @@ class Commit(Struct, frozen=True):
     message: str
     at: int
     verification: str = "unsigned"
+    payload: str | None = None
+    signature: str | None = None
+    person: tuple[str, str] = ("Ada", "ada@example.org")
+
+
+class Tag(Struct, frozen=True):
+    """An annotated tag. `payload` and `signature` are as in a commit."""
+
+    name: str
+    commit: str
+    payload: str = ""
+    signature: str | None = None
 
 
 class Repository(Struct):
@@ -73,8 +91,7 @@ class Repository(Struct):
     trees: dict[str, RawTree] = field(default_factory=dict)
     commits: dict[str, Commit] = field(default_factory=dict)
     refs: dict[str, str] = field(default_factory=dict)
-    # annotated tag id -> (name, commit)
-    tags: dict[str, tuple[str, str]] = field(default_factory=dict)
+    tags: dict[str, Tag] = field(default_factory=dict)  # annotated tags by id
     sizes: dict[str, int] = field(default_factory=dict)
     blocked: tuple[int, str, str] | None = None  # (status, reason, address) of a block by GitHub
     declared_kilobytes: int = 0  # the size that the API reports; GitHub reports 0 for a new one
@@ -109,10 +126,11 @@ class Repository(Struct):
         parents: Iterable[str] | None = None,
         whole: bool = False,
         verification: str = "unsigned",
+        sign: Sign | None = None,
     ) -> str:
         """Commit `changes` to a branch and return the commit's id; None for a path removes it.
 
-        With `whole` the changes are all that the commit holds. There are six parameters, because
+        With `whole` the changes are all that the commit holds. There are seven parameters, because
         tests name the few that they need.
         """
         ref = f"refs/heads/{branch or self.default_branch}"
@@ -129,6 +147,7 @@ class Repository(Struct):
             tuple(parents) if parents is not None else ((before,) if before else ()),
             message,
             verification,
+            sign,
         )
         self.files_of[made] = files
         self.refs[ref] = made
@@ -140,8 +159,9 @@ class Repository(Struct):
         parents: tuple[str, ...] = (),
         message: str = "change",
         verification: str = "unsigned",
+        sign: Sign | None = None,
     ) -> str:
-        """Add a commit object and return its id; no ref moves."""
+        """Add a commit object and return its id; no ref moves. `sign` signs it."""
         at = 1_700_000_000 + len(self.commits)
         person = f"Ada <ada@example.org> {at} +0000"
         lines = [
@@ -153,8 +173,13 @@ class Repository(Struct):
             message,
             "",
         ]
-        identity = object_id("commit", "\n".join(lines).encode())
-        self.commits[identity] = Commit(identity, tree, parents, message, at, verification)
+        payload = "\n".join(lines)
+        signature = None if sign is None else sign(payload.encode())
+        identity = object_id("commit", signed_commit(payload, signature).encode())
+        made = Commit(identity, tree, parents, message, at, verification)
+        if signature is not None:
+            made = replace(made, payload=payload, signature=signature)
+        self.commits[identity] = made
         return identity
 
     def add_files(self, files: Mapping[str, Node]) -> str:
@@ -217,15 +242,28 @@ class Repository(Struct):
         )
         return "".join(f"{line}\n" for line in lines).encode()
 
-    def tag(self, name: str, commit: str, annotated: bool = False) -> None:
-        """Tag a commit."""
+    def tag(
+        self, name: str, commit: str, annotated: bool = False, sign: Sign | None = None
+    ) -> None:
+        """Tag a commit. `sign` signs an annotated tag."""
         target = commit
         if annotated:
             tagger = "tagger Ada <ada@example.org> 1700000000 +0000"
             text = f"object {commit}\ntype commit\ntag {name}\n{tagger}\n\n{name}\n"
-            target = object_id("tag", text.encode())
-            self.tags[target] = (name, commit)
+            signature = None if sign is None else sign(text.encode())
+            target = object_id("tag", (text + (signature or "")).encode())
+            self.tags[target] = Tag(name, commit, text, signature)
         self.refs[f"refs/tags/{name}"] = target
+
+    def add_git_objects(self, objects: Mapping[str, tuple[str, bytes]]) -> None:
+        """Add objects of git's own, given as id -> (kind, content); no ref moves."""
+        for identity, (kind, content) in objects.items():
+            if kind == "blob":
+                self.blobs[identity] = content
+            elif kind == "tree":
+                self.trees[identity] = tuple(_tree_entries(content))
+            elif kind == "commit":
+                self.commits[identity] = _parsed_commit(identity, content.decode())
 
     # --- reading ----------------------------------------------------------------------------------
 
@@ -241,7 +279,7 @@ class Repository(Struct):
         for candidate in (name, f"refs/{name}", f"refs/heads/{name}", f"refs/tags/{name}"):
             if candidate in refs:
                 target = refs[candidate]
-                return self.commits[self.tags[target][1] if target in self.tags else target]
+                return self.commits[self.tags[target].commit if target in self.tags else target]
         return self.commits.get(name)
 
     def entry(self, tree: str, path: str) -> tuple[int, str] | None:
@@ -272,6 +310,42 @@ class Repository(Struct):
                     break
             else:
                 open_folders.pop()
+
+
+def signed_commit(payload: str, signature: str | None) -> str:
+    """Return the commit object: git puts the signature after all other headers."""
+    if signature is None:
+        return payload
+    head, blank, body = payload.partition("\n\n")
+    header = "gpgsig " + signature.rstrip("\n").replace("\n", "\n ")
+    return f"{head}\n{header}{blank}{body}"
+
+
+def _tree_entries(content: bytes) -> Iterator[tuple[int, bytes, str]]:
+    while content:
+        mode, _, rest = content.partition(b" ")
+        name, _, rest = rest.partition(b"\0")
+        yield int(mode, 8), name, rest[:20].hex()
+        content = rest[20:]
+
+
+def _parsed_commit(identity: str, content: str) -> Commit:
+    """Return a commit of git's own as the API describes it: without the offsets of its times."""
+    head, _, body = content.partition("\n\n")
+    lines = head.replace("\n ", "\0").split("\n")
+    headers = [(name, value) for name, _, value in (line.partition(" ") for line in lines)]
+    signature = dict(headers).get("gpgsig", "").replace("\0", "\n")
+    kept = [line for line in lines if not line.startswith("gpgsig ")]
+    payload = "\n".join(kept).replace("\0", "\n ") + f"\n\n{body}"
+    return Commit(
+        identity,
+        dict(headers)["tree"],
+        tuple(value for name, value in headers if name == "parent"),
+        body.removesuffix("\n"),
+        int(dict(headers)["committer"].split()[-2]),
+        payload=payload if signature else None,
+        signature=signature or None,
+    )
 
 
 def _mode(node: object) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 from syncd.git_objects import FILE, LINK, SUBMODULE, TREE
 from syncd.simulator.accounts import ApiError
 from syncd.simulator.faults import Answer
-from syncd.simulator.repository import Commit, Repository
+from syncd.simulator.repository import Commit, Repository, Tag
 from syncd.simulator.request import SimRequest
 
 JSON_TYPE = "application/json; charset=utf-8"
@@ -52,17 +52,37 @@ def ancestry(repo: Repository, commit: Commit) -> set[str]:
 
 
 def git_commit(commit: Commit) -> dict[str, Any]:
-    """Return the JSON form of a commit object."""
+    """Return the JSON form of a commit object. Times are in UTC, whatever the offset was."""
+    name, email = commit.person
+    person = {"name": name, "email": email, "date": github_time(commit.at)}
     return {
         "sha": commit.id,
         "tree": {"sha": commit.tree},
+        "parents": [{"sha": parent} for parent in commit.parents],
         "message": commit.message,
-        "author": {"name": "Ada", "date": github_time(commit.at)},
+        "author": person,
+        "committer": person,
         "verification": {
             "verified": commit.verification == "valid",
             "reason": commit.verification,
-            "signature": None,
-            "payload": None,
+            "signature": commit.signature,
+            "payload": commit.payload,
+        },
+    }
+
+
+def git_tag(identity: str, tag: Tag) -> dict[str, Any]:
+    """Return the JSON form of an annotated tag."""
+    signed = tag.signature is not None
+    return {
+        "sha": identity,
+        "tag": tag.name,
+        "object": {"sha": tag.commit, "type": "commit"},
+        "verification": {
+            "verified": False,
+            "reason": "unknown_key" if signed else "unsigned",
+            "signature": tag.signature,
+            "payload": tag.payload if signed else None,
         },
     }
 

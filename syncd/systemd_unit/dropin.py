@@ -335,6 +335,10 @@ def _secrets(drop_in: DropIn, config: Config, facts: SystemFacts) -> None:
             drop_in.add(
                 f"BindReadOnlyPaths=-{quoted(identity.ca_file)}", f"github.{identity.name}.ca_file"
             )
+    for name, job in config.jobs.items():
+        file = job.require.signed_by
+        if file is not None and _inside(file, HIDDEN):
+            drop_in.add(f"BindReadOnlyPaths=-{quoted(file)}", f"jobs.{name}.require.signed_by")
 
 
 def _file(drop_in: DropIn, what: str, path: str, facts: SystemFacts) -> None:

@@ -31,6 +31,7 @@ from syncd.models import Job, Trigger
 from syncd.ports import Mirror
 from syncd.progress import SILENT, ProgressListener
 from syncd.protected_paths import ProtectedPaths
+from syncd.signatures.signers_file import SignersFiles
 from syncd.store.blobs import BlobCache
 from syncd.store.lock import job_lock
 from syncd.store.oauth_tokens import OAuthTokenFile
@@ -38,6 +39,7 @@ from syncd.store.read_only_cache import ReadOnlyCache
 from syncd.store.store import SqliteStore
 from syncd.store.token_expiry import expiries_of
 from syncd.stored_jobs import follow_renames, open_store
+from syncd.trusted_path import state_owner
 from syncd.wiring.connections import ConnectionOptions, Connections, IdentityConnection
 from syncd.wiring.job_owner import resolve_owner
 from syncd.wiring.usage import UsageRecorder
@@ -135,6 +137,7 @@ class AppContext:
             others,
             self.store.former_name(job.name),
             self.protected(),
+            SignersFiles(state_owner(self.config.state)),
         )
 
     def _context_of_other(self, other: Job, job: Job, shared: SingleFlight | None) -> RunContext:
