@@ -50,11 +50,6 @@ NOT_YET = {
     "docs/development/migration-check.md",
     "docs/development/own-parts.md",
     "docs/development/path-table.md",
-    "docs/examples/application/README.md",
-    "docs/examples/cron/README.md",
-    "docs/examples/enterprise/README.md",
-    "docs/examples/nginx/README.md",
-    "docs/examples/sudoers/README.md",
     "docs/how-it-works.md",
     "docs/promises.md",
 }
