@@ -30,7 +30,6 @@ def blocks(text: str, *languages: str) -> list[str]:
 
 # Pages that other pages refer to already, and that are still to be written.
 PLANNED = {
-    "troubleshooting.md",
 }
 
 
