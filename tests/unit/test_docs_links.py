@@ -29,8 +29,7 @@ def blocks(text: str, *languages: str) -> list[str]:
 
 
 # Pages that other pages refer to already, and that are still to be written.
-PLANNED = {
-}
+PLANNED = {}
 
 
 def anchors(text: str) -> set[str]:
