@@ -34,7 +34,7 @@ html_show_copyright = False
 html_copy_source = False
 html_show_sourcelink = False
 
-ENTRY = re.compile(r"^(?:\d+\.|-) \[[^\]]+\]\(([^)#\s]+\.md)\)", re.MULTILINE)
+ENTRY = re.compile(r"^(?:\d+\.|-) \[([^\]]+)\]\(([^)#\s]+\.md)\)", re.MULTILINE)
 SECTION = re.compile(r"^## +(.+)$", re.MULTILINE)
 FOLDERS = {
     "Examples": "examples/*/*",
@@ -52,10 +52,12 @@ def navigation(text: str) -> str:
     parts = []
     _, *pieces = SECTION.split(text)
     for caption, body in zip(pieces[::2], pieces[1::2], strict=True):
-        new = [page for page in dict.fromkeys(ENTRY.findall(body)) if page not in seen]
-        seen.update(new)
+        new = [(title, page) for title, page in ENTRY.findall(body) if page not in seen]
+        seen.update(page for _, page in new)
         if new:
-            parts.append(_toctree(f":caption: {caption}", "", *new))
+            parts.append(
+                _toctree(f":caption: {caption}", "", *(f"{title} <{page}>" for title, page in new))
+            )
     parts += [
         _toctree(f":caption: {name}", ":glob:", "", pattern) for name, pattern in FOLDERS.items()
     ]

@@ -54,9 +54,9 @@ def test_the_navigation_is_the_entries_of_the_index_in_order_each_page_once() ->
     captions = re.findall(
         r":caption: (.+)\n(?::glob:\n)?\n([^`]+)```", configuration().navigation(INDEX)
     )
-    assert [(caption, pages.split()) for caption, pages in captions] == [
-        ("Start", ["one.md", "two/README.md"]),
-        ("Reference", ["../THREE.md"]),
+    assert [(caption, pages.splitlines()) for caption, pages in captions] == [
+        ("Start", ["One <one.md>", "Two <two/README.md>"]),
+        ("Reference", ["Three <../THREE.md>"]),
         ("Examples", ["examples/*/*"]),
         ("Development", ["development/*"]),
         ("Decisions", ["decisions/*"]),
