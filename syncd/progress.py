@@ -21,6 +21,7 @@ class Step(StrEnum):
     SYNCING = "syncing"
     VALIDATE = "validate"
     ON_CHANGE = "on_change"
+    HEALTH = "health"
 
 
 class Wait(StrEnum):

@@ -41,6 +41,7 @@ WORDS = {
     Step.SYNCING: "syncing to disk",
     Step.VALIDATE: "running validate",
     Step.ON_CHANGE: "running on_change",
+    Step.HEALTH: "checking the health",
 }
 UNITS = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 
@@ -111,7 +112,7 @@ class JobLine(SilentListener):
         step = self._step
         if step is None:
             return [f"asking for {self._subject}"]
-        if step in (Step.VALIDATE, Step.ON_CHANGE):
+        if step in (Step.VALIDATE, Step.ON_CHANGE, Step.HEALTH):
             return [WORDS[step], f"{now - self._began:.0f} s", self._detail]
         if step is Step.LISTING and self._files_done:
             return [WORDS[step], f"{self._files_done:,} entries"]

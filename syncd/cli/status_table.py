@@ -30,6 +30,7 @@ COLOUR = {
     "failing": "red",
     "drift": "yellow",
     "paused": "cyan",
+    "checking": "cyan",
     "never": "cyan",
     "in_sync": "green",
 }

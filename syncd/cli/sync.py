@@ -25,6 +25,7 @@ from syncd.cli.run_output import (
 from syncd.cli.trash_entries import show_replaced
 from syncd.config.cache import save_cached
 from syncd.engine.context import Options
+from syncd.engine.health_check import finish_window, watch, window_report
 from syncd.engine.reload import JobRun, ReloadGroup, run_reload
 from syncd.engine.run import run_job
 from syncd.engine.worker_pool import WorkerPool
@@ -233,9 +234,9 @@ def _run_one(
 ) -> list[RunReport]:
     """Run one job under its lock, and return the finished reports.
 
-    The last of the jobs that share an `on_change` runs the hook for all of them. A run that can't
-    even begin is a failed report, so that the others go on. A job with a pending reload keeps its
-    lock until the hook has run.
+    The last of the jobs that share an `on_change` runs the hook for all of them, and their health
+    checks. A run that can't even begin is a failed report, so that the others go on. A job with a
+    pending reload or health check keeps its lock until that is done.
     """
     deadline, lock, ctx = app.deadline(job, on_waiting=on_waiting), ExitStack(), None
     try:
@@ -243,16 +244,19 @@ def _run_one(
         made = app.run_context(job)
         lock.enter_context(app.locked(job))
         ctx = made  # stays None without the lock: a pending reload is the holder's to run
+        before = window_report(job, app.store.state(job.name), options.trigger)
+        finish_window(JobRun(job, ctx, before), deadline)
         report = run_job(job, ctx, deadline, options)
     except SyncdError as error:
         report = failed(job, options, error)
     except Exception as error:  # noqa: BLE001  (a bug in one job stops no other)
         report = failed(job, options, bug(error))
-    if not report.reload_pending:
+    if not report.reload_pending and not report.checking:
         lock.close()
     members = reloads.arrive(JobRun(job, ctx, report), lock)
     try:
-        return run_reload([member for member, _ in members], deadline)
+        runs = [member for member, _ in members]
+        return watch(runs, run_reload(runs, deadline), deadline)
     except SyncdError as error:
         return [
             replace(member.report, status=RunStatus.FAILED, error=member.report.error or error)

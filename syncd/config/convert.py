@@ -8,9 +8,9 @@ from pathlib import Path
 from syncd.config.folder import Folder
 from syncd.config.identity_schema import IdentityModel
 from syncd.config.model import Config, Log, Notify, TrashRules, Web, Webhook
-from syncd.config.schema import ConfigModel, JobModel, PathModel
+from syncd.config.schema import ConfigModel, HealthModel, JobModel, PathModel
 from syncd.identities import AnonymousIdentity, AppIdentity, Identity, LoginIdentity, TokenIdentity
-from syncd.models import Job, PathRule
+from syncd.models import Health, Job, PathRule
 from syncd.policies import Limits, Require
 
 
@@ -104,11 +104,16 @@ def _job(name: str, one: JobModel, only_identity: str) -> Job:
         validate=one.validate_,
         on_change=one.on_change,
         undo_on_failure=one.undo_on_failure,
+        health=None if one.health is None else _health(one.health),
         require=Require(**one.require.model_dump()),
         timeout_seconds=one.timeout,
         hook_timeout_seconds=one.hook_timeout,
         hook_user=one.hook_user,
     )
+
+
+def _health(one: HealthModel) -> Health:
+    return Health(one.command, one.for_, one.every, one.timeout, one.failures)
 
 
 def _rule(one: PathModel) -> PathRule:

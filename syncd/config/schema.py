@@ -83,6 +83,30 @@ class RequireModel(Strict):
         return self
 
 
+class HealthModel(Strict):
+    """The check that a change has to pass, `health:`."""
+
+    command: Command
+    for_: Duration = Field(120.0, alias="for")
+    every: Duration = 5.0
+    timeout: Duration = 5.0
+    failures: Annotated[int, whole_number(1, 1000)] = 2
+
+    @field_validator("command")
+    @classmethod
+    def _no_checks(cls, value: Hook) -> Hook:
+        return _command_only(value)
+
+    @model_validator(mode="after")
+    def _fits(self) -> HealthModel:
+        for name, seconds in (("every", self.every), ("timeout", self.timeout)):
+            if seconds > self.for_:
+                raise ValueError(
+                    f"'{name}' is longer than 'for' ({self.for_:g} s): no check fits in"
+                )
+        return self
+
+
 class PathModel(Strict):
     """One item of `paths:`."""
 
@@ -159,6 +183,7 @@ class JobModel(Strict):
     validate_: Command | None = Field(None, alias="validate")
     on_change: Command | None = None
     undo_on_failure: Flag = False
+    health: HealthModel | None = None
     require: RequireModel = RequireModel()
     timeout: Duration = 600.0
     hook_timeout: Duration = 60.0
@@ -212,9 +237,14 @@ class JobModel(Strict):
     @field_validator("on_change")
     @classmethod
     def _no_checks(cls, value: Hook | None) -> Hook | None:
-        if value is not None and value.checks:
-            raise ValueError("built-in checks are for validate only; write a command")
-        return value
+        return None if value is None else _command_only(value)
+
+
+def _command_only(value: Hook) -> Hook:
+    """Return the command. Raises ValueError for built-in checks, which look at a staged set."""
+    if value.checks:
+        raise ValueError("built-in checks are for validate only; write a command")
+    return value
 
 
 def _not_too_deep(path: str) -> str:

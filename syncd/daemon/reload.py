@@ -87,6 +87,8 @@ def schedule_jobs(
         first = first_run_after_start(job, schedules[name], last_run, now, len(names))
         parts.scheduler.set(name, schedules[name], first)
         parts.job_status.set(name, state, now)
+        if starting and state.pending_health is not None:
+            parts.queue.enqueue(name, Trigger.START)  # its health window goes on at once
 
 
 def forget_job(parts: DaemonContext, name: str) -> None:

@@ -17,14 +17,16 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from syncd.daemon.backoff import next_backoff
+from syncd.daemon.backoff import Backoff, next_backoff
+from syncd.daemon.health_windows import HealthWindows
 from syncd.daemon.job_status import JobStatusBoard
 from syncd.daemon.queue import Queue, Request
 from syncd.daemon.run_log import RunLog
 from syncd.daemon.scheduler import CLOCK_STEP_SECONDS
 from syncd.deadline import Deadline
 from syncd.engine.context import Options, RunContext
-from syncd.engine.reload import run_job_and_reload
+from syncd.engine.health_check import NextCheck, continue_check, window_report
+from syncd.engine.reload import JobRun, run_job_and_reload
 from syncd.engine.unchanged import UnchangedState, still_unchanged, unchanged_state
 from syncd.errors import BugError, LockedError, SyncdError, unexpected
 from syncd.github.request_cache import SingleFlight
@@ -78,6 +80,7 @@ class WorkerRunner:
         self._unchanged: dict[str, UnchangedState] = {}
         self._checked: dict[str, tuple[JobState, datetime]] = {}
         self._pushed: dict[str, frozenset[str]] = {}
+        self._windows = HealthWindows()
 
     def ref_pushed(self, jobs: Iterable[str], ref: str) -> None:
         """Note that `ref` (refs/heads/main) was pushed, for the next run of these jobs.
@@ -96,11 +99,8 @@ class WorkerRunner:
             self._queue.finish(request.job)
             return
         clock, worker = self._app.clock, threading.get_ident()
-        hooks = job.hook_timeout_seconds * sum(
-            hook is not None for hook in (job.validate, job.on_change, job.on_change)
-        )
         self._active[worker] = ActiveRun(
-            job.name, clock.monotonic() + job.timeout_seconds + hooks + OVERDUE_SECONDS
+            job.name, clock.monotonic() + _longest_seconds(job) + OVERDUE_SECONDS
         )
         before, shared = self._queue.backoff_of(job.name), self._shared_responses(job, request.tick)
         deadline = self._app.deadline(job, request.trigger, self._on_waiting)
@@ -110,14 +110,34 @@ class WorkerRunner:
         )  # a job that fails is retried by its back-off alone
         try:
             report = self._report(job, request, deadline, shared)
+            if isinstance(report, NextCheck):
+                self._check_later(job, report.seconds, before)
+                return
             interval, cost = self._interval_of(job), deadline.cost + deadline.shared_request_count
             hold = next_backoff(
                 report, before, interval, clock, self._jitter_of(job, request.tick), cost
             )
         finally:
             self._active.pop(worker, None)
-        self._queue.finish(job.name, before if isinstance(report.error, LockedError) else hold)
+        if self._windows.is_open(job.name) and not isinstance(report.error, LockedError):
+            self._check_later(job, job.health.interval_seconds if job.health else 0.0, None)
+        else:
+            self._queue.finish(job.name, before if isinstance(report.error, LockedError) else hold)
+        if report.checking and not report.reload_pending and job.health is not None:
+            self._windows.goes_on(job.name, Trigger.RETRY)
+            self._enqueue_check(job, job.health.interval_seconds)
         self._after_run(report)
+
+    def _check_later(self, job: Job, seconds: float, backoff: Backoff | None) -> None:
+        """End the turn of a job whose health window goes on; its next check comes after that
+        time.
+        """
+        self._queue.finish(job.name, backoff)
+        self._enqueue_check(job, seconds)
+
+    def _enqueue_check(self, job: Job, seconds: float) -> None:
+        due_at = self._app.clock.monotonic() + seconds
+        self._queue.enqueue(job.name, Trigger.RETRY, due_at=due_at)
 
     def _jitter_of(self, job: Job, tick: float) -> float:
         """Return a random number that is equal for all jobs that asked GitHub the same question.
@@ -137,7 +157,10 @@ class WorkerRunner:
 
     def _report(
         self, job: Job, request: Request, deadline: Deadline, shared: SingleFlight
-    ) -> RunReport:
+    ) -> RunReport | NextCheck:
+        """Return the report of the job's run, or of its health check; or when the next check is
+        due.
+        """
         known = self._unchanged.get(job.name)
         with self._lock:
             pushed = self._pushed.pop(job.name, frozenset())
@@ -156,6 +179,11 @@ class WorkerRunner:
                 return unchanged
             self._forget_unchanged(job.name)
             with self._app.locked(job):
+                checked = self._checked_health(job, ctx, request, deadline)
+                if checked is not None:
+                    with self._lock:  # the next run still has to look at what was pushed
+                        self._pushed[job.name] = self._pushed.get(job.name, frozenset()) | pushed
+                    return checked
                 report = run_job_and_reload(
                     job, ctx, deadline, Options(trigger=request.trigger, pushed=pushed)
                 )
@@ -170,6 +198,22 @@ class WorkerRunner:
                     "a bug in syncd, met in the job %s; please report it with these lines", job.name
                 )
             return _failed(job, request, found)
+
+    def _checked_health(
+        self, job: Job, ctx: RunContext, request: Request, deadline: Deadline
+    ) -> RunReport | NextCheck | None:
+        """Go on with the job's health window; None where none is open."""
+        window = window_report(job, ctx.store.state(job.name), request.trigger)
+        found = continue_check(JobRun(job, ctx, window), deadline)
+        if isinstance(found, NextCheck):
+            self._windows.goes_on(job.name, request.trigger)
+            return found
+        if found is not None:
+            self._windows.goes_on(job.name, request.trigger)
+        waiting = self._windows.end(job.name)
+        if found is not None and waiting is not None:
+            self._queue.enqueue(job.name, waiting)
+        return found
 
     def _forget_unchanged(self, job: str) -> None:
         """Forget what was remembered of a job, because a full run follows."""
@@ -256,6 +300,13 @@ class WorkerRunner:
         """Return the jobs whose run should have ended by its own limits."""
         now = self._app.clock.monotonic()
         return sorted(one.job for one in list(self._active.values()) if now > one.ends_by)
+
+
+def _longest_seconds(job: Job) -> float:
+    """Return how long a run or a health check of the job may take by its own limits."""
+    hooks = sum(hook is not None for hook in (job.validate, job.on_change, job.on_change))
+    check = 0.0 if job.health is None else job.health.timeout_seconds
+    return job.timeout_seconds + job.hook_timeout_seconds * hooks + check
 
 
 def _failed(job: Job, request: Request, error: SyncdError) -> RunReport:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from syncd.diagnosis.finding import Finding, error, ok
-from syncd.hooks.command_lookup import find_missing_commands
+from syncd.hooks.command_lookup import find_missing_commands, hooks_of
 from syncd.models import Job
 
 MAX_NAMED = 5  # jobs in one message
@@ -21,5 +21,5 @@ def check_hooks(jobs: Iterable[Job]) -> Iterator[Finding]:
         more = f" and {len(of) - MAX_NAMED} more" if len(of) > MAX_NAMED else ""
         message = f"{key} of {', '.join(of[:MAX_NAMED])}{more}: {text}"
         yield error("doctor/hook-command", "hook", message, hint)
-    if not names and any(job.validate or job.on_change for job in jobs):
+    if not names and any(True for job in jobs for _ in hooks_of(job)):
         yield ok("doctor/hook", "hook", "every command is there")

@@ -82,6 +82,16 @@ def undo_verdict(hook: Hook, end: HookResult, commit: str) -> HookFailedError | 
     return _rejection("hook/change-undone", text, end, commit)
 
 
+def health_verdict(commit: str, live: str, reason: str, end: HookResult) -> HookFailedError:
+    """Return the verdict on a commit that is not healthy; `live` says what is in place again."""
+    return _rejection(
+        "hook/not-healthy",
+        f"commit {commit[:7]} is not healthy, and {live}: {reason}",
+        end,
+        commit,
+    )
+
+
 def _rejection(error_id: str, text: str, end: HookResult, commit: str) -> HookFailedError:
     """Return the error that keeps the commit from being tried again."""
     return HookFailedError(
@@ -95,14 +105,14 @@ def _rejection(error_id: str, text: str, end: HookResult, commit: str) -> HookFa
     )
 
 
-def describe_result(hook: Hook, end: HookResult) -> str:
+def describe_result(hook: Hook, end: HookResult, limit: str = "hook_timeout") -> str:
     """Return how the command ended, in words: `nginx -t` exited 1, was ended after its
-    hook_timeout.
+    hook_timeout. `limit` is the key of its time limit.
     """
     if end.problem is not None:
         return f"`{shown_command(hook)}` could not be run: {end.problem}"
     if end.timed_out:
-        return f"`{shown_command(hook)}` took longer than its hook_timeout and was ended"
+        return f"`{shown_command(hook)}` took longer than its {limit} and was ended"
     if end.signal is not None:
         return f"`{shown_command(hook)}` was ended by {_signal_name(end.signal)}"
     return f"`{shown_command(hook)}` exited {end.status}"

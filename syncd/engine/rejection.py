@@ -29,10 +29,13 @@ def hook_config_digest(job: Job) -> str:
         name: asdict(hook) if hook else None
         for name, hook in (("validate", job.validate), ("on_change", job.on_change))
     }
+    if job.health is not None:  # else a rejection from before there was `health` still holds
+        hooks["health"] = asdict(job.health)
     return sha256(
         json.dumps(
             [job.digest, hooks, job.undo_on_failure, job.hook_user, job.hook_timeout_seconds],
             sort_keys=True,
+            default=asdict,
         ).encode()
     ).hexdigest()
 
@@ -44,10 +47,13 @@ def under_new_name(job: Job, old: str, state: JobState) -> JobState:
     former = replace(job, name=old)
     if state.applied_config_digest == former.digest:
         state = replace(state, applied_config_digest=job.digest)
-    rejection = state.rejection
-    if rejection is not None and rejection.config_digest == hook_config_digest(former):
-        rejection = replace(rejection, config_digest=hook_config_digest(job))
-    return replace(state, rejection=rejection)
+    before, after = hook_config_digest(former), hook_config_digest(job)
+    rejection, pending = state.rejection, state.pending_health
+    if rejection is not None and rejection.config_digest == before:
+        rejection = replace(rejection, config_digest=after)
+    if pending is not None and pending.config_digest == before:
+        pending = replace(pending, config_digest=after)
+    return replace(state, rejection=rejection, pending_health=pending)
 
 
 def judged_by(job: Job, signers: str = "") -> str:
@@ -111,7 +117,9 @@ def record_rejection(job: Job, state: JobState, error: SyncdError, signers: str 
     commit = rejected_commit(error)
     if commit is None:
         return state
-    by_policy = isinstance(error, UntrustedError)
+    by_policy, pending = isinstance(error, UntrustedError), state.pending_health
     digest = judged_by(job, signers if by_policy else "")
+    if pending is not None and pending.commit == commit and not by_policy:
+        digest = pending.config_digest  # of the set that was checked: the job may be another since
     rejection = Rejection(commit, digest, error.message, by_policy)
     return replace(state, rejection=rejection)

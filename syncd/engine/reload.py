@@ -211,15 +211,42 @@ def _undo_after_failure(
     undone = {}
     for one in due:
         verdict = hook_result.undo_verdict(hook, end, one.pending.commit or "")
-        if verdict is None:
+        if verdict is None or not one.job.undo_on_failure:
             continue
-        try:
-            left_alone = undo_change(one.job, one.ctx, one.report, verdict)
-            if left_alone is not None:
-                undone[one.name] = UndoResult(verdict, left_alone)
-        except (MirrorError, StoreError) as trouble:
-            undone[one.name] = UndoResult(verdict, trouble=trouble)
+        result = _undo(one, verdict)
+        if result is not None:
+            undone[one.name] = result
     return undone
+
+
+def _undo(one: DueReload, verdict: HookFailedError) -> UndoResult | None:
+    """Bring back the job's previous set; return None where it is not known any more."""
+    try:
+        left_alone = undo_change(one.job, one.ctx, one.report, verdict)
+    except (MirrorError, StoreError) as trouble:
+        return UndoResult(verdict, trouble=trouble)
+    return None if left_alone is None else UndoResult(verdict, left_alone)
+
+
+def take_back(one: DueReload, verdict: HookFailedError, deadline: Deadline) -> RunReport | None:
+    """Bring back the job's previous set, for which `on_change` runs again; return the report.
+
+    None where the previous set is not known any more: nothing was changed then.
+    """
+    undone, hook = _undo(one, verdict), one.job.on_change
+    if undone is None:
+        return None
+    second_error = None
+    if hook is not None and undone.trouble is None:
+        try:
+            second_error = hook_result.reload_error(hook, _run_command(hook, [one], deadline))
+        except SyncdError as stopped:
+            one.ctx.store.change_state(
+                one.name, lambda state: state.after_failure(verdict).with_condition(one.now)
+            )
+            refused = replace(one.report, status=RunStatus.REFUSED, error=verdict, checking=False)
+            return _with_reload_error(refused, stopped)
+    return _record_undo(one, undone, second_error)
 
 
 def _record_undo(
@@ -252,6 +279,7 @@ def _record_undo(
         bytes_written=0,
         files=state.files,
         reload_pending=state.pending_reload is not None,
+        checking=False,
         notes=(*one.report.notes, *notes),
     )
 

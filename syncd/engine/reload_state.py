@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 
 from msgspec.structs import replace
 
+from syncd.engine import health
 from syncd.engine.hook_result import shown_command
 from syncd.errors import HookFailedError, SyncdError
 from syncd.models import Hook, Job, RunReport, RunStatus, Trigger
@@ -90,12 +91,13 @@ def reload_pending_error(hook: Hook, state: JobState, until: datetime) -> HookFa
 def reload_done(state: JobState, report: RunReport, now: datetime) -> JobState:
     """Return the state after a reload that succeeded.
 
-    A run that did everything is a success only now.
+    A run that did everything is a success only now, or after its health window, which opens now.
     """
-    after = replace(state, pending_reload=None, undo=None)
-    if report.status in (RunStatus.CHANGED, RunStatus.UNCHANGED):
-        after = after.after_success(now)
-    return after.with_condition(now)
+    undo = None if state.pending_health is None else state.undo
+    after = replace(state, pending_reload=None, undo=undo)
+    is_success = report.status in (RunStatus.CHANGED, RunStatus.UNCHANGED)
+    step = health.succeeded if is_success else health.with_open_window
+    return step(after, now).with_condition(now)
 
 
 def reload_failed_again(state: JobState, error: SyncdError, own: bool, now: datetime) -> JobState:

@@ -15,7 +15,7 @@ import time
 from msgspec.structs import replace
 
 from syncd.deadline import Deadline
-from syncd.engine import hook_call, hook_result, reload_state, run_result
+from syncd.engine import health, hook_call, hook_result, reload_state, run_result
 from syncd.engine.apply import ApplyResult, apply_result, planned_changes, stage
 from syncd.engine.commit_contents import CommitContents
 from syncd.engine.commit_policy import accept
@@ -225,9 +225,17 @@ class Run(RunState):
         return ctx.hooks.validate(call, files, self.deadline)
 
     def _save_undo(self, decision: Decision) -> None:
-        """Put what an undo of the change needs into the cache, and into the state."""
-        if decision.plan.changes_disk and not self.is_rollback:
-            self.state = save_undo(self.job, self.ctx, self.state, decision)
+        """Put what an undo of the change needs into the cache; note in the state how to find it,
+        and that the change has to pass its health check.
+        """
+        if not decision.plan.changes_disk:
+            return
+        if self.is_rollback:
+            self.state = health.with_paused_check(self.state)
+            return
+        self.state = save_undo(self.job, self.ctx, self.state, decision)
+        if decision.refusal is None:
+            self.state = health.with_intended_check(self.job, self.state, decision.commit)
 
     def _apply(self, decision: Decision) -> ApplyResult:
         """Save the intent, then apply the plan: a crash repeats work, and never orphans a file."""

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from msgspec.structs import replace
 
-from syncd.engine import rejection, reload_state
+from syncd.engine import health, rejection, reload_state
 from syncd.engine.apply import ApplyResult
 from syncd.engine.context import RunState
 from syncd.engine.decision import Decision
@@ -85,13 +85,18 @@ def conclude(
     state = _state_after(run, report, decision, result)
     if error is None:
         state = _with_applied_set(run, state, decision)
+        state = health.without_check(state) if run.is_rollback else state
     else:
         report = with_error(report, error)
         finished = result.error is None
         state = replace(with_failure(state, error), consistent=finished and run.state.consistent)
     is_new_set = not run.is_rollback and error is None
     is_new_set &= _is_changed(report) or decision.commit != run.state.applied_commit
-    report = replace(report, reload_pending=state.pending_reload is not None)
+    report = replace(
+        report,
+        reload_pending=state.pending_reload is not None,
+        checking=state.pending_health is not None,
+    )
     return record_of(report, decision, result, state, applied=is_new_set)
 
 
@@ -146,7 +151,7 @@ def _with_applied_set(run: RunState, state: JobState, decision: Decision) -> Job
     """
     rollback = run.options.rollback_set
     return replace(
-        state,
+        health.with_whole_set(run.job, state, decision.commit),
         rejection=None,
         consistent=True,
         applied_commit=decision.commit,
@@ -245,7 +250,8 @@ def with_failure(state: JobState, error: SyncdError) -> JobState:
 def with_times(state: JobState, report: RunReport, now: datetime) -> JobState:
     """Return the state with the times of this run.
 
-    A run that a signal stopped still has to run. A run is no success before its pending reload is.
+    A run that a signal stopped still has to run. A run is no success before its pending reload and
+    its health check are.
     """
     if isinstance(report.error, StoppedError):
         return state
@@ -255,7 +261,7 @@ def with_times(state: JobState, report: RunReport, now: datetime) -> JobState:
             state = replace(state, last_change_at=now)
         if state.pending_reload is not None:
             return state  # its condition follows from the reload, which comes next
-        state = state.after_success(now)
+        state = health.succeeded(state, now)
     return state.with_condition(now)
 
 

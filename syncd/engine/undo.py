@@ -50,15 +50,17 @@ CHUNK_BYTES = 1 << 20
 def save_undo(job: Job, ctx: RunContext, state: JobState, decision: Decision) -> JobState:
     """Put everything that the plan replaces into the cache; return the state that names it.
 
-    The plan may be intended with that state. Nothing is kept for a job without `undo_on_failure`,
-    nor for a repair of the applied set. Rows that another job had are left out: they are not this
-    job's to get back. Raises MirrorError.
+    The plan may be intended with that state. Nothing is kept for a job whose changes are never
+    undone, nor for a repair of the applied set. Rows that another job had are left out: they are
+    not this job's to get back. Raises MirrorError.
     """
-    earlier = read_undo(state, ctx.blobs) if state.pending_reload is not None else None
+    is_pending = state.pending_reload is not None or state.pending_health is not None
+    earlier = read_undo(state, ctx.blobs) if is_pending else None
     is_repair = (
         decision.commit == state.applied_commit and job.digest == state.applied_config_digest
     )
-    if not job.undo_on_failure or job.on_change is None or is_repair:
+    may_be_undone = (job.undo_on_failure and job.on_change is not None) or job.health is not None
+    if not may_be_undone or is_repair:
         return state if earlier is not None else replace(state, undo=None)
     plan = decision.plan
     plan = replace(plan, actions=tuple(_identified(job, action, ctx) for action in plan.actions))
@@ -82,10 +84,10 @@ def _identified(job: Job, action: Action, ctx: RunContext) -> Action:
     if have.stat.size > job.limits.size_bytes:
         raise MirrorError(
             f"{action.path} has {have.stat.size} bytes, more than limits.size: "
-            f"{job.limits.size_bytes}; undo_on_failure can't keep it, and nothing was changed",
+            f"{job.limits.size_bytes}; it can't be kept for an undo, and nothing was changed",
             path=action.path,
             id="mirror/too-large-to-undo",
-            hint=f"move {action.path} away, or set undo_on_failure: false",
+            hint=f"move {action.path} away, or leave out undo_on_failure and health",
         )
     hasher, left = blob_hasher(have.stat.size), have.stat.size
     with ctx.mirror.open(action.path, known.root) as content:
@@ -136,7 +138,7 @@ def undo_change(
     """
     state = ctx.store.state(job.name)
     undo = read_undo(state, ctx.blobs)
-    if undo is None or not job.undo_on_failure:
+    if undo is None:
         return None
     rejected = rejection.record_rejection(job, state, error)
     return _UndoRun(job, ctx, undo, rejected, replace(report, error=error)).execute()
@@ -220,9 +222,9 @@ class _UndoRun(Struct, frozen=True):
             self.undo.digest or "",
             actions,
             made,
-            True,
+            self.job.on_change is not None,
             self.ctx.clock.now(),
-            reload_was_pending=True,
+            reload_was_pending=self.job.on_change is not None,
         )
         to_fix = directories_to_fix(actions, made)
         state = replace(_with_undo_begun(self.state, True), directories_to_fix=to_fix)
@@ -258,12 +260,11 @@ class _UndoRun(Struct, frozen=True):
         """Return the state with a reload pending; with the previous set as the applied one once all
         is back.
         """
-        pending = self.state.pending_reload or PendingReload()
         if _errors(applied):
             return replace(
                 _with_undo_begun(self.state, True),
                 consistent=False,
-                pending_reload=replace(pending, commit=None),
+                pending_reload=self._pending_reload(None),
                 directories_to_fix=directories_to_fix(
                     _disk_actions(plan), applied.directories_created
                 ),
@@ -271,7 +272,8 @@ class _UndoRun(Struct, frozen=True):
         return replace(
             self.state,
             consistent=True,
-            pending_reload=replace(pending, commit=self.undo.commit or ""),
+            pending_reload=self._pending_reload(self.undo.commit or ""),
+            pending_health=None,
             undo=None,
             applied_commit=self.undo.commit,
             applied_config_digest=self.undo.digest,
@@ -279,6 +281,15 @@ class _UndoRun(Struct, frozen=True):
             applied_files_digest=None,
             directories_to_fix=(),
         )
+
+    def _pending_reload(self, commit: str | None) -> PendingReload | None:
+        """Return the reload that is pending after the undo; None without an `on_change`."""
+        if self.job.on_change is None:
+            return None
+        before = self.state.pending_reload or PendingReload(
+            reloaded_commit=self.state.applied_commit
+        )
+        return replace(before, commit=commit)
 
 
 def _with_undo_begun(state: JobState, begun: bool) -> JobState:

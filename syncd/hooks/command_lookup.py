@@ -48,10 +48,20 @@ def find_missing_command(hook: Hook, user: str | None) -> MissingCommand | None:
 def find_missing_commands(jobs: Iterable[Job]) -> Iterator[tuple[Job, str, MissingCommand]]:
     """Yield each hook that could not be started now: its job, its key, and why."""
     for job in jobs:
-        for key, hook in (("validate", job.validate), ("on_change", job.on_change)):
-            found = find_missing_command(hook, job.hook_user) if hook is not None else None
+        for key, hook in hooks_of(job):
+            found = find_missing_command(hook, job.hook_user)
             if found is not None:
                 yield job, key, found
+
+
+def hooks_of(job: Job) -> Iterator[tuple[str, Hook]]:
+    """Yield each command of the job with the key that it is configured under."""
+    if job.validate is not None:
+        yield "validate", job.validate
+    if job.on_change is not None:
+        yield "on_change", job.on_change
+    if job.health is not None:
+        yield "health", job.health.command
 
 
 class _Search:
@@ -167,4 +177,4 @@ class _Search:
         )
 
 
-__all__ = ["MissingCommand", "find_missing_command", "find_missing_commands"]
+__all__ = ["MissingCommand", "find_missing_command", "find_missing_commands", "hooks_of"]

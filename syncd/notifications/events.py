@@ -52,12 +52,14 @@ def alert_state(report: RunReport, state: JobState, reported: str | None) -> str
     """Return the state to report after this run: `OK`, `FAILED` or `DRIFT`.
 
     A run that was skipped, locked or stopped says nothing, so the state stays as it was reported
-    before.
+    before; and so it does until the health of a change is known.
     """
     if report.status is RunStatus.SKIPPED or isinstance(report.error, (LockedError, StoppedError)):
         return reported
     if report.status in (RunStatus.FAILED, RunStatus.REFUSED) or report.reload_pending:
         return FAILED
+    if report.checking:
+        return reported
     return DRIFT if state.drift_count else OK
 
 

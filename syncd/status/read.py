@@ -118,15 +118,24 @@ def _states(config: Config, names: Iterable[str], store: SqliteStore) -> dict[st
         unfinished = [
             name
             for name, one in states.items()
-            if one.pending_reload is not None or not one.consistent
+            if one.pending_reload is not None or not one.consistent or _waits_for_window(one)
         ]
         running = [name for name in unfinished if is_held(config.state, name)]
-        states |= {
-            name: replace(states[name], consistent=True, pending_reload=None) for name in running
-        }
+        states |= {name: _as_after_the_run(states[name]) for name in running}
         if len(running) == len(unfinished):
             break
     return states
+
+
+def _waits_for_window(state: JobState) -> bool:
+    """Return whether a health check is pending whose window is not open yet."""
+    return state.pending_health is not None and state.pending_health.since is None
+
+
+def _as_after_the_run(state: JobState) -> JobState:
+    """Return the state of a job that runs now as it is when nothing goes wrong."""
+    pending = None if _waits_for_window(state) else state.pending_health
+    return replace(state, consistent=True, pending_reload=None, pending_health=pending)
 
 
 def _next_runs(
@@ -192,11 +201,11 @@ def _stale_reason(
 ) -> str | None:
     """Return why the job is not ready: no success for three intervals.
 
-    For a job that never succeeded, the intervals count from the start of the process. A paused job
-    is never stale.
+    For a job that never succeeded, the intervals count from the start of the process. A job that is
+    paused, or whose health is being checked, is never stale.
     """
     since = one.state.last_success_at or (process.started_at if process is not None else None)
-    if one.condition == "paused" or since is None:
+    if one.condition in ("paused", "checking") or since is None:
         return None
     ends = nth_run_after(one.job, timezone, since, INTERVALS)
     if ends is None or now <= ends:

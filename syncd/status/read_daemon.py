@@ -31,6 +31,7 @@ def read_daemon_status(
         for one in _due_runs(config, store, states, heartbeat)
         if one.due_at <= now
         and not states[one.job].paused(now)
+        and not states[one.job].checking
         and not is_held(config.state, one.job)
     ]
     return daemon_status(heartbeat, lock_held, now, due)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from datetime import datetime
 
 from syncd.engine.hook_result import shown_command
+from syncd.models import Job
+from syncd.ports import PendingHealth
 from syncd.status.daemon_status import DaemonStatus
 from syncd.status.model import JobSnapshot
 
@@ -23,6 +25,8 @@ def reasons_of(one: JobSnapshot, now: datetime) -> list[str]:
         since = state.pending_reload.since
         when = f" since {since:%Y-%m-%d %H:%M} UTC" if since is not None else ""
         found.append(f"on_change is pending{when}: {shown_command(one.job.on_change)}")
+    if one.condition == "checking" and state.pending_health is not None:
+        found.append(_window_text(state.pending_health, one.job))
     if state.drift_count == 1:
         found.append("1 file or folder differs from what was mirrored")
     elif state.drift_count:
@@ -30,6 +34,16 @@ def reasons_of(one: JobSnapshot, now: datetime) -> list[str]:
     if not found and one.condition == "failing":
         found.append("the last run did not finish")
     return found
+
+
+def _window_text(pending: PendingHealth, job: Job) -> str:
+    """Return how far the health check of a change has come."""
+    seconds = "" if job.health is None else f" of {job.health.window_seconds:.0f}"
+    failed = f", the last {pending.failed} failed: {pending.reason}" if pending.failed else ""
+    return (
+        f"the health of commit {pending.commit[:7]} is being checked: "
+        f"{pending.passed} passed in {pending.seconds:.0f}{seconds} s{failed}"
+    )
 
 
 def remedy_of(one: JobSnapshot) -> str | None:

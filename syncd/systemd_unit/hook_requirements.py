@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
+from syncd.hooks.command_lookup import hooks_of
 from syncd.models import Hook, Job
 
 SHELLS = ("sh", "bash", "dash")
@@ -34,8 +35,8 @@ class Needs(Struct, frozen=True):
 
 def needs_of(job: Job) -> Iterator[Needs]:
     """Yield what each known program in the job's hooks needs."""
-    for key, hook in (("validate", job.validate), ("on_change", job.on_change)):
-        for words in commands(hook) if hook is not None else ():
+    for key, hook in hooks_of(job):
+        for words in commands(hook):
             program = posixpath.basename(words[0])
             what = f"{job.name}: {key} runs {program}"
             if program in SYSTEMD_CLIENTS and "--user" not in words:

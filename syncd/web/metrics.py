@@ -90,6 +90,12 @@ PAUSED = Metric(
     "1 while the job is paused, or held after a rollback.",
     JOB,
 )
+CHECKING = Metric(
+    "syncd_job_checking",
+    "gauge",
+    "1 while the health of the last change is being checked.",
+    JOB,
+)
 REQUESTS = Metric(
     "syncd_github_requests_total",
     "counter",
@@ -217,6 +223,7 @@ def _of_jobs(jobs: Iterable[JobSnapshot]) -> Iterator[tuple[Metric, list[Sample]
     yield DRIFTED, [(job, one.state.drift_count) for job, one in named]
     yield RELOAD_PENDING, [(job, one.state.pending_reload is not None) for job, one in named]
     yield PAUSED, [(job, one.condition == "paused") for job, one in named]
+    yield CHECKING, [(job, one.condition == "checking") for job, one in named]
 
 
 def _of_process(readings: StatusSnapshot) -> Iterator[tuple[Metric, list[Sample]]]:

@@ -26,11 +26,19 @@ from syncd.status import (
     webhook_line,
 )
 
-SIGNS = {"failing": "✕", "drift": "!", "paused": "‖", "never": "·", "in_sync": "✓"}
+SIGNS = {
+    "failing": "✕",
+    "drift": "!",
+    "paused": "‖",
+    "checking": "…",
+    "never": "·",
+    "in_sync": "✓",
+}
 WORDS = {
     "failing": "failing",
     "drift": "drift",
     "paused": "paused",
+    "checking": "checking",
     "never": "not yet run",
     "in_sync": "in sync",
 }
@@ -38,6 +46,7 @@ STATE_PHRASES = {
     "failing": ("is failing", "are failing"),
     "drift": ("has drifted", "have drifted"),
     "paused": ("is paused", "are paused"),
+    "checking": ("is being checked", "are being checked"),
     "never": ("has not run yet", "have not run yet"),
 }
 
