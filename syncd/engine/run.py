@@ -225,8 +225,9 @@ class Run(RunState):
         return ctx.hooks.validate(call, files, self.deadline)
 
     def _save_undo(self, decision: Decision) -> None:
-        """Put what an undo of the change needs into the cache; note in the state how to find it,
-        and that the change has to pass its health check.
+        """Put what an undo of the change needs into the cache, and into the state.
+
+        The change has to pass its health check from now on.
         """
         if not decision.plan.changes_disk:
             return

@@ -35,6 +35,7 @@ SECTIONS: dict[str, dict[str, type[BaseModel]]] = {
     "Keys of a job": {
         "": schema.JobModel,
         "limits.": schema.LimitsModel,
+        "health.": schema.HealthModel,
         "require.": schema.RequireModel,
     },
     "Keys of a path": {"": schema.PathModel},

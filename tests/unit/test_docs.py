@@ -15,6 +15,7 @@ from syncd.config.identity_schema import IdentityModel
 from syncd.config.load import load_config
 from syncd.config.schema import (
     ConfigModel,
+    HealthModel,
     JobModel,
     LimitsModel,
     LogModel,
@@ -81,6 +82,7 @@ def test_every_key_of_the_schema_is_in_the_example() -> None:
         PathModel,
         LimitsModel,
         RequireModel,
+        HealthModel,
         IdentityModel,
         LogModel,
         WebModel,
