@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 import yaml
 
+from syncd.simulator.github import GitHub
 from tests.support.sync_env import SyncEnv, sync_env
 from tests.support.terminal import Screen
 
@@ -153,3 +154,51 @@ def test_the_links_that_create_an_app_ask_for_contents_read_only() -> None:
             "contents": "read",
             "metadata": "read",
         }
+
+
+def wrong_id(hub: SyncEnv) -> None:
+    hub.identities["ops"]["app_id"] = "99"
+    hub.write()
+
+
+def other_key(hub: SyncEnv) -> None:
+    key = Path(hub.identities["ops"]["private_key"])
+    key.write_text(GitHub().accounts.add_app(1))
+    hub.canary.spared.add(key)
+
+
+def not_installed(hub: SyncEnv) -> None:
+    hub.github.accounts.installations.clear()
+
+
+def not_selected(hub: SyncEnv) -> None:
+    hub.github.accounts.installations[42].repositories = ["site"]
+
+
+def not_permitted(hub: SyncEnv) -> None:
+    hub.github.accounts.installations[42].permissions = {"metadata": "read"}
+
+
+def suspended(hub: SyncEnv) -> None:
+    hub.github.accounts.installations[42].suspended = True
+
+
+# in the order of the table's rows
+CAUSES = [wrong_id, other_key, not_installed, not_selected, not_permitted, suspended]
+
+
+@pytest.mark.parametrize("row", range(len(CAUSES)))
+def test_the_table_of_the_app_page_has_the_line_that_each_cause_gives(
+    tmp_path: Path, row: int
+) -> None:
+    table = APP_PAGE.partition("| line | cause | remedy |\n")[2].partition("\n\n")[0]
+    lines = re.findall(r"^\| `(.*?)` \|", table, re.MULTILINE)
+    assert len(lines) == len(CAUSES)
+    with sync_env(tmp_path) as hub:
+        del hub.identities["ops"]["installation_id"]
+        hub.write()
+        CAUSES[row](hub)
+        done = hub.call("check", "--online")
+    assert done.code == 4
+    shown = re.escape(lines[row]).replace("…", ".*").replace("OWNER/REPO", "acme/infra")
+    assert re.search(shown, done.out + done.err)
