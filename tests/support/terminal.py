@@ -15,10 +15,12 @@ import subprocess
 import sys
 import termios
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 SYNCD = Path(sys.executable).with_name("syncd")
 SECONDS = 60.0  # until a question comes
+AGAIN_SECONDS = 5.0  # until a user presses Ctrl-C once more
 # Every module is loaded before the process becomes the user, who may not be able to read them.
 AS_USER = """
 import encodings, encodings.idna, importlib, os, pkgutil, sys
@@ -81,9 +83,17 @@ class Screen:
         os.write(self._terminal, f"{text}\n".encode())
 
     def interrupt(self, question: str) -> None:
-        """Type Ctrl-C when the question is asked."""
+        """Type Ctrl-C when the question is asked, until the process has ended.
+
+        A signal that comes after the question and before the read of its answer does not end that
+        read: Python handles it at the next key.
+        """
         self._wait_for(question)
-        self.press_ctrl_c()
+        for _ in range(round(SECONDS / AGAIN_SECONDS)):
+            self.press_ctrl_c()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(AGAIN_SECONDS)
+                return
 
     def wait_for(self, text: str) -> None:
         """Read until the text is shown, which need not be a question."""

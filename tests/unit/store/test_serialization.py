@@ -80,11 +80,11 @@ JOB = Job(
         True,
         ("json",),
     ),
-    True,
-    Require(True, True),
-    11.0,
-    12.0,
-    "www-data",
+    undo_on_failure=True,
+    require=Require(True, True),
+    timeout_seconds=11.0,
+    hook_timeout_seconds=12.0,
+    hook_user="www-data",
 )
 
 
