@@ -50,6 +50,11 @@ def test_the_example_configuration_is_valid_and_says_the_defaults() -> None:
         assert getattr(job, name) == model[name].default, name
 
 
+def test_the_lines_of_the_example_have_at_most_100_columns() -> None:
+    lines = (ROOT / "config.example.yaml").read_text().splitlines()
+    assert [line for line in lines if len(line) > 100] == []
+
+
 def test_every_line_of_the_example_that_is_commented_out_can_be_taken_as_it_is(
     tmp_path: Path,
 ) -> None:
