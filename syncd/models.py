@@ -16,6 +16,7 @@ from functools import cached_property
 from msgspec import Struct, to_builtins
 from msgspec.structs import replace
 
+from syncd.apply_rules import ApplyRules, WaitingCommit
 from syncd.colliding_names import fold
 from syncd.errors import SyncdError
 from syncd.policies import Drift, Lfs, Limits, Prune, Publish, Require, Submodules, Symlinks
@@ -91,11 +92,12 @@ class Job(Struct, frozen=True, dict=True):  # which the digest is kept in
     validate: Hook | None = None
     on_change: Hook | None = None
     undo_on_failure: bool = False
-    health: Health | None = None
     require: Require = Require()
     timeout_seconds: float = 600.0
     hook_timeout_seconds: float = 60.0
     hook_user: str | None = None
+    health: Health | None = None
+    apply: ApplyRules = ApplyRules()
 
     @cached_property
     def digest(self) -> str:
@@ -103,14 +105,8 @@ class Job(Struct, frozen=True, dict=True):  # which the digest is kept in
 
         What it accepts counts too. Schedules and hook texts are left out.
         """
-        timing = {
-            "every_seconds",
-            "cron",
-            "jitter_seconds",
-            "on_push",
-            "timeout_seconds",
-            "hook_timeout_seconds",
-        }
+        timing = {"every_seconds", "cron", "jitter_seconds", "on_push", "apply"}
+        timing |= {"timeout_seconds", "hook_timeout_seconds"}
         hooks = {"validate", "on_change", "undo_on_failure", "health", "hook_user"}
         kept = {key: value for key, value in to_builtins(self).items() if key not in timing | hooks}
         kept["require"] = {
@@ -394,6 +390,7 @@ class RunStatus(StrEnum):
     FAILED = "failed"
     REFUSED = "refused"
     SKIPPED = "skipped"
+    WAITING = "waiting"  # nothing to do but a new commit, outside the windows of `apply:`
 
 
 class Trigger(StrEnum):
@@ -443,3 +440,5 @@ class RunReport(Struct, frozen=True):
     notes: tuple[str, ...] = ()
     took_over_from: tuple[str, ...] = ()
     commit_summary: CommitSummary | None = None  # of a commit that is not applied yet
+    waiting: WaitingCommit | None = None  # what is not applied yet, for `apply:`
+    overrode: str | None = None  # what of `apply:` would have kept the commit, but for `--now`

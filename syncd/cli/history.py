@@ -21,7 +21,14 @@ from syncd.store.history import PastChange, PastRun
 from syncd.stored_jobs import open_store, spellings_in_history
 from syncd.text import json_text, one_line
 
-MARKS = {"changed": "✓", "unchanged": "✓", "skipped": "‖", "failed": "✕", "refused": "✕"}
+MARKS = {
+    "changed": "✓",
+    "unchanged": "✓",
+    "waiting": "◷",
+    "skipped": "‖",
+    "failed": "✕",
+    "refused": "✕",
+}
 
 
 @click.command(name="history", short_help="What past runs did.")
@@ -127,6 +134,8 @@ def _show(settings: Settings, run: PastRun) -> None:
     )
     if run.went_back:
         emit(settings, f"    went back to {(run.commit or '')[:7]}, which had been applied before")
+    if run.overrode:
+        emit(settings, f"    applied with --now, which would have waited {run.overrode}")
     if run.error:
         emit(settings, f"    {run.error_kind}: {run.error}")
 

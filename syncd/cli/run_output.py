@@ -23,6 +23,7 @@ COLOUR = {"+": "green", "~": "yellow", "!": "yellow", "%": "yellow", "-": "red",
 MARK = {
     RunStatus.CHANGED: ("✓", "green"),
     RunStatus.UNCHANGED: ("✓", "green"),
+    RunStatus.WAITING: ("◷", "cyan"),
     RunStatus.SKIPPED: ("‖", "cyan"),
     RunStatus.REFUSED: ("✕", "red"),
     RunStatus.FAILED: ("✕", "red"),
@@ -53,6 +54,10 @@ def _job(report: RunReport) -> dict[str, Any]:
     if report.commit_summary is not None:
         summary = report.commit_summary
         more["commit_summary"] = {"subject": summary.subject, "author": summary.author}
+    if report.waiting is not None:
+        more["waiting"] = report.waiting.to_json()
+    if report.overrode is not None:
+        more["overrode"] = report.overrode
     return {
         "job": report.job,
         "status": report.status.value,
@@ -117,6 +122,8 @@ def counts(changes: Sequence[Change]) -> str:
 def commits_of(report: RunReport) -> str:
     """Return the commit, with the previous one if it has changed."""
     commit = (report.commit or "")[:7]
+    if report.status is RunStatus.WAITING and report.waiting is not None:
+        return f"{commit or '-'} → {report.waiting.commit[:7]}"
     if report.previous and report.commit and report.previous != report.commit:
         return f"{report.previous[:7]} → {commit}"
     return commit or "-"
@@ -183,10 +190,12 @@ def closing_line(reports: Sequence[RunReport], exit_code: int, requests: Mapping
     """Return the last line of a command over several jobs."""
     done = sum(report.status in (RunStatus.CHANGED, RunStatus.UNCHANGED) for report in reports)
     failed = sum(report.status in (RunStatus.FAILED, RunStatus.REFUSED) for report in reports)
-    skipped = len(reports) - done - failed
+    waiting = sum(report.status is RunStatus.WAITING for report in reports)
+    skipped = len(reports) - done - failed - waiting
     parts = (
         [f"{done} in sync"]
         + ([f"{failed} failed"] if failed else [])
+        + ([f"{waiting} waiting"] if waiting else [])
         + ([f"{skipped} skipped"] if skipped else [])
     )
     cost = cost_of(requests)

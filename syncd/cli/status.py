@@ -23,6 +23,7 @@ from syncd.stored_jobs import open_store
 from syncd.text import json_text
 
 EXIT_NOT_IN_SYNC = 3
+WELL = ("in_sync", "waiting")  # a commit that waits for its window is no trouble
 WATCH_SECONDS = 2.0
 
 
@@ -76,5 +77,5 @@ def _say_expiries(
 
 
 def _is_well(snapshot: StatusSnapshot) -> bool:
-    in_sync = all(one.condition == "in_sync" for one in snapshot.jobs)
+    in_sync = all(one.condition in WELL for one in snapshot.jobs)
     return in_sync and (snapshot.daemon is None or not snapshot.daemon.overdue)

@@ -32,6 +32,7 @@ COLOUR = {
     "paused": "cyan",
     "checking": "cyan",
     "never": "cyan",
+    "waiting": "cyan",
     "in_sync": "green",
 }
 HEADING = ["STATE", "JOB", "SOURCE", "COMMIT", "SINCE", "LAST", "NEXT"]

@@ -52,6 +52,11 @@ MAX_FILES_AFTER_CHANGE = 500
     help="Mirror this branch, tag or commit instead, in this run only; name the jobs.",
 )
 @click.option(
+    "--now",
+    is_flag=True,
+    help="Apply new commits now, also outside the windows of apply: and in a freeze.",
+)
+@click.option(
     "--allow-delete",
     type=click.IntRange(0),
     metavar="N",
@@ -78,6 +83,7 @@ def command(
     settings: Settings,
     jobs: tuple[str, ...],
     ref: str | None,
+    now: bool,
     allow_delete: int | None,
     metrics_file: str | None,
     forget: str | None,
@@ -104,7 +110,7 @@ def command(
         if forget is not None:
             _forget(settings, app, forget)
             chosen = [job for job in chosen if job.name != forget or forget in jobs]
-        options = Options(ref=ref, allow_delete=allow_delete)
+        options = Options(ref=ref, allow_delete=allow_delete, now=now)
         reports = _run(settings, app, chosen, options, as_object)
         code = exit_code(reports)
         _print_result(settings, app, reports, as_object)

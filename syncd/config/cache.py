@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from datetime import datetime
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
 
-from syncd import identities, models, policies
+from syncd import apply_rules, identities, models, policies
 from syncd.cache_file import (
     cache_key,
     config_digest,
@@ -32,7 +33,7 @@ from syncd.config.model import Config
 NAME = "config.json"
 KINDS: dict[str, Any] = {
     name: kind
-    for module in (identities, policies, models, model)
+    for module in (apply_rules, identities, policies, models, model)
     for name, kind in vars(module).items()
     if isinstance(kind, type)
 }
@@ -74,6 +75,8 @@ def encoded(value: Any) -> Any:
         return value
     if isinstance(value, Path):
         return {KIND: "Path", VALUE: str(value)}
+    if isinstance(value, datetime):
+        return {KIND: "datetime", VALUE: value.isoformat()}
     if isinstance(value, Struct):
         return {
             KIND: type(value).__name__,
@@ -96,6 +99,8 @@ def decoded(value: Any) -> Any:
         return {name: decoded(item) for name, item in value.items()}
     if value[KIND] == "Path":
         return Path(value[VALUE])
+    if value[KIND] == "datetime":
+        return datetime.fromisoformat(value[VALUE])
     kind = KINDS[value[KIND]]
     return (
         kind(value[VALUE])

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from syncd.apply_rules import ApplyRules, Freeze, Window
+from syncd.apply_windows import freeze_begin, freeze_end
 from syncd.config.folder import Folder
 from syncd.config.identity_schema import IdentityModel
 from syncd.config.model import Config, Log, Notify, TrashRules, Web, Webhook
-from syncd.config.schema import ConfigModel, HealthModel, JobModel, PathModel
+from syncd.config.schema import ApplyModel, ConfigModel, HealthModel, JobModel, PathModel
 from syncd.identities import AnonymousIdentity, AppIdentity, Identity, LoginIdentity, TokenIdentity
 from syncd.models import Health, Job, PathRule
 from syncd.policies import Limits, Require
+from syncd.time_zones import time_zone
 
 
 def to_config(
@@ -27,7 +30,7 @@ def to_config(
         state=Path(model.state) if model.state else default_state(path, environ),
         state_group=model.state_group,
         identities={name: _identity(name, one) for name, one in model.github.items()},
-        jobs={name: _job(name, one, only) for name, one in model.jobs.items()},
+        jobs={name: _job(name, one, only, model.timezone) for name, one in model.jobs.items()},
         workers=model.workers,
         requests_at_once=model.requests_at_once,
         timezone=model.timezone,
@@ -78,7 +81,7 @@ def _identity(name: str, one: IdentityModel) -> Identity:
     return AnonymousIdentity(name, one.api, one.ca_file)
 
 
-def _job(name: str, one: JobModel, only_identity: str) -> Job:
+def _job(name: str, one: JobModel, only_identity: str, timezone: str) -> Job:
     share, count = one.limits.delete
     return Job(
         name=name,
@@ -106,6 +109,7 @@ def _job(name: str, one: JobModel, only_identity: str) -> Job:
         undo_on_failure=one.undo_on_failure,
         health=None if one.health is None else _health(one.health),
         require=Require(**one.require.model_dump()),
+        apply=_apply_rules(one.apply, timezone),
         timeout_seconds=one.timeout,
         hook_timeout_seconds=one.hook_timeout,
         hook_user=one.hook_user,
@@ -114,6 +118,22 @@ def _job(name: str, one: JobModel, only_identity: str) -> Job:
 
 def _health(one: HealthModel) -> Health:
     return Health(one.command, one.for_, one.every, one.timeout, one.failures)
+
+
+def _apply_rules(one: ApplyModel, timezone: str) -> ApplyRules:
+    if not one.windows and not one.freeze:
+        return ApplyRules()
+    zone = time_zone(timezone)
+    return ApplyRules(
+        tuple(Window(window.start, window.for_) for window in one.windows),
+        tuple(
+            Freeze(
+                freeze_begin(freeze.from_, zone), freeze_end(freeze.to, zone), freeze.reason or ""
+            )
+            for freeze in one.freeze
+        ),
+        timezone,
+    )
 
 
 def _rule(one: PathModel) -> PathRule:

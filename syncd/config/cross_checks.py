@@ -35,6 +35,7 @@ def check_config(
         *_destinations(config, problem_at, protected),
         *_collisions(config, problem_at),
         *_symlink_folders(config, problem_at, protected),
+        *_freezes(config, problem_at),
         *_web(config, problem_at),
     ]
 
@@ -215,6 +216,17 @@ def _symlink_folders(
                         f"'{rule.to}' is in {folder}, which is the own folder of jobs.{name}"
                         " (publish: symlink)",
                     )
+
+
+def _freezes(config: Config, problem_at: ProblemFactory) -> Iterator[Problem]:
+    for name, job in config.jobs.items():
+        for index, freeze in enumerate(job.apply.freezes):
+            if freeze.ends_at <= freeze.begins_at:
+                yield problem_at(
+                    ("jobs", name, "apply", "freeze", index, "to"),
+                    f"the freeze ends at {freeze.ends_at:%Y-%m-%dT%H:%M:%SZ}, before it begins "
+                    f"({freeze.begins_at:%Y-%m-%dT%H:%M:%SZ}); 'to' comes after 'from'",
+                )
 
 
 def _web(config: Config, problem_at: ProblemFactory) -> Iterator[Problem]:

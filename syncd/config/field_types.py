@@ -120,6 +120,12 @@ Duration = Annotated[
     float, validated(value_types.positive_duration, type="string", pattern=DURATION)
 ]
 AnyDuration = Annotated[float, validated(value_types.duration, type="string", pattern=DURATION)]
+DateOrTime = Annotated[
+    str,
+    validated(
+        value_types.date_or_time, type="string", pattern=f"^{value_types.DATE_OR_TIME.pattern}$"
+    ),
+]
 Mode = Annotated[int, validated(value_types.mode, type="string", pattern="^0?0?[0-7]{3}$")]
 Owner = Annotated[str, validated(value_types.owner, type=["string", "number"])]
 Size = Annotated[

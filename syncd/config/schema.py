@@ -21,6 +21,7 @@ from syncd.config import value_types
 from syncd.config.field_types import (
     AnyDuration,
     Command,
+    DateOrTime,
     DeleteLimit,
     Duration,
     Flag,
@@ -107,6 +108,34 @@ class HealthModel(Strict):
         return self
 
 
+class WindowModel(Strict):
+    """One item of `apply.windows`."""
+
+    start: Text
+    for_: Duration = Field(alias="for")
+
+    @field_validator("start")
+    @classmethod
+    def _start(cls, value: str) -> str:
+        parse_cron(value)
+        return value
+
+
+class FreezeModel(Strict):
+    """One item of `apply.freeze`."""
+
+    from_: DateOrTime = Field(alias="from")
+    to: DateOrTime
+    reason: Text | None = None
+
+
+class ApplyModel(Strict):
+    """When new commits may be applied, `apply:`."""
+
+    windows: list[WindowModel] = Field(default=[], min_length=1)
+    freeze: list[FreezeModel] = Field(default=[], min_length=1)
+
+
 class PathModel(Strict):
     """One item of `paths:`."""
 
@@ -185,6 +214,7 @@ class JobModel(Strict):
     undo_on_failure: Flag = False
     health: HealthModel | None = None
     require: RequireModel = RequireModel()
+    apply: ApplyModel = ApplyModel()
     timeout: Duration = 600.0
     hook_timeout: Duration = 60.0
     hook_user: Text | None = None

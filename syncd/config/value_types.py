@@ -6,6 +6,7 @@ Each parser raises ValueError that says what it expected. Pure: no I/O.
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from typing import Any
 
 from syncd.identities import SecretRef
@@ -26,6 +27,12 @@ SIZES = {
     "g": 1 << 30,
 }
 MAX_SECONDS = 366 * 86400
+# Source: RFC 3339, 5.6, where the offset is required
+DATE_OR_TIME = re.compile(
+    r"(?:19[7-9]\d|2\d{3})-\d\d-\d\d"
+    r"(?:[T ]\d\d:\d\d(?::\d\d)?(?:Z|[+-]\d\d:\d\d)?)?",
+    re.ASCII,
+)
 MAX_APP_ID = 10**12
 ADDRESS = re.compile(  # https://github.com/acme/infra.git, git@github.com:acme/infra, @acme/infra/
     r"(?:(?:git\+)?(?:https?|ssh|git)://[^/]+/|[\w.-]+@[\w.-]+:|[\w-]+(?:\.[\w-]+)+/|[@/])?"
@@ -64,6 +71,19 @@ def positive_duration(value: Any) -> float:
     if seconds <= 0:
         raise ValueError(f"'{value}' is no time at all; write it like 30s, 5m, 1h30m or 1d")
     return seconds
+
+
+def date_or_time(value: Any) -> str:
+    """Check a date or an RFC 3339 time; without an offset it is one of the configured time zone."""
+    expected = "a date or a time; write it like 2026-12-20 or 2026-12-20T18:00:00+01:00"
+    text = _text(value, expected)
+    if not DATE_OR_TIME.fullmatch(text):
+        raise ValueError(f"'{_short(text)}' is not {expected}")
+    try:
+        datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ValueError(f"'{_short(text)}' is not {expected}") from error
+    return text
 
 
 def size(value: Any) -> int:

@@ -22,7 +22,7 @@ from syncd.clock import Clock, SystemClock
 from syncd.config.model import Config
 from syncd.daemon.context import DaemonContext
 from syncd.daemon.housekeeping import Housekeeper
-from syncd.daemon.job_status import JobStatusBoard
+from syncd.daemon.job_status import JobStatus, JobStatusBoard
 from syncd.daemon.malloc import trim_heap
 from syncd.daemon.push_trigger import PushTrigger
 from syncd.daemon.queue import Queue
@@ -34,7 +34,7 @@ from syncd.daemon.watchdog import Watchdog
 from syncd.daemon.worker import WorkerRunner
 from syncd.errors import ConfigError, StoreError, SyncdError
 from syncd.github.webhook import Push, jobs_for_push
-from syncd.models import Trigger
+from syncd.models import RunReport, Trigger
 from syncd.recent_runs import DiffCache, RecentRun, read_recent_runs
 from syncd.ref_names import is_short
 from syncd.status import ProcessStats, StatusSnapshot, load_webhook_stats, read_status
@@ -128,6 +128,7 @@ class Daemon:
         )
         self.job_status.subscribe(self.push_trigger.run_finished)
         self.scheduler = Scheduler(self.clock, self._on_due, self._jitter)
+        self.job_status.subscribe(self._wake_for_window)
         self._parts = DaemonContext(
             self.app,
             self.clock,
@@ -187,6 +188,12 @@ class Daemon:
 
     def _on_due(self, job: str, tick: float) -> None:
         self.queue.enqueue(job, Trigger.SCHEDULE, tick)
+
+    def _wake_for_window(self, report: RunReport, _before: JobStatus) -> None:
+        """Let the job run when the commit that waits may be applied."""
+        if report.error is None:
+            until = None if report.waiting is None else report.waiting.until
+            self.scheduler.wake_at(report.job, until)
 
     def _jobs_for(self, push: Push) -> list[str]:
         """Return the jobs that follow the pushed ref."""

@@ -5,14 +5,17 @@ changed.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from syncd.apply_windows import closed_at
 from syncd.config.model import Config
 from syncd.daemon.context import DaemonContext
 from syncd.errors import ConfigError
 from syncd.models import Job, Trigger
+from syncd.ports import JobState
 from syncd.schedule import first_run_after_start, schedules_of
 
 
@@ -86,9 +89,18 @@ def schedule_jobs(
         last_run = state.last_run_at if starting else None
         first = first_run_after_start(job, schedules[name], last_run, now, len(names))
         parts.scheduler.set(name, schedules[name], first)
+        parts.scheduler.wake_at(name, _window_of(job, state, now))
         parts.job_status.set(name, state, now)
         if starting and state.pending_health is not None:
             parts.queue.enqueue(name, Trigger.START)  # its health window goes on at once
+
+
+def _window_of(job: Job, state: JobState, now: datetime) -> datetime | None:
+    """Return when the commit that waits may be applied; None where none waits."""
+    if state.waiting is None:
+        return None
+    closed = closed_at(job.apply, now)
+    return now if closed is None else closed.until
 
 
 def forget_job(parts: DaemonContext, name: str) -> None:

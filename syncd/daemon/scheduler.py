@@ -82,7 +82,19 @@ class _Trigger:
         return self._fires
 
 
+class _Once:
+    """APScheduler trigger that fires once, at a moment of the wall clock."""
+
+    def __init__(self, moment: datetime) -> None:
+        self._moment = moment
+
+    def get_next_fire_time(self, previous: datetime | None, now: datetime) -> datetime | None:
+        """Return the moment, and None once it was there."""
+        return self._moment if previous is None else None
+
+
 BaseTrigger.register(_Trigger)
+BaseTrigger.register(_Once)
 
 
 class _Scheduler(BaseScheduler):  # type: ignore[misc]  # APScheduler 3 has no types
@@ -117,6 +129,10 @@ class _InPlace(BaseExecutor):  # type: ignore[misc]
             self._run_job_error(job.id, error, error.__traceback__)
         else:
             self._run_job_success(job.id, [])
+
+
+def _wake_id(job: str) -> str:
+    return f"wake {job}"  # no job's name has a space
 
 
 class Scheduler:
@@ -155,8 +171,24 @@ class Scheduler:
             )
             self._scheduler.add_job(self._on_due, trigger, args=[job], id=job, name=job)
 
+    def wake_at(self, job: str, moment: datetime | None) -> None:
+        """Ask for one run of the job at this moment besides its schedule; None for no such run.
+
+        The moment is one of the wall clock: after a clock step it comes when the clock shows it.
+        """
+        with self._lock:
+            known = self._scheduler.get_job(_wake_id(job))
+            if known is not None:
+                self._scheduler.remove_job(known.id)
+            if moment is not None:
+                tick, name = moment.timestamp(), _wake_id(job)
+                self._scheduler.add_job(
+                    self._on_run_due, _Once(moment), args=[job, tick], id=name, name=name
+                )
+
     def remove(self, job: str) -> None:
-        """Remove the job's schedule."""
+        """Remove the job's schedule, and the run that `wake_at` asked for."""
+        self.wake_at(job, None)
         with self._lock:
             if (
                 self._triggers.pop(job, None) is not None

@@ -6,9 +6,11 @@ Values only. What is done with them is in `run.py` and the modules that it names
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from msgspec import Struct
 
+from syncd.apply_rules import Closed
 from syncd.clock import Clock
 from syncd.deadline import Deadline
 from syncd.engine.other_jobs import OtherJobs
@@ -44,7 +46,8 @@ class Options(Struct, frozen=True):
     """What the caller asks of one run only.
 
     `rollback_set`: apply this set, whatever the repository has, and hold the job after it.
-    `pushed`: the spellings (`heads/v1`) of refs that were pushed since the last run.
+    `pushed`: the spellings (`heads/v1`) of refs that were pushed since the last run. `now`: apply a
+    new commit also outside the windows of `apply:`.
     """
 
     trigger: Trigger = Trigger.OPERATOR
@@ -52,6 +55,7 @@ class Options(Struct, frozen=True):
     allow_delete: int | None = None
     rollback_set: AppliedSet | None = None
     pushed: frozenset[str] = frozenset()
+    now: bool = False
 
 
 @dataclass
@@ -76,6 +80,23 @@ class RunState:
     def ref(self) -> str | None:
         """The ref that the run follows: the caller's, or the job's."""
         return self.options.ref or self.job.ref
+
+    @cached_property
+    def closed(self) -> Closed | None:
+        """Until when `apply:` lets no new commit through; None where it does.
+
+        Decided once: a window that ends meanwhile does not stop the run.
+        """
+        rules = self.job.apply
+        if not rules.windows and not rules.freezes:
+            return None
+        from syncd.apply_windows import closed_at  # loads the library of cron expressions
+
+        return closed_at(rules, self.ctx.clock.now())
+
+    def is_begun(self, commit: str) -> bool:
+        """Return whether the commit was applied, or its application has begun: it is not new."""
+        return commit in (self.state.applied_commit, self.state.applying)
 
 
 __all__ = ["Options", "RunContext", "RunState"]

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Set
 
 from msgspec import Struct
 
+from syncd.apply_rules import WaitingCommit
 from syncd.colliding_names import CollidingNames
 from syncd.engine.claims import claim, recognise
 from syncd.engine.context import RunState
@@ -33,7 +34,9 @@ class Decision(Struct, frozen=True):
     """A commit, the files that it asks for, and the plan that follows.
 
     With a `refusal` the head is a commit that was rejected, and this is about the last accepted set
-    instead. With a `limit` the plan may be shown, but not applied. `folders` are the directories
+    instead. With a `limit` the plan may be shown, but not applied. `waiting` is a new commit that
+    may not be applied yet, and this is about what is applied now; `overrode` is this commit, where
+    only `--now` lets it through. `folders` are the directories
     that syncd made for the job. `kept` are the files of the set that no action touches, where the
     plan removes others. `unverified` are names that the disk may take for one, which only a trial
     shows. With `needs_second_pass` the plan only unlocks directories, and what is in them has to be
@@ -51,6 +54,14 @@ class Decision(Struct, frozen=True):
     unverified: tuple[CollidingNames, ...] = ()
     needs_second_pass: bool = False
     limit: LimitError | None = None
+    config_digest: str | None = None
+    waiting: WaitingCommit | None = None
+    overrode: WaitingCommit | None = None
+
+    @property
+    def only_waits(self) -> bool:
+        """Whether there is nothing to apply: the commit that waits is the job's first."""
+        return self.waiting is not None and self.waiting.commit == self.commit
 
     @property
     def disk_actions(self) -> tuple[Action, ...]:
@@ -71,6 +82,10 @@ def decide(run: RunState) -> Decision:
     known = known_head(run)  # before the ledger is read, which would delay the request
     with Prefetch(run.job.name, run.ctx.store, run.ctx.mirror, run.deadline.check) as prefetch:
         wanted = resolve_wanted(run, prefetch, known)
+        if wanted.only_waits:
+            ledger = JobLedger(wanted.recorded, {})
+            waiting = wanted.waiting
+            return Decision(wanted.commit, {}, {}, Plan(()), ledger, waiting=waiting)
         unverified = refuse_collisions(run.job, wanted.remote, run.ctx.mirror)
         found = _first_look(run, wanted, prefetch)
     found = _second_look(run, wanted.remote, found)
@@ -94,6 +109,9 @@ def decide(run: RunState) -> Decision:
         unverified=() if unlocking else unverified,
         needs_second_pass=bool(unlocking),
         limit=limit,
+        config_digest=wanted.config_digest,
+        waiting=wanted.waiting,
+        overrode=wanted.overrode,
     )
 
 

@@ -122,4 +122,4 @@ def record_rejection(job: Job, state: JobState, error: SyncdError, signers: str 
     if pending is not None and pending.commit == commit and not by_policy:
         digest = pending.config_digest  # of the set that was checked: the job may be another since
     rejection = Rejection(commit, digest, error.message, by_policy)
-    return replace(state, rejection=rejection)
+    return replace(state, rejection=rejection, waiting=None)

@@ -95,7 +95,7 @@ def reload_done(state: JobState, report: RunReport, now: datetime) -> JobState:
     """
     undo = None if state.pending_health is None else state.undo
     after = replace(state, pending_reload=None, undo=undo)
-    is_success = report.status in (RunStatus.CHANGED, RunStatus.UNCHANGED)
+    is_success = report.status in (RunStatus.CHANGED, RunStatus.UNCHANGED, RunStatus.WAITING)
     step = health.succeeded if is_success else health.with_open_window
     return step(after, now).with_condition(now)
 

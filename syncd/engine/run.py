@@ -56,6 +56,7 @@ def plan_job(
     it, for a limit or a rejected commit, and of a job that is paused or held.
     """
     began = time.perf_counter()
+    options = replace(options, now=True)  # what waits is shown, and until when
     run = RunState(job, ctx, deadline, options, ctx.store.state(job.name))
     report, decision = _planned(run, run_result.first_report(run, ctx.clock.now()))
     return replace(report, seconds=time.perf_counter() - began), decision
@@ -80,6 +81,8 @@ def _planned(run: RunState, report: RunReport) -> tuple[RunReport, Decision | No
         files=decision.plan.files,
         drift_count=decision.plan.drift_count,
     )
+    if decision.overrode is not None:
+        report = run_result.with_waiting(report, decision.overrode)
     refused = decision.limit or decision.refusal
     if refused is not None:
         report = run_result.with_error(report, refused)
@@ -144,6 +147,9 @@ class Run(RunState):
         state_before = self.state
         for attempt in range(1, MAX_ATTEMPTS + 1):
             decision = self._decide()
+            self._judge_waiting(decision)
+            if decision.only_waits and decision.waiting is not None:
+                return run_result.waiting_record(self, self.report, decision.waiting)
             self._stage(decision)
             self._validate(decision)
             self._save_undo(decision)
@@ -190,6 +196,26 @@ class Run(RunState):
         changes = (*self.report.changes, *applied.changes)
         self._record_progress(decision, applied)
         self.report = replace(self.report, changes=changes)
+
+    def _judge_waiting(self, decision: Decision) -> None:
+        """Stage and validate a commit that waits for a window of `apply:`, once, as if it were
+        applied now.
+
+        Raises as a run inside the window would.
+        """
+        if decision.overrode is not None:
+            self.report = run_result.with_override(self.report, decision.overrode)
+        known, waiting = self.state.waiting, decision.waiting
+        if waiting is None or (known and known.is_same_commit(waiting)):
+            return
+        options = replace(self.options, now=True)
+        ahead = decide(RunState(self.job, self.ctx, self.deadline, options, self.state))
+        if ahead.limit is not None:
+            raise ahead.limit
+        report = self.report
+        self._stage(ahead)
+        self._validate(ahead)
+        self.report = report
 
     def _stage(self, decision: Decision) -> None:
         """Fetch every byte that the plan writes, and check links and LFS pointers."""
@@ -279,6 +305,7 @@ class Run(RunState):
             self.ctx.clock.now(),
             self.state.pending_reload is not None,
         )
+        self.state = replace(self.state, applying=decision.commit)
         state = reload_state.with_intended_reload(self.job, self.state, self.report.started_at)
         to_fix = directories_to_fix(actions, created)
         self.ctx.store.begin_intent(intent, replace(state, directories_to_fix=to_fix))

@@ -9,6 +9,7 @@ from datetime import datetime
 
 from msgspec.structs import replace
 
+from syncd.apply_rules import Closed, WaitingCommit
 from syncd.engine import health, rejection, reload_state
 from syncd.engine.apply import ApplyResult
 from syncd.engine.context import RunState
@@ -103,7 +104,7 @@ def conclude(
 def _applied_report(report: RunReport, decision: Decision, result: ApplyResult) -> RunReport:
     report = with_owners(report, decision)
     report = replace(report, changes=(*report.changes, *result.changes))
-    return replace(
+    report = replace(
         report,
         status=RunStatus.CHANGED if _is_changed(report) else RunStatus.UNCHANGED,
         commit=decision.commit,
@@ -112,6 +113,37 @@ def _applied_report(report: RunReport, decision: Decision, result: ApplyResult) 
         files=decision.plan.files,
         drift_count=decision.plan.drift_count - _repaired(decision.plan, result),
     )
+    return report if decision.waiting is None else with_waiting(report, decision.waiting)
+
+
+def with_waiting(report: RunReport, waiting: WaitingCommit) -> RunReport:
+    """Return the report with the commit that waits.
+
+    A run that repaired something besides is `changed`.
+    """
+    status = RunStatus.WAITING if report.status is RunStatus.UNCHANGED else report.status
+    notes = (*report.notes, waiting.describe())
+    return replace(report, status=status, waiting=waiting, notes=notes)
+
+
+def with_override(report: RunReport, waiting: WaitingCommit) -> RunReport:
+    """Return the report of a run that `--now` lets apply a commit that would have to wait."""
+    overrode = Closed(waiting.until, waiting.reason).describe()
+    note = f"applied with --now, which would have waited {overrode}"
+    return replace(report, overrode=overrode, notes=(*report.notes, note))
+
+
+def waiting_record(run: RunState, report: RunReport, waiting: WaitingCommit) -> RunRecord:
+    """Return what to store of a run whose only commit waits: nothing was applied before it."""
+    report = with_waiting(replace(report, files=run.state.files), waiting)
+    return RunRecord(report, state=_with_waiting_commit(run, run.state, waiting))
+
+
+def _with_waiting_commit(run: RunState, state: JobState, waiting: WaitingCommit | None) -> JobState:
+    """Return the state with the commit that waits. One of `--ref` is not remembered: only the
+    operator applies it.
+    """
+    return state if run.options.ref is not None else replace(state, waiting=waiting)
 
 
 def _is_changed(report: RunReport) -> bool:
@@ -137,6 +169,7 @@ def _state_after(
     if _is_changed(report) or job.on_change is None or decision.ledger.reload_pending:
         state = reload_state.require_reload(job, state, report.started_at)
     commit = decision.commit if result.error is None else None
+    state = _with_waiting_commit(run, state, decision.waiting)
     return replace(
         reload_state.with_reload_commit(state, commit),
         drift_count=report.drift_count,
@@ -149,13 +182,13 @@ def _with_applied_set(run: RunState, state: JobState, decision: Decision) -> Job
     """Return the state of a job whose whole set is in place: its commit, its configuration, its
     files.
     """
-    rollback = run.options.rollback_set
     return replace(
         health.with_whole_set(run.job, state, decision.commit),
         rejection=None,
+        applying=None,
         consistent=True,
         applied_commit=decision.commit,
-        applied_config_digest=run.job.digest if rollback is None else rollback.digest,
+        applied_config_digest=decision.config_digest,
         files=len(decision.remote),
         applied_files_digest=set_digest(decision.remote),
     )
@@ -272,8 +305,10 @@ __all__ = [
     "progress_record",
     "record_of",
     "skipped",
+    "waiting_record",
     "with_error",
     "with_failure",
+    "with_override",
     "with_owners",
     "with_times",
 ]

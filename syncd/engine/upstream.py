@@ -12,6 +12,7 @@ from typing import Protocol
 from msgspec import Struct
 from msgspec.structs import replace
 
+from syncd.apply_rules import WaitingCommit
 from syncd.deadline import Deadline
 from syncd.engine import rejection
 from syncd.engine.commit_contents import CommitContents
@@ -34,15 +35,26 @@ Refusal = HookFailedError | UntrustedError
 class WantedSet(Struct, frozen=True):
     """A commit, the files that it asks for, and the ledger rows that they are compared with.
 
-    With a `refusal` the head is a commit that was rejected, and this is the last accepted set. With
-    a `limit` the set is past one of the job's limits, and may only be shown.
+    `config_digest` is that of the configuration that the set follows. With a `refusal` the head is
+    a commit that was rejected, and this is the last accepted set. With a `limit` the set is past
+    one of the job's limits, and may only be shown. With `waiting` the head is a commit that may not
+    be applied yet, and this is the set that stays. `overrode` is a commit that would have to wait,
+    but for `--now`.
     """
 
     commit: str
     remote: Mapping[str, WantedFile]
     recorded: Mapping[str, LedgerRow]
+    config_digest: str | None
     refusal: Refusal | None = None
     limit: LimitError | None = None
+    waiting: WaitingCommit | None = None
+    overrode: WaitingCommit | None = None
+
+    @property
+    def only_waits(self) -> bool:
+        """Whether the commit that waits is the job's first: no set is there that stays."""
+        return self.waiting is not None and self.waiting.commit == self.commit
 
 
 class Ledger(Protocol):
@@ -89,8 +101,9 @@ def resolve_wanted(run: RunState, ledger: Ledger, known: Head | None) -> WantedS
     Raises the refusal of a rejected commit when no earlier set was accepted.
     """
     if run.options.rollback_set is not None:
-        remote = with_current_ids(run.options.rollback_set.files, run.ctx.resolve_owner)
-        return WantedSet(run.options.rollback_set.commit, remote, ledger.recorded())
+        rollback = run.options.rollback_set
+        remote = with_current_ids(rollback.files, run.ctx.resolve_owner)
+        return WantedSet(rollback.commit, remote, ledger.recorded(), rollback.digest)
     head = _resolve_head(run, known)
     try:
         return _wanted_at(run, head, ledger)
@@ -104,11 +117,43 @@ def _wanted_at(run: RunState, head: Head, ledger: Ledger) -> WantedSet:
     refusal = _earlier_refusal(run, head.commit)
     if refusal is not None:
         return _last_accepted(run, head, ledger, refusal)
+    waiting = _waiting_commit(run, head.commit)
+    if waiting is not None and not run.options.now:
+        return _while_waiting(run, head, waiting, ledger)
     check_required(run, head.commit)
     applied = _from_ledger(run, head, ledger)
     if applied:
-        return WantedSet(head.commit, applied, ledger.recorded())
-    return _from_listing(run, head, ledger, signed_tree(run, head))
+        return WantedSet(head.commit, applied, ledger.recorded(), run.job.digest)
+    return replace(_from_listing(run, head, ledger, signed_tree(run, head)), overrode=waiting)
+
+
+def _waiting_commit(run: RunState, commit: str) -> WaitingCommit | None:
+    """Return the commit with the time for which `apply:` keeps it; None for one that it lets
+    through.
+    """
+    if run.is_begun(commit) or run.closed is None:
+        return None
+    digest = rejection.hook_config_digest(run.job)
+    return WaitingCommit(commit, run.closed.until, run.closed.reason, digest)
+
+
+def _while_waiting(run: RunState, head: Head, waiting: WaitingCommit, ledger: Ledger) -> WantedSet:
+    """Return the set that stays until the commit may be applied: what is applied now.
+
+    A set whose application has begun is listed, so that it is finished: the files of two commits
+    never stay side by side for the time of a freeze. Else the ledger is enough, and a changed
+    configuration waits as well.
+    """
+    state = run.state
+    commit = state.applying or state.applied_commit
+    if commit is None:
+        return WantedSet(waiting.commit, {}, ledger.recorded(), None, waiting=waiting)
+    applied = _applied_set(run, ledger) if state.applying is None else None
+    if applied is None:
+        begun = replace(head, commit=commit)
+        return replace(_from_listing(run, begun, ledger, signed_tree(run, begun)), waiting=waiting)
+    digest = state.applied_config_digest
+    return WantedSet(commit, applied, ledger.recorded(), digest, waiting=waiting)
 
 
 def _resolve_head(run: RunState, known: Head | None) -> Head:
@@ -156,7 +201,8 @@ def _last_accepted(run: RunState, head: Head, ledger: Ledger, refusal: Refusal) 
     if not recorded:
         raise refusal
     remote = with_current_ids(applied_set(recorded), run.ctx.resolve_owner)
-    return WantedSet(run.state.applied_commit or head.commit, remote, recorded, refusal)
+    commit, digest = run.state.applied_commit or head.commit, run.state.applied_config_digest
+    return WantedSet(commit, remote, recorded, digest, refusal)
 
 
 def _from_ledger(run: RunState, head: Head, ledger: Ledger) -> dict[str, WantedFile] | None:
@@ -164,13 +210,19 @@ def _from_ledger(run: RunState, head: Head, ledger: Ledger) -> dict[str, WantedF
 
     It is, when commit, configuration and rows are those of the last run, and that run finished.
     """
-    state = run.state
-    same_commit = head.commit == state.applied_commit
-    same_config = run.job.digest == state.applied_config_digest
-    if not same_commit or not same_config or not state.consistent:
+    same_commit = head.commit == run.state.applied_commit
+    same_config = run.job.digest == run.state.applied_config_digest
+    return _applied_set(run, ledger) if same_commit and same_config else None
+
+
+def _applied_set(run: RunState, ledger: Ledger) -> dict[str, WantedFile] | None:
+    """Return the applied set from the ledger; None where the last run did not finish, or where a
+    row is missing.
+    """
+    if not run.state.consistent:
         return None
     entries = applied_set(ledger.recorded())
-    if set_digest(entries) != state.applied_files_digest or has_unnamed_owner(entries):
+    if set_digest(entries) != run.state.applied_files_digest or has_unnamed_owner(entries):
         return None
     return with_current_ids(entries, run.ctx.resolve_owner)
 
@@ -195,7 +247,7 @@ def _from_listing(run: RunState, head: Head, ledger: Ledger, tree: str | None) -
             remote = with_contents(contents, remote, ledger.recorded(), same_rules)
         except LimitError as error:
             limit = error
-    return WantedSet(head.commit, remote, ledger.recorded(), limit=limit)
+    return WantedSet(head.commit, remote, ledger.recorded(), job.digest, limit=limit)
 
 
 __all__ = ["Ledger", "StoredLedger", "WantedSet", "known_head", "resolve_wanted", "wanted_set"]

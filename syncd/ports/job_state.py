@@ -11,6 +11,7 @@ from enum import StrEnum
 from msgspec import Struct
 from msgspec.structs import replace
 
+from syncd.apply_rules import WaitingCommit
 from syncd.errors import SyncdError
 
 
@@ -120,9 +121,7 @@ class LastError(Struct, frozen=True):
 
 
 class Condition(Struct, frozen=True):
-    """How a job is, and since when: `in_sync`, `drift`, `failing`, `paused`, `checking` or
-    `never`.
-    """
+    """How a job is, and since when: one of the names that `condition_at` returns."""
 
     name: str
     since: datetime
@@ -155,9 +154,13 @@ class JobState(Struct, frozen=True):
     # the last state that a notification was sent for: `failed`, `drift`, or None for well
     notified_as: str | None = None
     condition: Condition | None = None  # as of the last run or command
+    waiting: WaitingCommit | None = None  # not applied yet, outside the windows of `apply:`
+    applying: str | None = None  # the commit whose application has begun and was not finished
 
     def condition_at(self, now: datetime) -> str:
-        """Return how the job is: `in_sync`, `drift`, `failing`, `paused`, `checking` or `never`."""
+        """Return how the job is: `in_sync`, `waiting`, `drift`, `failing`, `paused`, `checking` or
+        `never`.
+        """
         if self.paused(now):
             return "paused"
         if self.failures or self.last_error is not None:
@@ -168,8 +171,9 @@ class JobState(Struct, frozen=True):
             return "never"
         if self.drift_count:
             return "drift"
-        pending = self.pending_reload or self.pending_health
-        return "in_sync" if pending is None and self.consistent else "failing"
+        if self.pending_reload or self.pending_health or not self.consistent:
+            return "failing"
+        return "in_sync" if self.waiting is None else "waiting"
 
     @property
     def checking(self) -> bool:

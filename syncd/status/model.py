@@ -22,7 +22,15 @@ from syncd.status.systemd_timer import SystemdTimer
 from syncd.store.facts import LimitKey
 from syncd.store.notification_queue import DeliveryStats
 
-CONDITIONS = ("failing", "drift", "paused", "checking", "never", "in_sync")  # the worst first
+CONDITIONS = (
+    "failing",
+    "drift",
+    "paused",
+    "checking",
+    "never",
+    "waiting",
+    "in_sync",
+)  # the worst first
 RUN_OUTCOMES = tuple(status.value for status in RunStatus)
 DELIVERY_OUTCOMES = ("asked", "ignored", "repeated", "refused")
 INTERVALS = 3  # a job without a success for more intervals than this is not ready

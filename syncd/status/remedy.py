@@ -31,6 +31,8 @@ def reasons_of(one: JobSnapshot, now: datetime) -> list[str]:
         found.append("1 file or folder differs from what was mirrored")
     elif state.drift_count:
         found.append(f"{state.drift_count:,} files or folders differ from what was mirrored")
+    if state.waiting is not None:
+        found.append(state.waiting.describe())
     if not found and one.condition == "failing":
         found.append("the last run did not finish")
     return found
@@ -56,6 +58,8 @@ def remedy_of(one: JobSnapshot) -> str | None:
         return error.hint if error is not None and error.hint else f"syncd sync {name}"
     if one.condition == "drift":
         return f"syncd plan {name} --diff"
+    if one.condition == "waiting":
+        return f"to apply it now: syncd sync {name} --now"
     return f"syncd sync {name}" if one.condition == "never" else None
 
 

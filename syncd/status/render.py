@@ -60,6 +60,7 @@ def _job_json(one: JobSnapshot, now: datetime) -> dict[str, Any]:
         "drifted": state.drift_count,
         "reload_pending": state.pending_reload is not None,
         "paused": pause_reason(state, now),
+        "waiting": None if state.waiting is None else state.waiting.to_json(),
         "error": error,
         "hint": remedy_of(one),
     }

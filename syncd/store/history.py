@@ -31,6 +31,7 @@ PAST_RUN = RUN.c[
     "bytes_written",
     "error_kind",
     "error",
+    "overrode",
 ]
 PAST_CHANGE = CHANGE.c["action", "path", "source", "before_sha", "after_sha"]
 PUT_CHANGE = text_of(
@@ -62,6 +63,7 @@ class PastRun(Struct, frozen=True):
     bytes: int
     error_kind: str | None
     error: str | None
+    overrode: str | None = None  # what of `apply:` would have kept the commit, but for `--now`
     changes: tuple[PastChange, ...] = ()
     went_back: bool = False  # to a commit that the job had applied before and left
 
@@ -69,12 +71,15 @@ class PastRun(Struct, frozen=True):
 def add(connection: Connection, report: RunReport) -> None:
     """Add the run and its changes.
 
-    A failure that repeats the last row of the job only moves that row's time.
+    A failure that repeats the last row of the job only moves that row's time. A commit that waits
+    has one row.
     """
     if report.status in (RunStatus.UNCHANGED, RunStatus.SKIPPED) and not report.changes:
         return
     values = _run_values(report)
     repeated = _repeated_run(connection, report, values)
+    if repeated is not None and report.status is RunStatus.WAITING:
+        return
     if repeated is not None:
         connection.execute(update(RUN).where(RUN.c.id == repeated).values(values))
         return
@@ -116,14 +121,22 @@ def _run_values(report: RunReport) -> dict[str, Any]:
         "started_at": report.started_at.isoformat() if report.started_at else "",
         "trigger": report.trigger.value,
         "status": report.status.value,
-        "commit_sha": report.commit,
+        "commit_sha": _commit_of(report),
         "previous_commit_sha": report.previous,
         "seconds": report.seconds,
         "bytes_written": report.bytes_written,
         "requests": report.requests,
         "error_kind": report.error.kind if report.error else None,
         "error": report.error.message if report.error else None,
+        "overrode": report.overrode,
     }
+
+
+def _commit_of(report: RunReport) -> str | None:
+    """Return the commit that the run was about: the one that waits, where it did nothing else."""
+    if report.status is RunStatus.WAITING and report.waiting is not None:
+        return report.waiting.commit
+    return report.commit
 
 
 def _delete_old_changes(connection: Connection, job: str) -> None:
@@ -258,11 +271,12 @@ def _past_run(
     """Return the run of a row, in the order of PastRun's fields; None where damage has changed the
     types.
     """
-    number, *texts, seconds, size, kind, error = row
+    number, *texts, seconds, size, kind, error, overrode = row
     job, started_at, trigger, status, commit, previous = texts
     fits = all(isinstance(value, str) for value in (job, started_at, trigger, status))
     fits = fits and all(
-        value is None or isinstance(value, str) for value in (commit, previous, kind, error)
+        value is None or isinstance(value, str)
+        for value in (commit, previous, kind, error, overrode)
     )
     if not fits or not isinstance(seconds, (int, float)) or not isinstance(size, int):
         return None
@@ -278,6 +292,7 @@ def _past_run(
         size,
         kind,
         error,
+        overrode,
         changes,
         went_back,
     )

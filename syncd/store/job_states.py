@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, bindparam, delete, func, select, union
 
+from syncd.apply_rules import WaitingCommit
 from syncd.ports import (
     AcceptedCommit,
     CheckResult,
@@ -102,17 +103,29 @@ PARTS = {
     "condition": Part(
         Condition, {"name": "state", "since": "state_since"}, ("state", "state_since")
     ),
+    "waiting": Part(
+        WaitingCommit,
+        {
+            "commit": "waiting_commit",
+            "until": "waiting_until",
+            "reason": "waiting_reason",
+            "config_digest": "waiting_config_digest",
+        },
+        ("waiting_commit",),
+    ),
 }
 # what the columns of a value that is not there have, where that is not NULL
 EMPTY = {"rejected_by_policy": False, "reload_attempts": 0, "undo_blobs": (), "undo_begun": False}
-COLUMN_OF = {"drift_count": "drifted_files"}
+COLUMN_OF = {"drift_count": "drifted_files", "applying": "applying_commit"}
 FLAGS = {"rejected_by_policy", "reload_pending", "undo_begun", "held", "consistent"}
 TIMES = {"reload_tried_at", "reload_since", "paused_until", "last_change_at"}
-TIMES |= {"health_since", "health_checked_at"}
+TIMES |= {"health_since", "health_checked_at", "waiting_until"}
 TIMES |= {"last_run_at", "last_success_at", "state_since"}
 LISTS = {"undo_blobs", "directories_to_fix"}
 # columns since 0007: the checksum is over those that are set, so that older rows keep theirs
-LATER = frozenset(PARTS["pending_health"].columns.values())
+LATER = frozenset(
+    (*PARTS["pending_health"].columns.values(), *PARTS["waiting"].columns.values())
+).union({"applying_commit"})
 RUN_TIMES = ("last_run_at", "last_success_at")
 UNCHECKED = (*RUN_TIMES, "state", "state_since", "last_error_id", "last_error_hint")
 STATE = [column for column in JOB.columns if column.name not in ("name", "checksum", *UNCHECKED)]

@@ -30,7 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-VERSION = "0007"
+VERSION = "0008"
 
 METADATA = MetaData()
 
@@ -127,6 +127,12 @@ JOB = Table(
     Column("health_failed", Integer),  # in a row
     Column("health_last", Text),  # passed, failed, not_run
     Column("health_reason", Text),
+    # Since 0008, within the checksum where they are set: `apply:`.
+    Column("waiting_commit", Text),  # not applied yet, outside the windows of `apply:`
+    Column("waiting_until", Text),
+    Column("waiting_reason", Text),
+    Column("waiting_config_digest", Text),  # of the hooks that judged it
+    Column("applying_commit", Text),  # whose application has begun and has not been finished
 )
 
 INTENT = Table(
@@ -195,6 +201,7 @@ RUN = Table(
     Column("error", Text),
     Column("error_id", Text),
     Column("error_hint", Text),
+    Column("overrode", Text),  # what of `apply:` would have kept the commit, but for `--now`
 )
 
 CHANGE = Table(

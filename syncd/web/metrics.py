@@ -96,6 +96,18 @@ CHECKING = Metric(
     "1 while the health of the last change is being checked.",
     JOB,
 )
+WAITING_COMMIT = Metric(
+    "syncd_job_waiting",
+    "gauge",
+    "1 while a new commit waits for a window of apply:, or for the end of a freeze.",
+    JOB,
+)
+WAITING_UNTIL = Metric(
+    "syncd_job_waiting_until_timestamp_seconds",
+    "gauge",
+    "When the commit that waits may be applied; left out where none waits or no window comes.",
+    JOB,
+)
 REQUESTS = Metric(
     "syncd_github_requests_total",
     "counter",
@@ -171,6 +183,8 @@ METRICS = (
     RELOAD_PENDING,
     PAUSED,
     CHECKING,
+    WAITING_COMMIT,
+    WAITING_UNTIL,
     REQUESTS,
     REMAINING,
     LIMIT,
@@ -225,6 +239,10 @@ def _of_jobs(jobs: Iterable[JobSnapshot]) -> Iterator[tuple[Metric, list[Sample]
     yield RELOAD_PENDING, [(job, one.state.pending_reload is not None) for job, one in named]
     yield PAUSED, [(job, one.condition == "paused") for job, one in named]
     yield CHECKING, [(job, one.condition == "checking") for job, one in named]
+    waiting = [(job, one.state.waiting) for job, one in named]
+    ends = [(job, one.until) for job, one in waiting if one is not None]
+    yield WAITING_COMMIT, [(job, one is not None) for job, one in waiting]
+    yield WAITING_UNTIL, [(job, _seconds(until)) for job, until in ends if until is not None]
 
 
 def _of_process(readings: StatusSnapshot) -> Iterator[tuple[Metric, list[Sample]]]:

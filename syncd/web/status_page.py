@@ -32,6 +32,7 @@ SIGNS = {
     "paused": "‖",
     "checking": "…",
     "never": "·",
+    "waiting": "◷",
     "in_sync": "✓",
 }
 WORDS = {
@@ -40,6 +41,7 @@ WORDS = {
     "paused": "paused",
     "checking": "checking",
     "never": "not yet run",
+    "waiting": "waiting",
     "in_sync": "in sync",
 }
 STATE_PHRASES = {
@@ -48,6 +50,7 @@ STATE_PHRASES = {
     "paused": ("is paused", "are paused"),
     "checking": ("is being checked", "are being checked"),
     "never": ("has not run yet", "have not run yet"),
+    "waiting": ("waits for its window", "wait for their window"),
 }
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from msgspec import Struct
 from msgspec.structs import replace
 
+from syncd.apply_rules import WaitingCommit
 from syncd.errors import MirrorError
 from syncd.models import ActionKind, Change, Kind, LedgerRow, Ownership, RunStatus, Stat, WantedFile
 from syncd.ports import (
@@ -538,6 +539,7 @@ parts = (
     PendingReload,
     Rejection,
     UndoInfo,
+    WaitingCommit,
 )
 by_type |= {f"{part.__name__} | None": st.none() | any_of(part) for part in parts}
 

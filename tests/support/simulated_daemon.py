@@ -117,6 +117,7 @@ class SimulatedDaemon:
     jobs: dict[str, Any] = field(default_factory=dict)
     reports: list[tuple[float, RunReport]] = field(default_factory=list)
     guard_seconds: float = GUARD_SECONDS
+    timezone: str = "UTC"
 
     @property
     def config(self) -> Config:
@@ -126,6 +127,7 @@ class SimulatedDaemon:
             "github": {
                 "ops": {"token": {"file": str(self.folder / "token")}, "api": "https://api.test"}
             },
+            "timezone": self.timezone,
             "jobs": self.jobs,
         }
         (self.folder / "config.yaml").write_text(yaml.safe_dump(value))

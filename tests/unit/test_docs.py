@@ -14,7 +14,9 @@ from syncd.cli.main import COMMANDS, LazyGroup, cli
 from syncd.config.identity_schema import IdentityModel
 from syncd.config.load import load_config
 from syncd.config.schema import (
+    ApplyModel,
     ConfigModel,
+    FreezeModel,
     HealthModel,
     JobModel,
     LimitsModel,
@@ -23,6 +25,7 @@ from syncd.config.schema import (
     RequireModel,
     WebhookModel,
     WebModel,
+    WindowModel,
 )
 from syncd.engine.verify import Finding
 
@@ -82,6 +85,9 @@ def test_every_line_of_the_example_that_is_commented_out_can_be_taken_as_it_is(
 def test_every_key_of_the_schema_is_in_the_example() -> None:
     example = (ROOT / "config.example.yaml").read_text()
     for model in (
+        ApplyModel,
+        WindowModel,
+        FreezeModel,
         ConfigModel,
         JobModel,
         PathModel,

@@ -1,0 +1,78 @@
+"""Values of `apply:`: when a job may apply new commits, and what waits for that.
+
+What they mean at a moment is decided in `apply_windows.py`.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from msgspec import Struct
+
+
+class Window(Struct, frozen=True):
+    """One item of `apply.windows`: it opens when the cron expression comes, for so long."""
+
+    start: str
+    seconds: float
+
+
+class Freeze(Struct, frozen=True):
+    """One item of `apply.freeze`: from `begins_at` until before `ends_at`, both in UTC."""
+
+    begins_at: datetime
+    ends_at: datetime
+    reason: str = ""
+
+
+class ApplyRules(Struct, frozen=True):
+    """`apply:` of a job. Without a window the job may apply at any time outside the freezes."""
+
+    windows: tuple[Window, ...] = ()
+    freezes: tuple[Freeze, ...] = ()
+    timezone: str = "UTC"  # of the windows
+
+
+class Closed(Struct, frozen=True):
+    """A moment at which no new commit may be applied, and until when; None for never again."""
+
+    until: datetime | None
+    reason: str
+
+    def describe(self) -> str:
+        """Return until when, and why, in words."""
+        if self.until is None:
+            return f"with no window to come: {self.reason}"
+        return f"until {_time_text(self.until)}: {self.reason}"
+
+
+class WaitingCommit(Struct, frozen=True):
+    """A commit that was seen, staged and validated, and waits to be applied.
+
+    `until` is None where no window comes. `config_digest` is that of the configuration of the hooks
+    by which the commit was judged.
+    """
+
+    commit: str
+    until: datetime | None = None
+    reason: str = ""
+    config_digest: str = ""
+
+    def is_same_commit(self, other: WaitingCommit) -> bool:
+        """Return whether it is the same commit, judged by the same hooks."""
+        return (self.commit, self.config_digest) == (other.commit, other.config_digest)
+
+    def describe(self) -> str:
+        """Return in words which commit waits, until when, and why."""
+        return f"commit {self.commit[:7]} waits {Closed(self.until, self.reason).describe()}"
+
+    def to_json(self) -> dict[str, str | None]:
+        """Return the object that JSON output shows of it."""
+        return {"commit": self.commit, "until": _time_text(self.until), "reason": self.reason}
+
+
+def _time_text(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+__all__ = ["ApplyRules", "Closed", "Freeze", "WaitingCommit", "Window"]
