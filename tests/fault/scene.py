@@ -130,6 +130,7 @@ class MemorySource:
         memory: ListingCache,
         deadline: Deadline,
         at_most: int | None = None,
+        tree: str | None = None,
     ) -> Listing:
         return Listing(self.trees[int(commit, 16) - 1])
 
@@ -158,6 +159,15 @@ class MemorySource:
 
     def commit_summary(self, repo: str, commit: str, deadline: Deadline) -> CommitSummary:
         return CommitSummary("a change", "Ada")
+
+    def commit_object(self, repo: str, commit: str, deadline: Deadline) -> bytes | None:
+        return None
+
+    def tag_object(self, repo: str, name: str, deadline: Deadline) -> bytes | None:
+        return None
+
+    def history(self, repo: str, commit: str, deadline: Deadline) -> dict[str, bytes]:
+        return {}
 
     def is_descendant(self, repo: str, before: str, commit: str, deadline: Deadline) -> bool:
         return int(before, 16) <= int(commit, 16)
