@@ -25,6 +25,7 @@ source_suffix = {".md": "markdown"}
 root_doc = "docs/index"
 include_patterns = ["docs/**", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"]
 exclude_patterns = [".*", "build", "dist", "syncd", "tests", "docs/examples/**/repository"]
+highlight_language = "text"  # a block that names no language is of a shell, or an output
 nitpicky = True
 myst_heading_anchors = 4  # as a code host makes them
 
