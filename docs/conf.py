@@ -3,7 +3,7 @@
 The source folder is the repository, so that links between docs/ and CHANGELOG.md or a file of
 packaging/ lead to the same place on the site and on a code host. The pages are plain Markdown; what
 only the site needs is made here: the navigation comes from the lists of links in index.md, in their
-order. Why Sphinx: decisions/0022-the-site-is-built-by-sphinx.md.
+order. Why Sphinx: decisions/0023-the-site-is-built-by-sphinx.md.
 """
 
 from __future__ import annotations
