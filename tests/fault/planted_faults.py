@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tests.fault.planted import Fault
+from tests.fault.planted_health_faults import HEALTH_FAULTS
 
 Rows = Mapping[str, tuple[str, str, str]]  # name -> old text, new text, test
 
@@ -482,10 +483,10 @@ RELOAD: Rows = {
         f"{HOOKS}::test_a_failed_reload_puts_the_previous_set_back_runs_once_more_and_rejects_the_commit",
     ),
     "a command that could not run undoes": (
-        "            continue\n        try:\n            left_alone",
+        "        if verdict is None or not one.job.undo_on_failure:\n            continue",
         (
-            "            verdict = HookFailedError('x', rejected=True, commit=one.pending.commit)\n"
-            "        try:\n            left_alone"
+            "        if verdict is None:\n"
+            "            verdict = HookFailedError('x', rejected=True, commit=one.pending.commit)"
         ),
         f"{HOOKS}::test_a_command_that_could_not_be_run_at_all_undoes_nothing",
     ),
@@ -580,8 +581,8 @@ UNDO: Rows = {
         f"{HOOKS}::test_the_bytes_of_the_way_back_are_pinned_while_a_reload_is_owed",
     ),
     "a repair is undone too": (
-        "    if not job.undo_on_failure or job.on_change is None or is_repair:",
-        "    if not job.undo_on_failure or job.on_change is None:",
+        "    if not may_be_undone or is_repair:",
+        "    if not may_be_undone:",
         f"{RELOADS}::test_a_failed_reload_after_a_repair_undoes_nothing",
     ),
     "the commit is not rejected": (
@@ -590,7 +591,7 @@ UNDO: Rows = {
         f"{HOOKS}::test_a_failed_reload_puts_the_previous_set_back_runs_once_more_and_rejects_the_commit",
     ),
     "no reload is pending for the set that was put back": (
-        'pending_reload=replace(pending, commit=self.undo.commit or "")',
+        'pending_reload=self._pending_reload(self.undo.commit or "")',
         "pending_reload=None",
         f"{HOOKS}::test_a_reload_that_fails_with_the_previous_set_too_stays_owed",
     ),
@@ -722,3 +723,4 @@ FAULTS = [
     }.items()
     for name, row in rows.items()
 ]
+FAULTS += HEALTH_FAULTS

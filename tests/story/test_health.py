@@ -247,6 +247,14 @@ def test_what_counts_as_not_healthy(
     assert hub.tree()["nginx.conf"] == b"one\n"
 
 
+def test_a_slow_check_is_ended_after_its_own_timeout(hub: SyncEnv) -> None:
+    begin(hub)
+    slow = script(hub, "slow", f"sleep 1.5; echo late >> {hub.folder}/late")
+    hub.write_config(health={"command": slow, "for": "30s", "timeout": "1s", "failures": "1"})
+    hub.repo.commit({"nginx/nginx.conf": "two\n"})
+    assert hub.sync().job["status"] == "refused" and log(hub, "late") == []
+
+
 def test_one_failure_between_passes_is_forgiven(hub: SyncEnv) -> None:
     begin(hub)
     text = f"echo x >> {hub.folder}/ran; test $(wc -l < {hub.folder}/ran) -ne {{n}}"
