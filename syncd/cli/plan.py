@@ -36,6 +36,7 @@ from syncd.errors import SyncdError
 from syncd.models import Action, ActionKind, Job, Kind, RunReport, RunStatus
 from syncd.output import echo
 from syncd.ports import JobState
+from syncd.status import duration
 from syncd.text import one_line, shortened, styled
 from syncd.wiring import AppContext, ConnectionOptions
 
@@ -258,6 +259,12 @@ def _hooks(job: Job, report: RunReport, state: JobState) -> str:
         parts.append(
             f"on_change `{shown_command(job.on_change)}`"
             + (" (pending from an earlier run)" if state.pending_reload is not None else "")
+        )
+    if job.health is not None and (changes or state.pending_health is not None):
+        seconds = duration(job.health.window_seconds)
+        parts.append(
+            f"health `{shown_command(job.health.command)}` for {seconds}"
+            + (" (being checked)" if state.pending_health is not None else "")
         )
     return f"hooks: {', then '.join(parts)}" if parts else ""
 

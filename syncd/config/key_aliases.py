@@ -29,6 +29,9 @@ WORDS: dict[str, str] = {
         " post_hook on_update on_success notify_command handler"
     ),
     "validate": "check test verify before pre pre_hook pre_sync validation",
+    "health": "healthcheck health_check probe liveness readiness wait",
+    "failures": "retries threshold failure_threshold",
+    "for": "window duration",
     "limits": "limit max_delete delete_limit max_files max_size",
     "prune": "delete remove cleanup purge",
     "drift": "on_drift overwrite force",

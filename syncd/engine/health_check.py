@@ -258,9 +258,8 @@ def _commands(waiting: Iterable[JobRun]) -> str:
 
 
 def _wait(seconds: float, deadline: Deadline) -> None:
-    with deadline.yielding_worker():
-        if deadline.clock.wait(deadline.stop, seconds):
-            raise StoppedError(STOPPED)
+    if deadline.clock.wait(deadline.stop, seconds):
+        raise StoppedError(STOPPED)
 
 
 __all__ = ["NextCheck", "continue_check", "finish_window", "watch", "window_report"]

@@ -11,7 +11,8 @@ import gc
 import random
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,10 +22,11 @@ from msgspec.structs import replace
 from syncd.deadline import Deadline
 from syncd.engine.context import Options, RunContext
 from syncd.engine.health_check import finish_window, watch, window_report
-from syncd.engine.reload import JobRun, run_reload
+from syncd.engine.reload import JobRun, run_job_and_reload, run_reload
+from syncd.engine.rollback import rollback_target
 from syncd.engine.run import run_job
 from syncd.errors import SyncdError
-from syncd.models import Health, Hook, Job, RunReport, RunStatus
+from syncd.models import Health, Hook, Job, RunReport, RunStatus, Trigger
 from syncd.ports import HookCall, HookResult, JobState
 from syncd.store.blobs import BlobCache
 from syncd.store.store import SqliteStore
@@ -96,10 +98,27 @@ class HealthScene(HookScene):
 
     def run(self, head: int | None = None) -> RunReport:
         """One whole run as a one-shot does it: an open window first, then the run and its own."""
+        with self._context(self.head if head is None else head) as (ctx, deadline):
+            before = window_report(self.job, ctx.store.state(JOB), self.trigger)
+            finish_window(JobRun(self.job, ctx, before), deadline)
+            report = run_job(self.job, ctx, deadline, Options(trigger=self.trigger))
+            member = JobRun(self.job, ctx, report)
+            (done,) = watch([member], run_reload([member], deadline), deadline)
+            return done
+
+    def roll_back(self) -> RunReport:
+        """What `syncd rollback` does."""
+        with self._context(self.head) as (ctx, deadline):
+            back = rollback_target(self.job, ctx.store.sets(JOB), ctx.store.state(JOB), None)
+            options = Options(trigger=Trigger.ROLLBACK, rollback_set=back)
+            return run_job_and_reload(self.job, ctx, deadline, options)
+
+    @contextmanager
+    def _context(self, head: int) -> Iterator[tuple[RunContext, Deadline]]:
         source = (Gone if self.away else MemorySource)(self.trees)
-        source.head = self.head if head is None else head
+        source.head = head
         clock = FakeClock(BEGIN + timedelta(hours=self.hours))
-        store, deadline = SqliteStore.open(self.state), Deadline(clock, 600.0)
+        store = SqliteStore.open(self.state)
         try:
             ctx = RunContext(
                 source,
@@ -112,12 +131,7 @@ class HealthScene(HookScene):
                 frozenset({JOB}),
                 CheckedHooks(self, self.dies, self.on_check),
             )
-            before = window_report(self.job, store.state(JOB), self.trigger)
-            finish_window(JobRun(self.job, ctx, before), deadline)
-            report = run_job(self.job, ctx, deadline, Options(trigger=self.trigger))
-            member = JobRun(self.job, ctx, report)
-            (done,) = watch([member], run_reload([member], deadline), deadline)
-            return done
+            yield ctx, Deadline(clock, 600.0)
         finally:
             store.close()
 
@@ -138,14 +152,18 @@ class HealthScene(HookScene):
 
     def forget_rejection(self) -> None:
         """As another configuration of the hooks does."""
+        self._change(
+            lambda state: replace(state.after_success(self.now), rejection=None, condition=None)
+        )
+
+    def resume(self) -> None:
+        """What `syncd resume` does."""
+        self._change(lambda state: replace(state, held=False))
+
+    def _change(self, change: Callable[[JobState], JobState]) -> None:
         store = SqliteStore.open(self.state)
         try:
-            store.change_state(
-                JOB,
-                lambda state: replace(
-                    state.after_success(self.now), rejection=None, condition=None
-                ),
-            )
+            store.change_state(JOB, change)
         finally:
             store.close()
 

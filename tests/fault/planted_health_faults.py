@@ -83,9 +83,14 @@ ROWS: dict[str, dict[str, tuple[str, str, str]]] = {
             "            if False:",
             f"{DAEMON}::test_a_schedule_shorter_than_the_window_checks_no_oftener",
         ),
-        "a result is not stored": (
-            "            self.one.name, lambda state: replace(state, pending_health=after)",
-            "            self.one.name, lambda state: state",
+        "failed checks are not stored": (
+            "lambda state: replace(state, pending_health=after)",
+            "lambda state: replace(state, pending_health=replace(after, failed=0))",
+            f"{STORY}::test_a_bad_change_is_taken_back_and_its_commit_is_rejected",
+        ),
+        "a set that was taken back is not whole": (
+            "        if undo is None:\n            return self._reject_only(pending)",
+            "        if True:\n            return self._reject_only(pending)",
             f"{KILLS}::test_killed_in_the_check_itself",
         ),
         "a paused job is checked": (
@@ -136,10 +141,10 @@ ROWS: dict[str, dict[str, tuple[str, str, str]]] = {
         ),
     },
     "syncd.engine.undo": {
-        "a reload is pending that there is no command for": (
-            "        if self.job.on_change is None:\n            return None",
-            "        if False:\n            return None",
-            f"{STORY}::test_without_on_change_a_change_is_checked_too",
+        "nothing is kept for a check that may fail": (
+            " or job.health is not None",
+            "",
+            f"{STORY}::test_a_bad_change_is_taken_back_and_its_commit_is_rejected",
         ),
         "a check of the set that went is pending": (
             "            pending_health=None,\n            undo=None,",

@@ -7,6 +7,7 @@ figures of the full size.
 from __future__ import annotations
 
 import os
+import random
 import signal
 from collections.abc import Iterator
 
@@ -19,7 +20,7 @@ from tests.fault.health import (
     cuts_in_the_window,
     kills_in_the_window,
 )
-from tests.fault.points import ending, in_child
+from tests.fault.points import ask_child, ending, in_child, kill_self_at_line, lines_of
 from tests.fault.power import missing
 from tests.fault.scene import Workbench
 
@@ -53,6 +54,31 @@ def test_after_a_power_cut_in_the_window_no_bad_set_is_healthy() -> None:
 def bench() -> Iterator[Workbench]:
     with Workbench(scene=HealthScene) as made:
         yield made
+
+
+@pytest.mark.parametrize("bad", [False, True])
+def test_a_rollback_that_dies_in_the_window_makes_nothing_healthy(
+    bench: Workbench, bad: bool
+) -> None:
+    scene, rng = bench.scene, random.Random(SEED)
+    assert isinstance(scene, HealthScene)
+    total = 0
+    for _ in range(points(4) + 1):
+        turn = Turn(scene, bad)
+        scene.on_check = lambda: os.kill(os.getpid(), signal.SIGKILL)
+        assert in_child(lambda: ending(scene)) == -signal.SIGKILL
+        scene.on_check = lambda: None
+        if total == 0:
+            total = ask_child(lambda: lines_of(lambda: _rolled_back(scene)))
+        k = rng.randint(1, total)
+        in_child(lambda k=k: kill_self_at_line(k, lambda: _rolled_back(scene)))
+        wrong = [] if scene.stored().held else turn.wrong_now()
+        scene.resume()
+        assert wrong + turn.heal() == [], f"line {k} of {total}"
+
+
+def _rolled_back(scene: HealthScene) -> int:
+    return 0 if scene.roll_back().error is None else 1
 
 
 @pytest.mark.parametrize("bad", [False, True])

@@ -414,9 +414,10 @@ def test_another_health_command_begins_the_window_again(
     hub: SyncEnv, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     in_window(hub, monkeypatch)
-    hub.write_config(health={"command": ["true"], "for": "30s"})
+    other = script(hub, "other", f"echo ran >> {hub.folder}/others")
+    hub.write_config(health={"command": other, "for": "30s"})
     assert hub.sync().code == 0 and hub.tree()["nginx.conf"] == b"BAD\n"
-    assert status(hub)["state"] == "in_sync"
+    assert status(hub)["state"] == "in_sync" and log(hub, "others") == ["ran"] * 6
 
 
 def test_a_commit_is_tried_again_under_another_configuration_of_the_set(
@@ -455,6 +456,16 @@ def test_edits_and_files_of_others_come_back(hub: SyncEnv) -> None:
         "sites/a.conf": b"edited\n",
         "new": b"theirs\n",
     }
+
+
+def test_plan_shows_the_check_and_an_open_window(
+    hub: SyncEnv, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(hub, on_change="true", health={"command": "true", "for": "30s"})
+    hub.repo.commit({"nginx/nginx.conf": "two\n"})
+    assert "hooks: on_change `true`, then health `true` for 30s" in hub.call("plan").out
+    interrupted(hub, monkeypatch, 1)
+    assert "hooks: health `true` for 30s (being checked)" in hub.call("plan").out
 
 
 # --- the configuration ----------------------------------------------------------------------------
