@@ -39,7 +39,7 @@ from tests.fault.points import (
     in_child,
     kill_self_at_line,
 )
-from tests.fault.power import _run_and_cut, _usual_seconds, devices
+from tests.fault.power import _run_and_cut, devices
 from tests.fault.scene import JOB, MemorySource, Scene, Workbench, sets
 from tests.fault.switched import SwitchedScene
 from tests.fault.test_hook_faults import Gone, HookScene, WrittenDown
@@ -279,7 +279,7 @@ def kills_in_the_window(
             k = rng.randint(first, total)
             end = in_child(lambda k=k, turn=turn: kill_self_at_line(k, lambda: ending(turn.scene)))
             tally.points += 1
-            tally.ends["killed" if end == -signal.SIGKILL else "ended before"] += 1
+            tally.ends[_ended(turn, end != -signal.SIGKILL)] += 1
             wrong = turn.wrong_now()
             if away:
                 wrong += _without_github(turn)
@@ -321,15 +321,15 @@ def _cuts(kind: str, points: int, seed: int) -> Tally:
         ) as bench,
     ):
         began = time.monotonic()
-        window = _usual_seconds(bench) * 1.2
+        first, last = _moments(bench)
         while tally.points < points:
             turn = Turn(_scene(bench), rng.random() < 0.5)
             gc.collect()  # an error of the turn before may hold an open file
             for disk in disks:
                 disk.sync()
-            told = _run_and_cut(bench.scene, disks, rng, rng.random() * window)
+            told = _run_and_cut(bench.scene, disks, rng, rng.uniform(first, last))
             tally.points += 1
-            tally.ends["after success" if told else "in the run"] += 1
+            tally.ends[_ended(turn, told)] += 1
             wrong = turn.wrong_now()
             if told and turn.scene.which() != turn.target:
                 wrong.append("lost after success")
@@ -339,6 +339,27 @@ def _cuts(kind: str, points: int, seed: int) -> Tally:
                 bench.renew()
         tally.seconds = time.monotonic() - began
     return tally
+
+
+def _moments(bench: Workbench) -> tuple[float, float]:
+    """How many seconds after the begin of a run its first check is, and its end at the latest."""
+    firsts, lasts = [], []
+    for bad in (True, False) * 2:
+        scene, checked = Turn(_scene(bench), bad).scene, list[float]()
+        scene.on_check = lambda checked=checked: checked.append(time.monotonic())
+        began = time.monotonic()
+        scene.run()
+        lasts.append(time.monotonic() - began)
+        firsts.append(checked[0] - began)
+        scene.on_check = lambda: None
+    return min(firsts), max(lasts)
+
+
+def _ended(turn: Turn, told: bool) -> str:
+    """What a fault found: a window that was open, one that was not, or a run that was done."""
+    if told:
+        return "after success"
+    return "in an open window" if turn.scene.stored().pending_health else "outside a window"
 
 
 def _scene(bench: Workbench) -> HealthScene:
