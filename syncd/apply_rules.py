@@ -1,6 +1,7 @@
-"""Values of `apply:`: when a job may apply new commits, and what waits for that.
+"""Values of `apply:` and `reload:`: when a job may apply new commits and reload, and what waits for
+that.
 
-What they mean at a moment is decided in `apply_windows.py`.
+What they mean at a moment is decided in `apply_windows.py` and `engine/reload_spacing.py`.
 """
 
 from __future__ import annotations
@@ -31,6 +32,18 @@ class ApplyRules(Struct, frozen=True):
     windows: tuple[Window, ...] = ()
     freezes: tuple[Freeze, ...] = ()
     timezone: str = "UTC"  # of the windows
+
+
+class ReloadSpacing(Struct, frozen=True):
+    """`reload:`: how far apart the runs of `on_change` are, and how long changes have to rest."""
+
+    at_most_every_seconds: float = 0.0
+    quiet_seconds: float = 0.0
+
+    @property
+    def is_given(self) -> bool:
+        """Whether it asks for anything."""
+        return self != ReloadSpacing()
 
 
 class Closed(Struct, frozen=True):
@@ -75,4 +88,4 @@ def _time_text(moment: datetime | None) -> str | None:
     return None if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-__all__ = ["ApplyRules", "Closed", "Freeze", "WaitingCommit", "Window"]
+__all__ = ["ApplyRules", "Closed", "Freeze", "ReloadSpacing", "WaitingCommit", "Window"]

@@ -16,7 +16,7 @@ from functools import cached_property
 from msgspec import Struct, to_builtins
 from msgspec.structs import replace
 
-from syncd.apply_rules import ApplyRules, WaitingCommit
+from syncd.apply_rules import ApplyRules, ReloadSpacing, WaitingCommit
 from syncd.colliding_names import fold
 from syncd.errors import SyncdError
 from syncd.policies import Drift, Lfs, Limits, Prune, Publish, Require, Submodules, Symlinks
@@ -98,6 +98,7 @@ class Job(Struct, frozen=True, dict=True):  # which the digest is kept in
     hook_user: str | None = None
     health: Health | None = None
     apply: ApplyRules = ApplyRules()
+    reload: ReloadSpacing = ReloadSpacing()
 
     @cached_property
     def digest(self) -> str:
@@ -105,7 +106,7 @@ class Job(Struct, frozen=True, dict=True):  # which the digest is kept in
 
         What it accepts counts too. Schedules and hook texts are left out.
         """
-        timing = {"every_seconds", "cron", "jitter_seconds", "on_push", "apply"}
+        timing = {"every_seconds", "cron", "jitter_seconds", "on_push", "apply", "reload"}
         timing |= {"timeout_seconds", "hook_timeout_seconds"}
         hooks = {"validate", "on_change", "undo_on_failure", "health", "hook_user"}
         kept = {key: value for key, value in to_builtins(self).items() if key not in timing | hooks}
@@ -441,4 +442,5 @@ class RunReport(Struct, frozen=True):
     took_over_from: tuple[str, ...] = ()
     commit_summary: CommitSummary | None = None  # of a commit that is not applied yet
     waiting: WaitingCommit | None = None  # what is not applied yet, for `apply:`
+    reload_at: datetime | None = None  # when a reload that `reload:` puts off may run
     overrode: str | None = None  # what of `apply:` would have kept the commit, but for `--now`

@@ -136,6 +136,13 @@ class ApplyModel(Strict):
     freeze: list[FreezeModel] = Field(default=[], min_length=1)
 
 
+class ReloadModel(Strict):
+    """How far apart the runs of `on_change` are, `reload:`."""
+
+    at_most_every: AnyDuration = 0.0
+    quiet: AnyDuration = 0.0
+
+
 class PathModel(Strict):
     """One item of `paths:`."""
 
@@ -215,6 +222,7 @@ class JobModel(Strict):
     health: HealthModel | None = None
     require: RequireModel = RequireModel()
     apply: ApplyModel = ApplyModel()
+    reload: ReloadModel = ReloadModel()
     timeout: Duration = 600.0
     hook_timeout: Duration = 60.0
     hook_user: Text | None = None

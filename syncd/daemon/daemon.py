@@ -190,10 +190,12 @@ class Daemon:
         self.queue.enqueue(job, Trigger.SCHEDULE, tick)
 
     def _wake_for_window(self, report: RunReport, _before: JobStatus) -> None:
-        """Let the job run when the commit that waits may be applied."""
-        if report.error is None:
-            until = None if report.waiting is None else report.waiting.until
-            self.scheduler.wake_at(report.job, until)
+        """Let the job run when the commit that waits may be applied, or its reload may run."""
+        window = None if report.waiting is None else report.waiting.until
+        known = [moment for moment in (window, report.reload_at) if moment is not None]
+        if known or report.error is None:
+            self.scheduler.wake_at(report.job, min(known, default=None))
+            self._wake.set()
 
     def _jobs_for(self, push: Push) -> list[str]:
         """Return the jobs that follow the pushed ref."""

@@ -89,18 +89,22 @@ def schedule_jobs(
         last_run = state.last_run_at if starting else None
         first = first_run_after_start(job, schedules[name], last_run, now, len(names))
         parts.scheduler.set(name, schedules[name], first)
-        parts.scheduler.wake_at(name, _window_of(job, state, now))
+        parts.scheduler.wake_at(name, _wake_time(job, state, now))
         parts.job_status.set(name, state, now)
         if starting and state.pending_health is not None:
             parts.queue.enqueue(name, Trigger.START)  # its health window goes on at once
 
 
-def _window_of(job: Job, state: JobState, now: datetime) -> datetime | None:
-    """Return when the commit that waits may be applied; None where none waits."""
-    if state.waiting is None:
-        return None
-    closed = closed_at(job.apply, now)
-    return now if closed is None else closed.until
+def _wake_time(job: Job, state: JobState, now: datetime) -> datetime | None:
+    """Return when the commit that waits may be applied, or when a reload that was put off may run;
+    None where nothing waits.
+    """
+    closed = None if state.waiting is None else closed_at(job.apply, now)
+    window = now if state.waiting is not None and closed is None else None
+    window = closed.until if closed is not None else window
+    pending = state.pending_reload
+    reload_at = None if pending is None else pending.deferred_until
+    return min((one for one in (window, reload_at) if one is not None), default=None)
 
 
 def forget_job(parts: DaemonContext, name: str) -> None:

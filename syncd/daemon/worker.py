@@ -12,10 +12,11 @@ import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import datetime
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from syncd.daemon.backoff import Backoff, next_backoff
 from syncd.daemon.health_windows import HealthWindows
@@ -24,9 +25,11 @@ from syncd.daemon.queue import Queue, Request
 from syncd.daemon.run_log import RunLog
 from syncd.daemon.scheduler import CLOCK_STEP_SECONDS
 from syncd.deadline import Deadline
+from syncd.engine import reload_state
 from syncd.engine.context import Options, RunContext
 from syncd.engine.health_check import NextCheck, continue_check, window_report
-from syncd.engine.reload import JobRun, run_job_and_reload
+from syncd.engine.reload import JobRun, run_reload
+from syncd.engine.run import run_job
 from syncd.engine.unchanged import UnchangedState, still_unchanged, unchanged_state
 from syncd.errors import BugError, LockedError, SyncdError, unexpected
 from syncd.github.request_cache import SingleFlight
@@ -184,9 +187,9 @@ class WorkerRunner:
                     with self._lock:  # the next run still has to look at what was pushed
                         self._pushed[job.name] = self._pushed.get(job.name, frozenset()) | pushed
                     return checked
-                report = run_job_and_reload(
-                    job, ctx, deadline, Options(trigger=request.trigger, pushed=pushed)
-                )
+                options = Options(trigger=request.trigger, pushed=pushed)
+                run = JobRun(job, ctx, run_job(job, ctx, deadline, options))
+                report = self._reloaded(run, deadline)
                 self._remember_unchanged(job, ctx, report, deadline)
             return report
         except SyncdError as error:
@@ -213,6 +216,39 @@ class WorkerRunner:
         waiting = self._windows.end(job.name)
         if found is not None and waiting is not None:
             self._queue.enqueue(job.name, waiting)
+        return found
+
+    def _reloaded(self, run: JobRun, deadline: Deadline) -> RunReport:
+        """Run the job's pending reload, with those of other jobs that `reload:` has put off for the
+        same command; return the job's report.
+        """
+        with ExitStack() as locks:
+            others = self._joined(run, locks) if run.job.reload.is_given else []
+            reports = run_reload([run, *others], deadline, waits=False)
+            for other, report in zip(others, reports[1:], strict=True):
+                if report.checking and not report.reload_pending:
+                    self._queue.enqueue(other.job.name, Trigger.RETRY)
+                if report.reload_at is None:
+                    self._log_finished(report)
+        return reports[0]
+
+    def _joined(self, run: JobRun, locks: ExitStack) -> list[JobRun]:
+        """Lock the other jobs whose pending reload is the same command, as far as they are free."""
+        if run.ctx is None or not run.report.reload_pending:
+            return []
+        found, key = [], reload_state.shared_key(run.job)
+        for other in self._app.config.jobs.values():
+            if other.name == run.job.name or reload_state.shared_key(other) != key:
+                continue
+            if not self._app.store.state(other.name).reload_is_deferred:
+                continue
+            with suppress(SyncdError):  # it runs now, and sees to its own reload
+                locks.enter_context(self._app.locked(other))
+                state = self._app.store.state(other.name)
+                report = window_report(other, state, Trigger.RETRY)
+                checking = state.pending_health is not None
+                report = replace(report, checking=checking, started_at=self._app.clock.now())
+                found.append(JobRun(other, self._app.run_context(other), report))
         return found
 
     def _forget_unchanged(self, job: str) -> None:
@@ -259,6 +295,10 @@ class WorkerRunner:
             )
         else:
             self._locked.pop(report.job, None)
+        self._log_finished(report)
+
+    def _log_finished(self, report: RunReport) -> None:
+        """Note the end of a run for status and log."""
         try:
             self._job_status.run_finished(report)
             self._run_log.log_run(report, secrets.token_hex(6))

@@ -16,7 +16,17 @@ from syncd.deadline import Deadline
 from syncd.engine.other_jobs import OtherJobs
 from syncd.engine.owners import ResolveOwner
 from syncd.models import Job, Trigger
-from syncd.ports import AppliedSet, Blobs, Hooks, JobState, Mirror, Signers, Source, Store
+from syncd.ports import (
+    AppliedSet,
+    Blobs,
+    Hooks,
+    JobState,
+    Mirror,
+    ReloadTurns,
+    Signers,
+    Source,
+    Store,
+)
 from syncd.protected_paths import ProtectedPaths
 
 
@@ -40,6 +50,7 @@ class RunContext(Struct, frozen=True):
     renamed_from: str | None = None  # the removed job that this one is under a new name
     protected: ProtectedPaths = ProtectedPaths()
     signers: Signers | None = None
+    reload_turns: ReloadTurns | None = None  # None: every reload runs at once
 
 
 class Options(Struct, frozen=True):

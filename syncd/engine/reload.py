@@ -19,6 +19,13 @@ from msgspec.structs import replace
 from syncd.deadline import Deadline
 from syncd.engine import hook_call, hook_result, reload_state
 from syncd.engine.context import Options, RunContext
+from syncd.engine.reload_spacing import (
+    BUSY_SECONDS,
+    may_start_at,
+    pending_of,
+    retry_while_running_at,
+    spacing_of,
+)
 from syncd.engine.run import run_job
 from syncd.engine.undo import undo_change
 from syncd.errors import HookFailedError, MirrorError, StoppedError, StoreError, SyncdError
@@ -113,9 +120,14 @@ def run_job_and_reload(
     return run_reload([JobRun(job, ctx, run_job(job, ctx, deadline, options))], deadline)[0]
 
 
-def run_reload(members: Sequence[JobRun], deadline: Deadline) -> list[RunReport]:
+def run_reload(
+    members: Sequence[JobRun], deadline: Deadline, waits: bool = True
+) -> list[RunReport]:
     """Run the pending reload of these jobs, which share the command; return their reports, in
     order.
+
+    A reload that `reload:` puts off is waited for as long as the deadline allows, where `waits`;
+    else it stays pending, and the reports say until when.
     """
     began = time.perf_counter()
     reports = {member.job.name: _report_without_reload(member) for member in members}
@@ -124,7 +136,7 @@ def run_reload(members: Sequence[JobRun], deadline: Deadline) -> list[RunReport]
         for member in members
         if reports[member.job.name] is None and member.ctx is not None
     ]
-    reloaded = _reload(due, deadline, began) if due else {}
+    reloaded = _reload_in_turn(due, deadline, began, waits) if due else {}
     return [reports[member.job.name] or reloaded[member.job.name] for member in members]
 
 
@@ -146,6 +158,38 @@ def _report_without_reload(member: JobRun) -> RunReport | None:
         return None
     error = reload_state.reload_pending_error(job.on_change, state, until)
     return _with_reload_error(report, error)
+
+
+def _reload_in_turn(
+    due: Sequence[DueReload], deadline: Deadline, began: float, waits: bool
+) -> dict[str, RunReport]:
+    """Run the command when `reload:` lets it, or put it off."""
+    spacing, turns = spacing_of(one.job for one in due), due[0].ctx.reload_turns
+    if not spacing.is_given or turns is None:
+        return _reload(due, deadline, began)
+    command = reload_state.command_digest(due[0].job)
+    while True:
+        with turns.turn(command) as is_ours:
+            now = due[0].now
+            pending = pending_of([one.state for one in due], turns.last_start(command))
+            at = may_start_at(spacing, pending, now)
+            if is_ours and at <= now:
+                return _reload(due, deadline, began)
+        if not is_ours:
+            at = retry_while_running_at(spacing, pending, now)
+        seconds = (at - now).total_seconds()
+        if not waits or seconds >= deadline.remaining_seconds():
+            return {one.name: _deferred(one, at) for one in due}
+        deadline.progress.step(Step.ON_CHANGE, f"not before {at:%H:%M:%S} UTC")
+        deadline.wait(seconds)
+
+
+def _deferred(one: DueReload, until: datetime) -> RunReport:
+    """Put the job's reload off, and return the report that says so."""
+    one.ctx.store.change_state(one.name, lambda state: reload_state.deferred(state, until, one.now))
+    note = f"on_change waits until {until:%Y-%m-%dT%H:%M:%SZ}, as reload: asks"
+    notes = (*one.report.notes, note)
+    return replace(one.report, reload_pending=True, reload_at=until, notes=notes)
 
 
 def _reload(due: Sequence[DueReload], deadline: Deadline, began: float) -> dict[str, RunReport]:
@@ -172,6 +216,18 @@ def _reload(due: Sequence[DueReload], deadline: Deadline, began: float) -> dict[
     return reports
 
 
+def _run_at_once(hook: Hook, one: DueReload, deadline: Deadline) -> HookResult:
+    """Run the command as soon as it is not running elsewhere. Raises as `_run_command` does."""
+    turns = one.ctx.reload_turns
+    if not one.job.reload.is_given or turns is None:
+        return _run_command(hook, [one], deadline)
+    while True:
+        with turns.turn(reload_state.command_digest(one.job)) as is_ours:
+            if is_ours:
+                return _run_command(hook, [one], deadline)
+        deadline.wait(BUSY_SECONDS)
+
+
 def _run_command(hook: Hook, due: Sequence[DueReload], deadline: Deadline) -> HookResult:
     """Run the command for these jobs.
 
@@ -190,6 +246,9 @@ def _run_command(hook: Hook, due: Sequence[DueReload], deadline: Deadline) -> Ho
     hooks = due[0].ctx.hooks
     if hooks is None:
         return HookResult(problem="there is nothing to run hooks with")
+    turns = due[0].ctx.reload_turns
+    if turns is not None and any(one.job.reload.is_given for one in due):
+        turns.note_start(reload_state.command_digest(due[0].job), due[0].now)
     deadline.progress.step(Step.ON_CHANGE, hook_result.shown_command(hook))
     call = hook_call.build_call(hook, [one.job for one in due], reports, changes)
     return hooks.run(call, deadline)
@@ -239,7 +298,7 @@ def take_back(one: DueReload, verdict: HookFailedError, deadline: Deadline) -> R
     second_error = None
     if hook is not None and undone.trouble is None:
         try:
-            second_error = hook_result.reload_error(hook, _run_command(hook, [one], deadline))
+            second_error = hook_result.reload_error(hook, _run_at_once(hook, one, deadline))
         except SyncdError as stopped:
             one.ctx.store.change_state(
                 one.name, lambda state: state.after_failure(verdict).with_condition(one.now)

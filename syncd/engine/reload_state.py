@@ -7,6 +7,7 @@ across crashes and restarts. `reload.py` runs the command. Pure: no I/O.
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from hashlib import sha256
 
 from msgspec.structs import replace
 
@@ -28,6 +29,11 @@ def shared_key(job: Job) -> tuple[object, ...] | None:
     return None if job.on_change is None else (job.on_change.argv, job.hook_user)
 
 
+def command_digest(job: Job) -> str:
+    """Return a digest that is equal for jobs that run their `on_change` together."""
+    return sha256(repr(shared_key(job)).encode()).hexdigest()[:32]
+
+
 def require_reload(job: Job, state: JobState, since: datetime | None) -> JobState:
     """Return the state with a reload pending; `since` is when the run began that makes the
     changes.
@@ -35,7 +41,8 @@ def require_reload(job: Job, state: JobState, since: datetime | None) -> JobStat
     if job.on_change is None:
         return replace(state, pending_reload=None)
     pending = state.pending_reload or PendingReload(reloaded_commit=state.applied_commit)
-    return replace(state, pending_reload=replace(pending, since=pending.since or since))
+    pending = replace(pending, since=pending.since or since, deferred_until=None)
+    return replace(state, pending_reload=pending)
 
 
 def with_intended_reload(job: Job, state: JobState, since: datetime | None) -> JobState:
@@ -88,6 +95,14 @@ def reload_pending_error(hook: Hook, state: JobState, until: datetime) -> HookFa
     )
 
 
+def deferred(state: JobState, until: datetime, now: datetime) -> JobState:
+    """Return the state whose pending reload `reload:` puts off."""
+    if state.pending_reload is None:
+        return state
+    pending = replace(state.pending_reload, deferred_until=until)
+    return replace(state, pending_reload=pending).with_condition(now)
+
+
 def reload_done(state: JobState, report: RunReport, now: datetime) -> JobState:
     """Return the state after a reload that succeeded.
 
@@ -127,5 +142,5 @@ def _after_failed_attempt(state: JobState, now: datetime) -> JobState:
     pending = state.pending_reload
     if pending is None:
         return state
-    tried = replace(pending, attempts=pending.attempts + 1, tried_at=now)
+    tried = replace(pending, attempts=pending.attempts + 1, tried_at=now, deferred_until=None)
     return replace(state, pending_reload=tried)

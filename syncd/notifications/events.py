@@ -54,6 +54,8 @@ def alert_state(report: RunReport, state: JobState, reported: str | None) -> str
     A run that was skipped, locked or stopped says nothing, so the state stays as it was reported
     before; and so it does until the health of a change is known.
     """
+    if report.reload_at is not None and report.error is None:
+        return reported  # not yet known: the reload waits for its time
     if report.status is RunStatus.SKIPPED or isinstance(report.error, (LockedError, StoppedError)):
         return reported
     if report.status in (RunStatus.FAILED, RunStatus.REFUSED) or report.reload_pending:

@@ -7,7 +7,7 @@ implementation runs against the same suite in tests/contract.
 
 from __future__ import annotations
 
-from syncd.ports.commands import HookCall, HookResult, Hooks, StagedFile
+from syncd.ports.commands import HookCall, HookResult, Hooks, ReloadTurns, StagedFile
 from syncd.ports.job_state import (
     AcceptedCommit,
     CheckResult,
@@ -77,6 +77,7 @@ __all__ = [
     "PendingReload",
     "Pointer",
     "Rejection",
+    "ReloadTurns",
     "RunRecord",
     "Signers",
     "Source",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
 from typing import BinaryIO, Protocol
 
 from msgspec import Struct
@@ -72,4 +74,23 @@ class Hooks(Protocol):
         """
 
 
-__all__ = ["HookCall", "HookResult", "Hooks", "StagedFile"]
+class ReloadTurns(Protocol):
+    """Whose turn it is to run a command of `on_change`, over all processes of a state folder.
+
+    `command` is a digest of the command.
+    """
+
+    def turn(self, command: str) -> AbstractContextManager[bool]:
+        """Hold the command's turn during the block; it yields False where it is running elsewhere.
+
+        Raises StoreError.
+        """
+
+    def last_start(self, command: str) -> datetime | None:
+        """Return when the command last began; None where that is not known. Raises StoreError."""
+
+    def note_start(self, command: str, at: datetime) -> None:
+        """Store that the command begins now. Raises StoreError."""
+
+
+__all__ = ["HookCall", "HookResult", "Hooks", "ReloadTurns", "StagedFile"]

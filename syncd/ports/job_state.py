@@ -42,7 +42,8 @@ class PendingReload(Struct, frozen=True):
 
     `commit` is the commit that the reload is for; None while its set is not complete, so that
     nothing is reloaded yet. `reloaded_commit` is the commit that the last successful reload was
-    for; `since` is the start of the first run whose changes need the reload.
+    for; `since` is the start of the first run whose changes need the reload. `reload:` puts it off
+    until `deferred_until`.
     """
 
     commit: str | None = None
@@ -50,6 +51,7 @@ class PendingReload(Struct, frozen=True):
     since: datetime | None = None
     attempts: int = 0
     tried_at: datetime | None = None
+    deferred_until: datetime | None = None
 
 
 class UndoInfo(Struct, frozen=True):
@@ -171,9 +173,17 @@ class JobState(Struct, frozen=True):
             return "never"
         if self.drift_count:
             return "drift"
+        if self.reload_is_deferred:
+            return "waiting"
         if self.pending_reload or self.pending_health or not self.consistent:
             return "failing"
         return "in_sync" if self.waiting is None else "waiting"
+
+    @property
+    def reload_is_deferred(self) -> bool:
+        """Whether the whole set is in place, and its reload only waits for its time."""
+        pending = self.pending_reload
+        return pending is not None and pending.deferred_until is not None and self.consistent
 
     @property
     def checking(self) -> bool:

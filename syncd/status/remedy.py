@@ -24,7 +24,10 @@ def reasons_of(one: JobSnapshot, now: datetime) -> list[str]:
     if state.pending_reload is not None and one.job.on_change is not None:
         since = state.pending_reload.since
         when = f" since {since:%Y-%m-%d %H:%M} UTC" if since is not None else ""
-        found.append(f"on_change is pending{when}: {shown_command(one.job.on_change)}")
+        until = state.pending_reload.deferred_until
+        waits = "" if until is None else f", and waits until {until:%Y-%m-%dT%H:%M:%SZ}"
+        command = shown_command(one.job.on_change)
+        found.append(f"on_change is pending{when}{waits}: {command}")
     if one.condition == "checking" and state.pending_health is not None:
         found.append(_window_text(state.pending_health, one.job))
     if state.drift_count == 1:
@@ -58,7 +61,7 @@ def remedy_of(one: JobSnapshot) -> str | None:
         return error.hint if error is not None and error.hint else f"syncd sync {name}"
     if one.condition == "drift":
         return f"syncd plan {name} --diff"
-    if one.condition == "waiting":
+    if one.condition == "waiting" and one.state.waiting is not None:
         return f"to apply it now: syncd sync {name} --now"
     return f"syncd sync {name}" if one.condition == "never" else None
 

@@ -21,6 +21,7 @@ from syncd.store.schema import (
     HEARTBEAT,
     INSTALLATION,
     RATE_LIMIT,
+    RELOAD_START,
     REQUEST_USAGE,
     TOKEN_EXPIRY,
     UNAVAILABLE_REPOSITORY,
@@ -31,6 +32,7 @@ from syncd.store.sqlite import insert, upsert
 
 MAX_REPOSITORIES = 1000  # of a limit and hour; the others are counted under OTHERS
 OTHERS = "others"
+RELOAD_STARTS_KEPT = timedelta(days=366)  # the longest duration of a configuration
 WEBHOOK_ROW = 1  # the id of the only row
 DAEMON_ROW = "daemon"  # the name of the only heartbeat
 
@@ -215,6 +217,22 @@ class Facts:
         self._database.write(
             lambda connection: _replace_all(connection, BACKOFF, rows), counted=False
         )
+
+    def reload_start(self, command: str) -> datetime | None:
+        """Return when the command of `on_change` last began."""
+        query = select(RELOAD_START.c.started_at).where(RELOAD_START.c.command == command)
+        return next((aware(text) for (text,) in self._all(query)), None)
+
+    def save_reload_start(self, command: str, at: datetime) -> None:
+        """Save that the command begins now, and forget commands of more than a year ago."""
+        row = {"command": command, "started_at": at.isoformat()}
+        too_old = (at - RELOAD_STARTS_KEPT).isoformat()
+
+        def work(connection: Connection) -> None:
+            connection.execute(delete(RELOAD_START).where(RELOAD_START.c.started_at < too_old))
+            upsert(connection, RELOAD_START, [row])
+
+        self._database.write(work, counted=False)
 
     def webhook(self) -> WebhookFacts:
         """Return what the webhook last received and rejected."""

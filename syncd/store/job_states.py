@@ -66,6 +66,7 @@ PARTS = {
             "since": "reload_since",
             "attempts": "reload_attempts",
             "tried_at": "reload_tried_at",
+            "deferred_until": "reload_deferred_until",
         },
         ("reload_pending",),
     ),
@@ -119,13 +120,13 @@ EMPTY = {"rejected_by_policy": False, "reload_attempts": 0, "undo_blobs": (), "u
 COLUMN_OF = {"drift_count": "drifted_files", "applying": "applying_commit"}
 FLAGS = {"rejected_by_policy", "reload_pending", "undo_begun", "held", "consistent"}
 TIMES = {"reload_tried_at", "reload_since", "paused_until", "last_change_at"}
-TIMES |= {"health_since", "health_checked_at", "waiting_until"}
+TIMES |= {"health_since", "health_checked_at", "waiting_until", "reload_deferred_until"}
 TIMES |= {"last_run_at", "last_success_at", "state_since"}
 LISTS = {"undo_blobs", "directories_to_fix"}
 # columns since 0007: the checksum is over those that are set, so that older rows keep theirs
 LATER = frozenset(
     (*PARTS["pending_health"].columns.values(), *PARTS["waiting"].columns.values())
-).union({"applying_commit"})
+).union({"applying_commit", "reload_deferred_until"})
 RUN_TIMES = ("last_run_at", "last_success_at")
 UNCHECKED = (*RUN_TIMES, "state", "state_since", "last_error_id", "last_error_hint")
 STATE = [column for column in JOB.columns if column.name not in ("name", "checksum", *UNCHECKED)]

@@ -104,6 +104,21 @@ def job_lock(state_dir: Path, job: str) -> Iterator[None]:
 
 
 @contextmanager
+def command_lock(state_dir: Path, command: str) -> Iterator[None]:
+    """Hold the lock of a command of `on_change` during the block; `command` is its digest.
+
+    Raises LockedError at once when it is running elsewhere.
+    """
+
+    def refused(holder: str) -> LockedError:
+        return LockedError(f"another syncd{holder} is running on_change", id="locked/job")
+
+    file = state_dir / LOCKS / f"on_change-{command}.turn"  # no job's lock: those end in .lock
+    with _held(file, "on_change", refused):
+        yield
+
+
+@contextmanager
 def every_lock(state_dir: Path) -> Iterator[None]:
     """Hold the daemon's lock and that of each job that has run, during the block.
 

@@ -30,7 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-VERSION = "0008"
+VERSION = "0009"
 
 METADATA = MetaData()
 
@@ -133,6 +133,7 @@ JOB = Table(
     Column("waiting_reason", Text),
     Column("waiting_config_digest", Text),  # of the hooks that judged it
     Column("applying_commit", Text),  # whose application has begun and has not been finished
+    Column("reload_deferred_until", Text),  # since 0009: put off by `reload:`
 )
 
 INTENT = Table(
@@ -302,6 +303,13 @@ UNAVAILABLE_REPOSITORY = Table(
     Column("identity", Text, primary_key=True),
     Column("installation", Integer, primary_key=True),
     Column("repo", Text, primary_key=True),  # in lower case; an App's token is refused for it
+)
+
+RELOAD_START = Table(
+    "reload_start",
+    METADATA,
+    Column("command", Text, primary_key=True),  # a digest of the command of `on_change`
+    Column("started_at", Text, nullable=False),
 )
 
 BACKOFF = Table(

@@ -36,6 +36,7 @@ from syncd.store.blobs import BlobCache
 from syncd.store.lock import job_lock
 from syncd.store.oauth_tokens import OAuthTokenFile
 from syncd.store.read_only_cache import ReadOnlyCache
+from syncd.store.reload_turns import StoredReloadTurns
 from syncd.store.store import SqliteStore
 from syncd.store.token_expiry import expiries_of
 from syncd.stored_jobs import follow_renames, open_store
@@ -138,6 +139,7 @@ class AppContext:
             self.store.former_name(job.name),
             self.protected(),
             SignersFiles(state_owner(self.config.state)),
+            StoredReloadTurns(self.config.state, self.store.facts),
         )
 
     def _context_of_other(self, other: Job, job: Job, shared: SingleFlight | None) -> RunContext:

@@ -38,6 +38,7 @@ SECTIONS: dict[str, dict[str, type[BaseModel]]] = {
         "health.": schema.HealthModel,
         "require.": schema.RequireModel,
         "apply.": schema.ApplyModel,
+        "reload.": schema.ReloadModel,
         "apply.windows.": schema.WindowModel,
         "apply.freeze.": schema.FreezeModel,
     },

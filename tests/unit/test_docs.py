@@ -22,6 +22,7 @@ from syncd.config.schema import (
     LimitsModel,
     LogModel,
     PathModel,
+    ReloadModel,
     RequireModel,
     WebhookModel,
     WebModel,
@@ -86,6 +87,7 @@ def test_every_key_of_the_schema_is_in_the_example() -> None:
     example = (ROOT / "config.example.yaml").read_text()
     for model in (
         ApplyModel,
+        ReloadModel,
         WindowModel,
         FreezeModel,
         ConfigModel,
