@@ -60,7 +60,8 @@ from syncd.ports import (
 )
 from syncd.progress import SILENT, ProgressListener, Step
 
-# Past this many files one syncfs is cheaper than an fsync each (docs/promises.md has the figures).
+# Past this many files one syncfs is cheaper than an fsync each. The figures are in
+# docs/development/promises.md.
 MAX_SINGLE_SYNCS = 8
 
 

@@ -1,8 +1,8 @@
 """python -m tests.fault [--full] [FAMILY ...]: the fault families at a size of choice,
 and their table of figures.
 
-Without --full each family takes a seeded sample; with it the counts of docs/promises.md. What needs
-root is left out, by name, for others.
+Without --full each family takes a seeded sample; with it the counts of
+docs/development/promises.md. What needs root is left out, by name, for others.
 """
 
 from __future__ import annotations
