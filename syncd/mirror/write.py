@@ -60,8 +60,7 @@ from syncd.ports import (
 )
 from syncd.progress import SILENT, ProgressListener, Step
 
-# Past this many files one syncfs is cheaper than an fsync each. The figures are in
-# docs/development/promises.md.
+# Past this many files a syncfs is cheaper than fsync each (figures: docs/development/promises.md).
 MAX_SINGLE_SYNCS = 8
 
 
