@@ -22,10 +22,8 @@ from tests.fault.switched import SwitchedScene
 from tests.fault.syscalls import KILL, at_syscalls
 from tests.fault.syscalls import missing as no_strace
 
-STRACED, CUT = (
-    200,
-    200,
-)  # points of a sample under strace, and of power cuts: half a second and more each
+# points of a sample under strace, and of power cuts: half a second and more each
+STRACED, CUT = 140, 140
 # files and folders beyond the scene's own; past eight the writer syncs file systems beside them
 MANY = 12
 

@@ -231,8 +231,8 @@ UPSTREAM: Rows = {
         f"{HOOKS}::test_a_vetoed_commit_changes_nothing_and_is_not_tried_again_but_the_next_good_one_is_taken",
     ),
     "an older set is believed after the configuration changed": (
-        "if not same_commit or not same_config or",
-        "if not same_commit or",
+        "if same_commit and same_config else None",
+        "if same_commit else None",
         f"{POLICIES}::test_paths_that_the_configuration_drops_count_as_dropped",
     ),
     "dropped rows are part of the remembered set": (

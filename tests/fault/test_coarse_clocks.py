@@ -18,7 +18,7 @@ from tests.support.sync_env import sync_env
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
 
-TRIES = 50
+TRIES = int(os.environ.get("SYNCD_CLOCK_TRIES", "20"))
 Mount = Callable[[Path, Path], AbstractContextManager[Path]]
 
 

@@ -26,6 +26,7 @@ AS_SUBREAPER = (
     "from syncd.init_process import become_init\n"
     "become_init()\n"
 )
+CHANGES = int(os.environ.get("SYNCD_ORPHANS", "150"))  # each leaves a process
 RUN_SYNCD = "from syncd.__main__ import main\nmain()\n"
 NAMESPACE = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
 # The orphan outlives its hook and the hook's supervisor, and says whose child it is then.
@@ -181,16 +182,16 @@ def test_orphans_of_hooks_are_reaped(hub: SyncEnv) -> None:
 
 
 @pytest.mark.root
-def test_500_changes_whose_hooks_leave_a_process_leave_no_zombie(hub: SyncEnv) -> None:
-    jobs_with_orphans(hub, 500)
+def test_changes_whose_hooks_leave_a_process_leave_no_zombie(hub: SyncEnv) -> None:
+    jobs_with_orphans(hub, CHANGES)
     with started([*NAMESPACE, sys.executable, "-m", "syncd"], hub) as process:
         (init,) = children(process.pid)
-        parents = {line.split()[3] for line in wait_for(hub.folder / "orphans", 500, process)}
+        parents = {line.split()[3] for line in wait_for(hub.folder / "orphans", CHANGES, process)}
         assert parents == {"1"}
         left = without_orphans(init)
         assert list(left.values()) == ["S"], left
         assert "Z" not in children(next(iter(left))).values()
-        assert len(lines_of(hub.folder / "hooks")) == 500
+        assert len(lines_of(hub.folder / "hooks")) == CHANGES
         os.kill(init, signal.SIGTERM)
         assert process.wait(DEADLINE_SECONDS) == 0
     assert hub.call("status").code == 0

@@ -23,7 +23,7 @@ from syncd.schedule import FIRST_RUNS_SPREAD_SECONDS
 from tests.support.daemon import DEADLINE_SECONDS, Running, daemon
 from tests.support.sync_env import SyncEnv, sync_env
 
-SECONDS = float(os.environ.get("SYNCD_SOAK_SECONDS", "120"))
+SECONDS = float(os.environ.get("SYNCD_SOAK_SECONDS", "60"))
 REPOSITORIES, JOBS = 50, 1000
 RSS_MIB = 90.0
 # on a quiet machine it is below half of that (docs/development/daemon-figures.md); the bound only

@@ -32,7 +32,7 @@ from tests.support.schedule_checker import HOUR, ScheduleChecker
 from tests.support.simulated_daemon import SimulatedDaemon, simulated_daemon
 from tests.support.sync_env import tree_of
 
-JOBS = int(os.environ.get("SYNCD_SOAK_JOBS", "60"))
+JOBS = int(os.environ.get("SYNCD_SOAK_JOBS", "30"))
 HOURS = int(os.environ.get("SYNCD_SOAK_HOURS", "24"))
 JITTER_SECONDS = 300
 MIB = 1 << 20
