@@ -107,7 +107,7 @@ def together(pages: list[Page]) -> Page:
 
 def dialect_in(line: str) -> list[str]:
     """Return the words of the dialect in a line, code and targets of links left out."""
-    text = _plain(re.sub(r"`[^`]*`", "", line))
+    text = _plain(re.sub(r"\]\([^)]*\)", "]", re.sub(r"`[^`]*`", "", line)))
     for use in STANDARD_USES:
         text = re.sub(re.escape(use), "", text, flags=re.IGNORECASE)
     return [found[0].lower() for found in DIALECT.finditer(text)]
