@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from pathlib import Path
 
@@ -143,6 +144,24 @@ def test_every_state_of_an_identity_says_what_to_do() -> None:
             re.MULTILINE,
         )
     )
+
+
+def _properties(value: object) -> set[str]:
+    """Return the names of all properties of a JSON schema, at every depth."""
+    if isinstance(value, list):
+        return set().union(*map(_properties, value)) if value else set()
+    if not isinstance(value, dict):
+        return set()
+    own = value.get("properties", {})
+    return set(own).union(*map(_properties, value.values())) if own or value else set()
+
+
+def test_every_key_that_the_reference_page_has_a_heading_for_is_a_key_of_the_schema() -> None:
+    page = (ROOT / "docs/configuration.md").read_text()
+    shown = re.findall(r"^### `([a-z_.]+)`$", page, re.MULTILINE)
+    keys = _properties(json.loads((ROOT / "docs/config.schema.json").read_text()))
+    assert len(shown) > 40 and "no_such_key" not in keys
+    assert {part for key in shown for part in key.split(".")} - keys == set()
 
 
 def _rows(page: str, heading: str) -> list[list[str]]:
