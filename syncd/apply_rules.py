@@ -1,7 +1,8 @@
-"""Values of `apply:` and `reload:`: when a job may apply new commits and reload, and what waits for
-that.
+"""Values of `apply:`, `reload:` and `first:`: when a job may apply new commits and reload, what
+waits for that, and how often a job is tried that never succeeded.
 
-What they mean at a moment is decided in `apply_windows.py` and `engine/reload_spacing.py`.
+What they mean at a moment is decided in `apply_windows.py`, `engine/reload_spacing.py` and
+`daemon/backoff.py`.
 """
 
 from __future__ import annotations
@@ -46,6 +47,13 @@ class ReloadSpacing(Struct, frozen=True):
         return self != ReloadSpacing()
 
 
+class FirstRuns(Struct, frozen=True):
+    """`first:`: how often, and for how long, a job is tried that never succeeded."""
+
+    every_seconds: float
+    seconds: float
+
+
 class Closed(Struct, frozen=True):
     """A moment at which no new commit may be applied, and until when; None for never again."""
 
@@ -88,4 +96,12 @@ def _time_text(moment: datetime | None) -> str | None:
     return None if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-__all__ = ["ApplyRules", "Closed", "Freeze", "ReloadSpacing", "WaitingCommit", "Window"]
+__all__ = [
+    "ApplyRules",
+    "Closed",
+    "FirstRuns",
+    "Freeze",
+    "ReloadSpacing",
+    "WaitingCommit",
+    "Window",
+]

@@ -16,7 +16,7 @@ from functools import cached_property
 from msgspec import Struct, to_builtins
 from msgspec.structs import replace
 
-from syncd.apply_rules import ApplyRules, ReloadSpacing, WaitingCommit
+from syncd.apply_rules import ApplyRules, FirstRuns, ReloadSpacing, WaitingCommit
 from syncd.colliding_names import fold
 from syncd.errors import SyncdError
 from syncd.policies import Drift, Lfs, Limits, Prune, Publish, Require, Submodules, Symlinks
@@ -99,6 +99,7 @@ class Job(Struct, frozen=True, dict=True):  # which the digest is kept in
     health: Health | None = None
     apply: ApplyRules = ApplyRules()
     reload: ReloadSpacing = ReloadSpacing()
+    first: FirstRuns | None = None
 
     @cached_property
     def digest(self) -> str:
@@ -106,7 +107,7 @@ class Job(Struct, frozen=True, dict=True):  # which the digest is kept in
 
         What it accepts counts too. Schedules and hook texts are left out.
         """
-        timing = {"every_seconds", "cron", "jitter_seconds", "on_push", "apply", "reload"}
+        timing = {"every_seconds", "cron", "jitter_seconds", "on_push", "apply", "reload", "first"}
         timing |= {"timeout_seconds", "hook_timeout_seconds"}
         hooks = {"validate", "on_change", "undo_on_failure", "health", "hook_user"}
         kept = {key: value for key, value in to_builtins(self).items() if key not in timing | hooks}

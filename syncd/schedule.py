@@ -110,10 +110,12 @@ def first_run_after_start(
     """Return when the job runs first after a start: as scheduled, or soon if it missed a run.
 
     Soon means spread by repository and ref over as much of FIRST_RUNS_SPREAD_SECONDS (and of the
-    interval) as so many jobs need. A missed cron run stays missed, as cron has it.
+    interval) as so many jobs need. A missed cron run stays missed, as cron has it, but for the
+    first run of a job with `first:`.
     """
     due = schedule.next_after(now)
-    if job.cron is not None or due is None:
+    is_first = job.first is not None and last_run is None
+    if due is None or (job.cron is not None and not is_first):
         return due
     missed = last_run is None or last_run > now or (schedule.next_after(last_run) or due) <= now
     if not missed:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from syncd.apply_rules import ApplyRules, Freeze, ReloadSpacing, Window
+from syncd.apply_rules import ApplyRules, FirstRuns, Freeze, ReloadSpacing, Window
 from syncd.apply_windows import freeze_begin, freeze_end
 from syncd.config.folder import Folder
 from syncd.config.identity_schema import IdentityModel
@@ -111,6 +111,7 @@ def _job(name: str, one: JobModel, only_identity: str, timezone: str) -> Job:
         require=Require(**one.require.model_dump()),
         apply=_apply_rules(one.apply, timezone),
         reload=ReloadSpacing(one.reload.at_most_every, one.reload.quiet),
+        first=None if one.first is None else FirstRuns(one.first.every, one.first.for_),
         timeout_seconds=one.timeout,
         hook_timeout_seconds=one.hook_timeout,
         hook_user=one.hook_user,

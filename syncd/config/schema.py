@@ -143,6 +143,13 @@ class ReloadModel(Strict):
     quiet: AnyDuration = 0.0
 
 
+class FirstModel(Strict):
+    """How a job is tried until its first success, `first:`."""
+
+    every: Duration = 15.0
+    for_: Duration = Field(600.0, alias="for")
+
+
 class PathModel(Strict):
     """One item of `paths:`."""
 
@@ -223,6 +230,7 @@ class JobModel(Strict):
     require: RequireModel = RequireModel()
     apply: ApplyModel = ApplyModel()
     reload: ReloadModel = ReloadModel()
+    first: FirstModel | None = None
     timeout: Duration = 600.0
     hook_timeout: Duration = 60.0
     hook_user: Text | None = None

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from syncd.apply_rules import FirstRuns
 from syncd.clock import Clock
 from syncd.errors import (
     AuthError,
@@ -94,6 +95,16 @@ def next_backoff(
     if retry:
         seconds = max(seconds, MIN_BACKOFF_SECONDS)
     return Backoff(failures, now + seconds, False, retry)
+
+
+def with_first_runs(hold: Backoff, first: FirstRuns, failing_since: float, now: float) -> Backoff:
+    """Return the back-off of a job that never succeeded: `first:` asks for a run soon, for a time.
+
+    `failing_since` and `now` are monotonic. A time that GitHub named stays.
+    """
+    if hold.hard or now - failing_since >= first.seconds:
+        return hold
+    return Backoff(hold.failures, min(hold.until, now + first.every_seconds), False, True)
 
 
 def _wait_for_reset(error: RateLimitedError, clock: Clock, random_fraction: float) -> float:

@@ -87,6 +87,8 @@ def schedule_jobs(
     for name in names:
         job, state = config.jobs[name], parts.app.store.state(name)
         last_run = state.last_run_at if starting else None
+        if job.first is not None and state.last_success_at is None:
+            last_run = None  # it runs soon, however long ago it failed
         first = first_run_after_start(job, schedules[name], last_run, now, len(names))
         parts.scheduler.set(name, schedules[name], first)
         parts.scheduler.wake_at(name, _wake_time(job, state, now))

@@ -18,7 +18,7 @@ from datetime import datetime
 from msgspec import Struct
 from msgspec.structs import replace
 
-from syncd.daemon.backoff import Backoff, next_backoff
+from syncd.daemon.backoff import Backoff, next_backoff, with_first_runs
 from syncd.daemon.health_windows import HealthWindows
 from syncd.daemon.job_status import JobStatusBoard
 from syncd.daemon.queue import Queue, Request
@@ -31,7 +31,7 @@ from syncd.engine.health_check import NextCheck, continue_check, window_report
 from syncd.engine.reload import JobRun, run_reload
 from syncd.engine.run import run_job
 from syncd.engine.unchanged import UnchangedState, still_unchanged, unchanged_state
-from syncd.errors import BugError, LockedError, SyncdError, unexpected
+from syncd.errors import BugError, LockedError, StoreError, SyncdError, unexpected
 from syncd.github.request_cache import SingleFlight
 from syncd.models import Job, RunReport, RunStatus, Trigger
 from syncd.ports import JobState
@@ -84,6 +84,7 @@ class WorkerRunner:
         self._checked: dict[str, tuple[JobState, datetime]] = {}
         self._pushed: dict[str, frozenset[str]] = {}
         self._windows = HealthWindows()
+        self._failing_since: dict[str, float] = {}
 
     def ref_pushed(self, jobs: Iterable[str], ref: str) -> None:
         """Note that `ref` (refs/heads/main) was pushed, for the next run of these jobs.
@@ -120,6 +121,7 @@ class WorkerRunner:
             hold = next_backoff(
                 report, before, interval, clock, self._jitter_of(job, request.tick), cost
             )
+            hold = self._with_first_runs(job, hold)
         finally:
             self._active.pop(worker, None)
         if self._windows.is_open(job.name) and not isinstance(report.error, LockedError):
@@ -130,6 +132,18 @@ class WorkerRunner:
             self._windows.goes_on(job.name, Trigger.RETRY)
             self._enqueue_check(job, job.health.interval_seconds)
         self._after_run(report)
+
+    def _with_first_runs(self, job: Job, hold: Backoff | None) -> Backoff | None:
+        """Return the back-off, which `first:` makes shorter until the job's first success."""
+        if hold is None or job.first is None:
+            self._failing_since.pop(job.name, None)
+            return hold
+        now = self._app.clock.monotonic()
+        since = self._failing_since.setdefault(job.name, now)
+        with suppress(StoreError):
+            if self._app.store.state(job.name).last_success_at is None:
+                return with_first_runs(hold, job.first, since, now)
+        return hold
 
     def _check_later(self, job: Job, seconds: float, backoff: Backoff | None) -> None:
         """End the turn of a job whose health window goes on; its next check comes after that

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from tests.fault.planted import Fault
 from tests.fault.planted_health_faults import HEALTH_FAULTS
+from tests.fault.planted_timing_faults import TIMING_FAULTS
 
 Rows = Mapping[str, tuple[str, str, str]]  # name -> old text, new text, test
 
@@ -724,3 +725,4 @@ FAULTS = [
     for name, row in rows.items()
 ]
 FAULTS += HEALTH_FAULTS
+FAULTS += TIMING_FAULTS

@@ -180,11 +180,11 @@ def test_a_bug_in_one_job_is_its_failure_and_the_daemon_goes_on(
 ) -> None:
     import syncd.daemon.worker as work
 
-    real = work.run_job_and_reload
+    real = work.run_job
     monkeypatch.setattr(work, "still_unchanged", lambda *_: None)
     monkeypatch.setattr(
         work,
-        "run_job_and_reload",
+        "run_job",
         lambda job, *rest: 1 / 0 if job.name == "nginx" else real(job, *rest),
     )  # type: ignore[arg-type]
     bench.daemon.run_all_now()

@@ -15,8 +15,11 @@ from typing import Any
 
 import pytest
 
+from syncd.config.load import load_config
+from syncd.engine.reload_state import command_digest
 from syncd.models import Trigger
 from syncd.ports import HookResult
+from syncd.store.lock import command_lock
 from tests.support.simulated_daemon import SimulatedDaemon, simulated_daemon
 from tests.support.sync_env import SyncEnv, sync_env
 
@@ -268,3 +271,14 @@ def test_a_sync_waits_for_the_reload_within_its_timeout(spaced: SyncEnv) -> None
     done = spaced.sync()
     assert done.job["status"] == "changed" and reloads(spaced) == 2
     assert "reloaded" in done.job["notes"]
+
+
+def test_a_command_that_is_running_elsewhere_is_not_run(spaced: SyncEnv) -> None:
+    spaced.write_config(reload={"at_most_every": "1s"}, timeout="3s")
+    spaced.sync()
+    spaced.repo.commit({"nginx/nginx.conf": "two\n"})
+    config = load_config(spaced.config, os.environ)
+    with command_lock(spaced.state, command_digest(config.jobs["nginx"])):
+        assert spaced.sync().code == 0 and reloads(spaced) == 1
+    spaced.sync()
+    assert reloads(spaced) == 2

@@ -39,6 +39,7 @@ SECTIONS: dict[str, dict[str, type[BaseModel]]] = {
         "require.": schema.RequireModel,
         "apply.": schema.ApplyModel,
         "reload.": schema.ReloadModel,
+        "first.": schema.FirstModel,
         "apply.windows.": schema.WindowModel,
         "apply.freeze.": schema.FreezeModel,
     },

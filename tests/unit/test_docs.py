@@ -17,6 +17,7 @@ from syncd.config.load import load_config
 from syncd.config.schema import (
     ApplyModel,
     ConfigModel,
+    FirstModel,
     FreezeModel,
     HealthModel,
     JobModel,
@@ -89,6 +90,7 @@ def test_every_key_of_the_schema_is_in_the_example() -> None:
     for model in (
         ApplyModel,
         ReloadModel,
+        FirstModel,
         WindowModel,
         FreezeModel,
         ConfigModel,
