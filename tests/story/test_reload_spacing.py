@@ -9,6 +9,7 @@ import os
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from syncd.engine.reload_state import command_digest
 from syncd.models import Trigger
 from syncd.ports import HookResult
 from syncd.store.lock import command_lock
+from syncd.store.store import SqliteStore
 from tests.support.simulated_daemon import SimulatedDaemon, simulated_daemon
 from tests.support.sync_env import SyncEnv, sync_env
 
@@ -277,8 +279,11 @@ def test_a_command_that_is_running_elsewhere_is_not_run(spaced: SyncEnv) -> None
     spaced.write_config(reload={"at_most_every": "1s"}, timeout="3s")
     spaced.sync()
     spaced.repo.commit({"nginx/nginx.conf": "two\n"})
-    config = load_config(spaced.config, os.environ)
-    with command_lock(spaced.state, command_digest(config.jobs["nginx"])):
+    command = command_digest(load_config(spaced.config, os.environ).jobs["nginx"])
+    store = SqliteStore.open(spaced.state)
+    store.facts.save_reload_start(command, datetime(2026, 1, 1, tzinfo=UTC))
+    store.close()
+    with command_lock(spaced.state, command):
         assert spaced.sync().code == 0 and reloads(spaced) == 1
     spaced.sync()
     assert reloads(spaced) == 2
