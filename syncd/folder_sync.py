@@ -19,9 +19,18 @@ def sync_folder(folder: int) -> None:
     check_alive(folder)
 
 
+def sync_folder_at(path: str) -> None:
+    """Sync the names in the folder at `path`. Raises OSError."""
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        sync_folder(folder)
+    finally:
+        os.close(folder)
+
+
 def check_alive(folder: int) -> None:
     """Raise OSError where the file system of the open `folder` was given up."""
     os.close(os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder))
 
 
-__all__ = ["check_alive", "sync_folder"]
+__all__ = ["check_alive", "sync_folder", "sync_folder_at"]

@@ -70,6 +70,8 @@ def save_undo(job: Job, ctx: RunContext, state: JobState, decision: Decision) ->
             _keep_bytes(action, undo.places[action.path].root, ctx)
     content = to_text(undo).encode()
     ctx.blobs.add(blob_id(content), [content], len(content))
+    # before the first file is replaced: after a power cut nothing else knows what was there
+    ctx.blobs.sync([*sorted(undo.blobs), blob_id(content)])
     return replace(state, undo=UndoInfo(blob_id(content), tuple(sorted(undo.blobs))))
 
 

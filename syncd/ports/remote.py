@@ -137,6 +137,9 @@ class Blobs(BlobReader, BlobWriter, Protocol):
     def partial_download(self, sha256: str, size: int) -> AbstractContextManager[PartialDownload]:
         """Return the download of content with this sha256, which an earlier run may have begun."""
 
+    def sync(self, blobs: Iterable[str]) -> None:
+        """Let these contents survive a power cut, which the others need not. Raises StoreError."""
+
 
 class Source(Protocol):
     """One identity's view of GitHub. Safe to use from many threads."""

@@ -1,8 +1,9 @@
 """The content files of the blob cache: one file for each git blob id, in `STATE/blobs/ab/cdef…`.
 
 Content is verified on its way in and stored by a rename, so that a file is there whole or not at
-all. Files are not synced: one that a crash truncates does not match its id, and is removed when it
-is read. Locking the cache against eviction, and deciding what is in use, are left to blobs.py.
+all. Files are not synced, but for `sync`: one that a crash truncates does not match its id, and is
+removed when it is read. Locking the cache against eviction, and deciding what is in use, are left
+to blobs.py.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import BinaryIO, Protocol
 
 from syncd.errors import StoreError
 from syncd.file_lock import release
+from syncd.folder_sync import sync_folder_at
 from syncd.git_objects import blob_hasher, is_content_of
 from syncd.store.bulk_writer import other_content, too_many
 from syncd.store.location import open_nofollow
@@ -81,6 +83,20 @@ class BlobFiles:
     def move_in(self, path: str, blob: str) -> None:
         """Give a file with verified content its place. Raises OSError."""
         os.rename(path, f"{self._make_directory(blob[:2])}/{blob[2:]}")
+
+    def sync(self, blob: str) -> bool:
+        """Sync the file and its name to disk; return whether there is one. Raises OSError."""
+        try:
+            descriptor = open_nofollow(self._path(blob), os.O_RDONLY)
+        except FileNotFoundError:
+            return False
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        for folder in (f"{self.directory}/{blob[:2]}", str(self.directory)):
+            sync_folder_at(folder)
+        return True
 
     def remove(self, blob: str) -> None:
         """Remove the file, if there is one and the disk allows it."""

@@ -22,6 +22,7 @@ from typing import BinaryIO
 
 from syncd.errors import StoreError
 from syncd.file_lock import acquire, release
+from syncd.folder_sync import sync_folder_at
 from syncd.git_objects import blob_id, is_content_of, size_of
 from syncd.ports import BlobWriter
 from syncd.store.blob_files import FRESH_SECONDS, STALE_SECONDS, BlobFiles
@@ -223,6 +224,16 @@ class BlobCache:
     def _move_in(self, path: str, blob: str) -> None:
         self._files.move_in(path, blob)
         self.added += 1
+
+    def sync(self, blobs: Iterable[str]) -> None:
+        """Let these contents survive a power cut. Raises StoreError."""
+        try:
+            small = [blob for blob in dict.fromkeys(blobs) if not self._files.sync(blob)]
+            if small:
+                self._small.sync(small[0], time.time())  # one transaction is enough for all
+            sync_folder_at(str(self.directory.parent))
+        except (OSError, sqlite3.Error) as error:
+            raise self._files.write_error(error) from error
 
     # --- eviction ---------------------------------------------------------------------------------
 

@@ -108,6 +108,17 @@ class CacheTable:
         with driver_errors():
             self._connection.exec_driver_sql(TOUCH, (now, blob))
 
+    def sync(self, blob: bytes, now: float) -> None:
+        """Set when the blob was last used, and sync that and every transaction before it to disk.
+
+        Source: sqlite.org, "Write-Ahead Logging", and "PRAGMA synchronous".
+        """
+        pragma(self._connection, "synchronous=FULL")
+        try:
+            self.touch(blob, now)
+        finally:
+            pragma(self._connection, "synchronous=NORMAL")
+
     def put(self, contents: Sequence[tuple[bytes, bytes]], now: float) -> None:
         """Store these ids and contents, in one transaction."""
         with driver_errors(), transaction(self._connection):

@@ -114,6 +114,13 @@ class SmallBlobs:
                 make_private(self._file)
             return self._query(put, False, ignore_errors=False)
 
+    def sync(self, blob: str, now: float) -> None:
+        """Sync everything that was stored to disk; `blob` is one of the contents.
+
+        Raises sqlite3.Error.
+        """
+        self._query(lambda table: table.sync(bytes.fromhex(blob), now), None, ignore_errors=False)
+
     def evict(self, in_use: Set[str], before: float, after: float) -> int:
         """Delete contents that are not in use and were last used before `before` or after `after`;
         return the bytes freed.

@@ -179,6 +179,9 @@ class MemoryBlobs:
         self.content[blob] = taken
         return len(taken)
 
+    def sync(self, blobs: Iterable[str]) -> None:
+        pass
+
 
 class Memory:
     """A ListingMemory that counts what it was asked."""

@@ -8,6 +8,7 @@ no check and no reload ever sees half a set. One more run ends with the set that
 from __future__ import annotations
 
 import gc
+import os
 import random
 import signal
 import time
@@ -182,6 +183,12 @@ class CutHealthScene(HealthScene):
     @property
     def notes(self) -> Path:
         return self.base.parents[1]
+
+    def which(self) -> str:
+        """As above; raises OSError where the power has gone, since names are missing then."""
+        found = super().which()
+        os.close(os.open(self.base, os.O_RDONLY | os.O_DIRECTORY))
+        return found
 
 
 class Turn:

@@ -141,6 +141,11 @@ ROWS: dict[str, dict[str, tuple[str, str, str]]] = {
         ),
     },
     "syncd.engine.undo": {
+        "the way back may be lost with the power": (
+            "    ctx.blobs.sync([*sorted(undo.blobs), blob_id(content)])\n",
+            "",
+            f"{STORY}::test_the_way_back_is_on_the_disk_before_the_change_is_intended",
+        ),
         "nothing is kept for a check that may fail": (
             " or job.health is not None",
             "",

@@ -6,14 +6,16 @@ tests/story/test_daemon_health.py has the same in the daemon.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
-from syncd.ports import JobState
+from syncd.git_objects import blob_id
+from syncd.ports import Intent, JobState
+from syncd.store.blobs import BlobCache
 from syncd.store.store import SqliteStore
 from tests.support.fast_clock import PassingClock
 from tests.support.sync_env import SyncEnv, sync_env, tree_of
@@ -253,6 +255,30 @@ def test_a_slow_check_is_ended_after_its_own_timeout(hub: SyncEnv) -> None:
     hub.write_config(health={"command": slow, "for": "30s", "timeout": "1s", "failures": "1"})
     hub.repo.commit({"nginx/nginx.conf": "two\n"})
     assert hub.sync().job["status"] == "refused" and log(hub, "late") == []
+
+
+def test_the_way_back_is_on_the_disk_before_the_change_is_intended(
+    hub: SyncEnv, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(hub)
+    done: list[str] = []
+    real_sync, real_intent = BlobCache.sync, SqliteStore.begin_intent
+
+    def sync(self: BlobCache, blobs: Iterable[str]) -> None:
+        found = list(blobs)
+        assert blob_id(b"one\n") in found and all(self.has(blob) for blob in found)
+        done.append("sync")
+        real_sync(self, found)
+
+    def intend(self: SqliteStore, intent: Intent, state: JobState) -> None:
+        done.append("intent")
+        real_intent(self, intent, state)
+
+    monkeypatch.setattr(BlobCache, "sync", sync)
+    monkeypatch.setattr(SqliteStore, "begin_intent", intend)
+    hub.repo.commit({"nginx/nginx.conf": "BAD\n"})
+    hub.sync()
+    assert done == ["sync", "intent", "intent"], "the second is of the way back"
 
 
 def test_one_failure_between_passes_is_forgiven(hub: SyncEnv) -> None:

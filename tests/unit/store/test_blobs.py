@@ -22,10 +22,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import Connection
 
 from syncd.errors import BadResponseError, StoreError
 from syncd.git_objects import CHUNK_BYTES, blob_id
-from syncd.store import blob_files
+from syncd.store import blob_files, cache_table
 from syncd.store.blobs import STALE_SECONDS, BlobCache
 
 ONE = b"one\n"
@@ -67,6 +68,44 @@ def test_what_goes_in_comes_out_however_it_was_cut(
     assert cache.has(blob_id(content)) and left(cache) == [
         f"{blob_id(content)[:2]}/{blob_id(content)[2:]}"
     ]
+
+
+def test_sync_reaches_the_file_its_folders_and_the_table(
+    cache: BlobCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large, small = kept(cache), blob_id(b"small\n")
+    cache.add_small({small: b"small\n"})
+    synced: list[str] = []
+    levels: list[str] = []
+    real_fsync, real_pragma = os.fsync, cache_table.pragma
+
+    def fsync(descriptor: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        real_fsync(descriptor)
+
+    def pragma(connection: Connection, statement: str) -> object:
+        levels.append(statement)
+        return real_pragma(connection, statement)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(cache_table, "pragma", pragma)
+    cache.sync([large, small, large])
+    file, state = file_of(cache, large), cache.directory.parent
+    assert synced == [str(file), str(file.parent), str(cache.directory), str(state)]
+    assert levels == ["synchronous=FULL", "synchronous=NORMAL"]
+
+
+def test_a_sync_that_the_disk_refuses_is_named(
+    cache: BlobCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blob = kept(cache)
+
+    def refuse(_: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(StoreError, match="can't be kept"):
+        cache.sync([blob])
 
 
 def test_a_content_longer_than_a_chunk_comes_out_whole(cache: BlobCache) -> None:
