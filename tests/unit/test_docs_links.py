@@ -28,10 +28,6 @@ def blocks(text: str, *languages: str) -> list[str]:
 # --- links ----------------------------------------------------------------------------------------
 
 
-# Pages that other pages refer to already, and that are still to be written.
-PLANNED = {}
-
-
 def anchors(text: str) -> set[str]:
     """Return the anchors of a page's headings, made as GitHub makes them."""
     found: dict[str, int] = {}
@@ -56,8 +52,8 @@ def broken_links(page: Path, text: str) -> list[str]:
             continue
         name, _, anchor = target.partition("#")
         file = page.parent / name if name else page
-        is_there = file.exists() or file.name in PLANNED
-        if file.exists() and anchor and file.suffix == ".md":
+        is_there = file.exists()
+        if is_there and anchor and file.suffix == ".md":
             is_there = anchor in anchors(file.read_text() if name else text)
         if not is_there:
             found.append(target)
@@ -79,6 +75,20 @@ def test_a_broken_link_is_found(tmp_path: Path) -> None:
     page = tmp_path / "a.md"
     page.write_text(text)
     assert broken_links(page, text) == ["c.md", "b.md#twice-2", "#none", "f.svg"]
+
+
+def test_the_list_of_decisions_has_each_record_with_its_title() -> None:
+    listed = re.findall(
+        r"^\| \[([^\]]+)\]\((\d{4}-[\w-]+\.md)\) \|",
+        PAGES["docs/decisions/README.md"],
+        re.MULTILINE,
+    )
+    records = sorted((ROOT / "docs/decisions").glob("[0-9]*.md"))
+    titles = [path.read_text().split("\n")[0] for path in records]
+    shown = [title.removeprefix("# ").removesuffix(" (superseded)") for title in titles]
+    assert listed == [(title, path.name) for title, path in zip(shown, records, strict=True)]
+    numbers = [int(path.name[:4]) for path in records]
+    assert numbers == list(range(1, len(numbers) + 1)), "two records have one number"
 
 
 PAGES_OF_GIT_LFS = {"docs/spec.md", "docs/api/batch.md", "docs/api/server-discovery.md"}
