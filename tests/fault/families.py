@@ -6,9 +6,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from tests.fault.bugs import calibration
 from tests.fault.folders import FolderScene, SwitchedFolderScene
+from tests.fault.health import SwitchedHealthScene, cuts_in_the_window, kills_in_the_window
 from tests.fault.mounts import no_root, privately
 from tests.fault.order import order_wrong
 from tests.fault.places import SMALL, all_places
@@ -132,5 +134,16 @@ FAMILIES: dict[str, Family] = {
     "publish-kill": Family(syscalls(KILL, scene=SwitchedScene), 300, 1500, no_strace),
     "publish-errno": Family(syscalls(ERRORS, scene=SwitchedScene), 300, 2000, no_strace),
     "publish-power-xfs": Family(power("xfs", False, SwitchedScene), 300, 2000, no_loop),
+    "health-lines": Family(kills_in_the_window, 60, 200),
+    "health-publish-lines": Family(
+        lambda points, seed: kills_in_the_window(points, seed, SwitchedHealthScene), 60, 200
+    ),
+    "health-away": Family(
+        lambda points, seed: kills_in_the_window(points, seed, away=True), 60, 200
+    ),
+    **{
+        f"health-power-{kind}": Family(partial(cuts_in_the_window, kind), 20, 50, no_loop)
+        for kind in ("xfs", "ext4")
+    },
     "publish-power-ext4": Family(power("ext4", True, SwitchedScene), 300, 2000, no_loop),
 }

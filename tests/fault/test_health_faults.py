@@ -1,6 +1,6 @@
 """A machine that dies inside a health window: a sample of the faults of tests/fault/health.py.
 
-SYNCD_HEALTH_FAULTS says how many points each test takes; docs/development/health-faults.md has the
+SYNCD_HEALTH_FAULTS says how many points each test takes; docs/development/promises.md has the
 figures of the full size.
 """
 

@@ -6,13 +6,16 @@ tests/story/test_daemon_health.py has the same in the daemon.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from msgspec.structs import replace
 
+from syncd.config.load import load_config
 from syncd.git_objects import blob_id
 from syncd.ports import Intent, JobState
 from syncd.store.blobs import BlobCache
@@ -492,6 +495,16 @@ def test_plan_shows_the_check_and_an_open_window(
     assert "hooks: on_change `true`, then health `true` for 30s" in hub.call("plan").out
     interrupted(hub, monkeypatch, 1)
     assert "hooks: health `true` for 30s (being checked)" in hub.call("plan").out
+
+
+@pytest.mark.docs
+def test_the_example_of_the_page_loads_and_has_the_defaults(hub: SyncEnv) -> None:
+    page = (Path(__file__).parents[2] / "docs/health.md").read_text()
+    [text] = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    hub.write_config(**yaml.safe_load(text))
+    shown = load_config(hub.config, {}).jobs["nginx"].health
+    hub.write_config(health={"command": list(shown.command.argv) if shown else ""})
+    assert load_config(hub.config, {}).jobs["nginx"].health == shown
 
 
 # --- the configuration ----------------------------------------------------------------------------
