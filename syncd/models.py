@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from syncd.apply_rules import ApplyRules, FirstRuns, ReloadSpacing, WaitingCommit
 from syncd.colliding_names import fold
 from syncd.errors import SyncdError
-from syncd.policies import Drift, Lfs, Limits, Prune, Publish, Require, Submodules, Symlinks
+from syncd.policies import Drift, Lfs, Limits, Prune, Publish, Report, Require, Submodules, Symlinks
 
 # --- jobs -----------------------------------------------------------------------------------------
 
@@ -93,6 +93,7 @@ class Job(Struct, frozen=True, dict=True):  # which the digest is kept in
     on_change: Hook | None = None
     undo_on_failure: bool = False
     require: Require = Require()
+    report: Report = Report()
     timeout_seconds: float = 600.0
     hook_timeout_seconds: float = 60.0
     hook_user: str | None = None
@@ -108,7 +109,7 @@ class Job(Struct, frozen=True, dict=True):  # which the digest is kept in
         What it accepts counts too. Schedules and hook texts are left out.
         """
         timing = {"every_seconds", "cron", "jitter_seconds", "on_push", "apply", "reload", "first"}
-        timing |= {"timeout_seconds", "hook_timeout_seconds"}
+        timing |= {"timeout_seconds", "hook_timeout_seconds", "report"}
         hooks = {"validate", "on_change", "undo_on_failure", "health", "hook_user"}
         kept = {key: value for key, value in to_builtins(self).items() if key not in timing | hooks}
         kept["require"] = {

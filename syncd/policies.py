@@ -75,3 +75,11 @@ class Require(Struct, frozen=True):
     fast_forward: bool = False
     signed_by: str | None = None
     since: str | None = None
+
+
+class Report(Struct, frozen=True):
+    """`report:`: whether a status is set on commits, under which context, and as whom."""
+
+    status: bool = False
+    context: str = "syncd/{host}/{job}"
+    identity: str | None = None

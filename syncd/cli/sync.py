@@ -35,7 +35,7 @@ from syncd.models import ActionKind, Job, RunReport, RunStatus
 from syncd.notifications.sender import NotificationSender
 from syncd.output import echo
 from syncd.stored_jobs import follow_renames
-from syncd.wiring import AppContext, ConnectionOptions, senders
+from syncd.wiring import AppContext, ConnectionOptions, senders, status_sender
 
 NOTIFY_SECONDS = 10.0  # after the last run; the next sync sends what takes longer
 # After a change, the snapshot lists at most so many files, so that a change does not wait for it,
@@ -138,7 +138,12 @@ def _run(
     """Run the jobs, show each when it is done unless `quiet`, and send notifications."""
     width = max((len(job.name) for job in jobs), default=0)
     messenger = NotificationSender(
-        app.config, app.store, app.clock, settings.environ, senders(settings.environ)
+        app.config,
+        app.store,
+        app.clock,
+        settings.environ,
+        senders(settings.environ),
+        status_sender(app),
     )
 
     def on_done(report: RunReport) -> None:

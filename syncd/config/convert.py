@@ -13,7 +13,7 @@ from syncd.config.model import Config, Log, Notify, TrashRules, Web, Webhook
 from syncd.config.schema import ApplyModel, ConfigModel, HealthModel, JobModel, PathModel
 from syncd.identities import AnonymousIdentity, AppIdentity, Identity, LoginIdentity, TokenIdentity
 from syncd.models import Health, Job, PathRule
-from syncd.policies import Limits, Require
+from syncd.policies import Limits, Report, Require
 from syncd.time_zones import time_zone
 
 
@@ -112,6 +112,7 @@ def _job(name: str, one: JobModel, only_identity: str, timezone: str) -> Job:
         apply=_apply_rules(one.apply, timezone),
         reload=ReloadSpacing(one.reload.at_most_every, one.reload.quiet),
         first=None if one.first is None else FirstRuns(one.first.every, one.first.for_),
+        report=Report(one.report.status, one.report.context, one.report.as_),
         timeout_seconds=one.timeout,
         hook_timeout_seconds=one.hook_timeout,
         hook_user=one.hook_user,

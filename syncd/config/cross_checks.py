@@ -16,6 +16,7 @@ from syncd.colliding_names import fold, is_same_path
 from syncd.config.model import Config
 from syncd.config.yaml_reader import Key
 from syncd.errors import Problem
+from syncd.identities import AnonymousIdentity, AppIdentity
 from syncd.models import Job, PathRule
 from syncd.patterns import path_filter
 from syncd.policies import Publish
@@ -32,6 +33,7 @@ def check_config(
     """Return every problem between parts of the configuration."""
     return [
         *_identities(config, problem_at),
+        *_reporters(config, problem_at),
         *_destinations(config, problem_at, protected),
         *_collisions(config, problem_at),
         *_symlink_folders(config, problem_at, protected),
@@ -55,6 +57,29 @@ def _identities(config: Config, problem_at: ProblemFactory) -> Iterator[Problem]
                     job.identity, config.identities, f"; there are {', '.join(config.identities)}"
                 ),
             )
+
+
+def _reporters(config: Config, problem_at: ProblemFactory) -> Iterator[Problem]:
+    """Yield identities that may not set statuses: a token that reads is never sent to write."""
+    readers = {job.identity for job in config.jobs.values()}
+    for name, job in config.jobs.items():
+        reporter = job.report.identity
+        if reporter is None or not job.report.status:
+            continue
+        identity = config.identities.get(reporter)
+        if identity is None:
+            text = f"there is no identity '{reporter}' under github:"
+            text += did_you_mean(reporter, config.identities)
+        elif isinstance(identity, AnonymousIdentity):
+            text = f"'{reporter}' is anonymous, and only who signs in may set a status"
+        elif reporter in readers and not isinstance(identity, AppIdentity):
+            text = (
+                f"'{reporter}' has one token, with which jobs read; "
+                "give an identity of its own, with statuses: write, or a GitHub App"
+            )
+        else:
+            continue
+        yield problem_at(("jobs", name, "report", "as"), text)
 
 
 def _destinations(

@@ -150,6 +150,30 @@ class FirstModel(Strict):
     for_: Duration = Field(600.0, alias="for")
 
 
+class ReportModel(Strict):
+    """What is reported to GitHub, `report:`."""
+
+    status: Flag = False
+    context: Text = "syncd/{host}/{job}"
+    as_: Text | None = Field(None, alias="as")
+
+    @field_validator("context")
+    @classmethod
+    def _context(cls, value: str) -> str:
+        left = value.replace("{host}", "").replace("{job}", "")
+        if not value.isprintable() or not 1 <= len(value) <= 100 or set(left) & {"{", "}"}:
+            raise ValueError(
+                f"'{value[:60]}' is no context; write up to 100 characters with {{host}}, {{job}}"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _identity(self) -> ReportModel:
+        if self.status and self.as_ is None:
+            raise ValueError("status: true needs 'as', the identity that may write statuses")
+        return self
+
+
 class PathModel(Strict):
     """One item of `paths:`."""
 
@@ -231,6 +255,7 @@ class JobModel(Strict):
     apply: ApplyModel = ApplyModel()
     reload: ReloadModel = ReloadModel()
     first: FirstModel | None = None
+    report: ReportModel = ReportModel()
     timeout: Duration = 600.0
     hook_timeout: Duration = 60.0
     hook_user: Text | None = None

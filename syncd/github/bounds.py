@@ -98,6 +98,7 @@ BOUNDS: Final = {
     "repo": Bound(1 << 20, 20_000, DEPTH, 60, "one repository"),
     "repositories": Bound(8 << 20, 200_000, DEPTH, 60, "a page of an installation's repositories"),
     "revoke": Bound(64 << 10, 1_000, DEPTH, 60, "the end of a token"),
+    "status": Bound(1 << 20, 20_000, DEPTH, 60, "the status of a commit"),
     "tag": Bound(4 << 20, 10_000, DEPTH, 60, "a tag and its signature"),
     "tarball": Bound(
         1 << 40, 0, 0, None, "the archive of a commit; what is wanted of it bounds it first"

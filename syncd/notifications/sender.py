@@ -14,23 +14,30 @@ import socket
 import threading
 from collections.abc import Callable, Mapping
 
+from msgspec.structs import replace
+
 from syncd import __version__
 from syncd.clock import Clock
 from syncd.config.model import Config, Endpoint
 from syncd.config.secrets import inspect_address, read_secret
 from syncd.errors import ConfigError, SyncdError
 from syncd.models import RunReport
-from syncd.notifications import events
+from syncd.notifications import commit_status, events, reported
 from syncd.notifications.http_post import Outcome, Send, host_of, post
+from syncd.notifications.reported import Reported
+from syncd.ports import JobState
 from syncd.redaction import Secret, add_secret
 from syncd.store.notification_queue import FailedAttempt, NewNotification, PendingNotification
 from syncd.store.store import SqliteStore
+from syncd.wiring import SendStatus
 
 log = logging.getLogger(__name__)
 
 FIRST_RETRY_SECONDS = 30.0
 MAX_RETRY_SECONDS = 3600.0
 GIVE_UP_SECONDS = 86_400.0
+# Source: docs "Rate limits for the REST API": 80 a minute and 500 an hour that create content.
+WRITE_INTERVAL_SECONDS, WRITE_BURST = 8.2, 60
 POLL_INTERVAL_SECONDS = 60.0  # messages that another process queued are found within this time
 
 
@@ -39,8 +46,9 @@ class NotificationSender:
 
     Safe to use from many threads.
 
-    `sender_for` makes the HTTP sender for an address. Without endpoints there is no thread.
-    Six parameters: all are collaborators, and the last one is for tests.
+    `sender_for` makes the HTTP sender for an address, `send_status` sets a commit status. Without
+    endpoints there is no thread. Seven parameters: all are collaborators, and the last one is for
+    tests.
     """
 
     def __init__(
@@ -50,11 +58,14 @@ class NotificationSender:
         clock: Clock,
         environ: Mapping[str, str],
         sender_for: Callable[[str], Send],
+        send_status: SendStatus | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._store, self._clock, self._environ = store, clock, environ
-        self._sender_for, self._jitter = sender_for, jitter
+        self._sender_for, self._send_status, self._jitter = sender_for, send_status, jitter
+        self._config = config
         self._endpoints: tuple[Endpoint, ...] = ()
+        self._status_endpoints: frozenset[str] = frozenset()
         self._host = socket.gethostname()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -63,7 +74,9 @@ class NotificationSender:
 
     def replace_config(self, config: Config) -> None:
         """Use the endpoints of this configuration from now on."""
-        self._endpoints = config.endpoints()
+        self._config, self._endpoints = config, config.endpoints()
+        names = map(commit_status.endpoint_of, config.jobs.values())
+        self._status_endpoints = frozenset(filter(None, names if self._send_status else ()))
         self._wake()
 
     def start(self) -> None:
@@ -83,25 +96,53 @@ class NotificationSender:
             log.warning("syncd can't queue a notification about %s: %s", report.job, error)
 
     def _queue(self, report: RunReport) -> bool:
-        """Store the reported state and the messages in one transaction.
+        """Store what is reported and the messages in one transaction.
 
-        Returns whether there are any.
+        Returns whether there are any messages.
         """
-        state, endpoints = self._store.state(report.job), self._endpoints
-        after = events.alert_state(report, state, state.notified_as) if endpoints else events.OK
-        changed = events.events(state.notified_as, after)
-        if not changed:
+        state = self._store.state(report.job)
+        before = reported.parse(state.notified_as)
+        after, notices = self._notices(report, state, before)
+        after, statuses = self._statuses(report, state, after)
+        new = [one for one in (notices, statuses) if one.bodies]
+        if after == before and not new:
             return False
+        queued = self._store.queue_notifications(report.job, state.notified_as, after.text(), *new)
+        return queued and bool(new)
+
+    def _notices(
+        self, report: RunReport, state: JobState, before: Reported
+    ) -> tuple[Reported, NewNotification]:
+        """Return what is reported after the run, and the message for each endpoint of `notify`."""
         message_id, now = secrets.token_hex(8), self._clock.now()
+        after = replace(before, alert=events.OK)
+        if self._endpoints:
+            alert = events.alert_state(report, state, before.alert)
+            after = replace(before, alert=alert)
+        changed = events.events(before.alert, after.alert)
         context = events.Context(report, state, self._host, now)
         bodies = {
             endpoint.name: events.body(message_id, event, context)
-            for endpoint in endpoints
+            for endpoint in self._endpoints
             if (event := events.event_for(changed, endpoint.when)) is not None
         }
-        new = NewNotification(message_id, bodies, now.timestamp())
-        queued = self._store.queue_notifications(report.job, state.notified_as, after, new)
-        return queued and bool(bodies)
+        return after, NewNotification(message_id, bodies, now.timestamp())
+
+    def _statuses(
+        self, report: RunReport, state: JobState, after: Reported
+    ) -> tuple[Reported, NewNotification]:
+        """Return what is reported after the run, and the commit status to set, if any."""
+        job, now = self._config.jobs.get(report.job), self._clock.now().timestamp()
+        none = NewNotification("", {}, now)
+        endpoint = commit_status.endpoint_of(job) if job is not None else None
+        if job is None or endpoint is None or self._send_status is None:
+            return after, none
+        status = commit_status.status_of(report, state)
+        if status is None or after.marks.get(commit_status.MARK) == status.mark:
+            return after, none
+        bodies = {endpoint: commit_status.body(job, self._host, status)}
+        new = NewNotification(secrets.token_hex(8), bodies, now, f"@{status.commit[:12]}")
+        return after.with_mark(commit_status.MARK, status.mark), new
 
     def close(self, timeout_seconds: float) -> None:
         """Send what can be sent within the timeout.
@@ -127,7 +168,7 @@ class NotificationSender:
         return min(POLL_INTERVAL_SECONDS, max(0.0, next_at - self._now()))
 
     def _claim(self) -> PendingNotification | None:
-        names = [endpoint.name for endpoint in self._endpoints]
+        names = [*(endpoint.name for endpoint in self._endpoints), *self._status_endpoints]
         return self._store.notifications.claim(names, self._now())
 
     # --- the thread -------------------------------------------------------------------------------
@@ -135,7 +176,8 @@ class NotificationSender:
     def _wake(self) -> None:
         with self._changed:
             self._woken = True
-            if self._thread is None and self._endpoints and self._started and not self._closing:
+            used = bool(self._endpoints or self._status_endpoints)
+            if self._thread is None and used and self._started and not self._closing:
                 self._thread = threading.Thread(
                     target=self._loop, name="syncd-messages", daemon=True
                 )
@@ -158,15 +200,27 @@ class NotificationSender:
                     self._changed.wait(pause)
 
     def _send(self, one: PendingNotification) -> None:
-        endpoint = next((found for found in self._endpoints if found.name == one.endpoint), None)
-        if endpoint is None:
-            return  # removed from the configuration since; the next `claim` drops the message
-        outcome = self._post(endpoint, one.body)
+        now, spacing = self._now(), None
+        if one.endpoint in self._status_endpoints:
+            outcome = self._set_status(one)
+            spacing = next_write_at(one.paused_until, now)
+        else:
+            endpoint = next((it for it in self._endpoints if it.name == one.endpoint), None)
+            if endpoint is None:
+                return  # removed from the configuration since; the next `claim` drops the message
+            outcome = self._post(endpoint, one.body)
         if outcome.error is None:
-            self._store.notifications.mark_sent(one, outcome.host, self._now())
+            self._store.notifications.mark_sent(one, outcome.host, self._now(), spacing)
             log.info("syncd notified %s of %s", outcome.host, one.job)
         else:
             self._record_failure(one, outcome, outcome.error)
+
+    def _set_status(self, one: PendingNotification) -> Outcome:
+        if self._send_status is None:
+            return Outcome("?", "there is nothing to set statuses with")
+        return Outcome(
+            *self._send_status(one.endpoint.removeprefix(commit_status.PREFIX), one.body)
+        )
 
     def _record_failure(self, one: PendingNotification, outcome: Outcome, error: str) -> None:
         """Store when to retry. The log names the first failure of a message and the last one."""
@@ -206,6 +260,18 @@ class NotificationSender:
 
     def _now(self) -> float:
         return self._clock.now().timestamp()
+
+
+def next_write_at(paused_until: float | None, now: float) -> float:
+    """Return until when an endpoint of statuses is paused after a write.
+
+    At most 60 writes at once, and then one every 8.2 seconds: with one machine's jobs, that stays
+    within the 80 a minute and 500 an hour of an installation. The pause is in the store, so that
+    it counts for all processes. It is in the past while another write may follow.
+    """
+    burst = WRITE_BURST * WRITE_INTERVAL_SECONDS
+    used_until = max(now, (paused_until if paused_until is not None else 0.0) + burst)
+    return min(used_until, now + burst) + WRITE_INTERVAL_SECONDS - burst
 
 
 def redact_address(secret: Secret) -> None:

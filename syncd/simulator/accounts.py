@@ -104,6 +104,16 @@ class Credential(Struct):
     login: str = ""
     client_id: str | None = None  # of the app that a user logged in to
     scope: str = ""
+    permissions: Mapping[str, str] | None = None  # None: all that its installation or user has
+
+    def allows(self, name: str, level: str) -> bool:
+        """Return whether it was given this permission; a token of a user is not narrowed here."""
+        given = self.permissions
+        if given is None:
+            given = (
+                self.installation.permissions if self.installation is not None else {name: level}
+            )
+        return RANK.get(given.get(name, ""), 0) >= RANK[level]
 
 
 class Accounts:
@@ -222,6 +232,7 @@ class Accounts:
             frozenset(repo.id for repo in chosen) if chosen else None,
             now,
             now + self.token_seconds,
+            permissions=permissions,
         )
         self.credentials[made.value] = made
         return made, chosen, permissions
@@ -247,8 +258,10 @@ class Accounts:
             raise ApiError(403, "Sorry. Your account was suspended.")
         return found
 
-    def can_read(self, who: Credential | None, repo: Repository) -> bool:
-        """Return whether the repository exists for `who`.
+    def can_read(
+        self, who: Credential | None, repo: Repository, permission: str = "contents"
+    ) -> bool:
+        """Return whether the repository exists for `who`, for an endpoint of this permission.
 
         Raises ApiError where GitHub refuses with a text of its own.
         """
@@ -265,8 +278,8 @@ class Accounts:
             who.repository_ids is not None and repo.id not in who.repository_ids
         ):
             return not repo.private
-        if who.installation is not None and "contents" not in who.installation.permissions:
-            headers = {"x-accepted-github-permissions": "contents=read"}
+        if not who.allows(permission, "read"):
+            headers = {"x-accepted-github-permissions": f"{permission}=read"}
             raise ApiError(403, NOT_ACCESSIBLE, headers)
         return True
 

@@ -5,6 +5,7 @@ Source of every shape and rule: the REST documentation and recorded responses.
 
 from __future__ import annotations
 
+import json
 import posixpath
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,6 +22,7 @@ from syncd.simulator.request import Route, SimRequest
 from syncd.simulator.state import SimulatorState
 
 MAX_CONTENTS_ENTRIES = 1000
+STATUS_STATES = ("pending", "success", "failure", "error")
 MAX_INLINE_BYTES = 1 << 20
 MAX_BLOB_BYTES = 100 << 20
 # The docs ("Get a tree") limit a recursive listing to 7 MB beside the number of entries, and do not
@@ -54,7 +56,8 @@ def _guarded(
     def answer() -> Answer:
         if repo is None and full_name in state.renamed:
             return _moved(request, state.find_renamed(full_name))
-        if repo is None or not state.accounts.can_read(request.who, repo):
+        needs = "statuses" if name == "status" else "contents"
+        if repo is None or not state.accounts.can_read(request.who, repo, needs):
             raise ApiError(404, "Not Found")
         return handler(repo)
 
@@ -104,6 +107,8 @@ class _Endpoints:
                 return "tag", lambda repo: _reference(repo, "/".join(name))
             case ["git", "tags", identity]:
                 return "tag", lambda repo: _tag(repo, identity)
+            case ["statuses", commit] if self._request.method == "POST":
+                return "status", lambda repo: self._set_status(repo, commit)
             case ["compare", *span]:
                 return "compare", lambda repo: _compare(repo, "/".join(span))
             case ["tarball", *ref]:
@@ -140,6 +145,21 @@ class _Endpoints:
                 "parents": [{"sha": parent} for parent in commit.parents],
             }
         )
+
+    def _set_status(self, repo: Repository, commit: str) -> Answer:
+        """Set a status. Source: REST docs, "Create a commit status"."""
+        who = self._request.who
+        if who is None or not who.allows("statuses", "write"):
+            headers = {"x-accepted-github-permissions": "statuses=write"}
+            raise ApiError(403, "Resource not accessible by integration", headers)
+        self._state.count_write(who.key)
+        given = json.loads(self._request.body)
+        if commit not in repo.commits:
+            raise ApiError(422, f"No commit found for SHA: {commit}")
+        if given.get("state") not in STATUS_STATES or len(given.get("description") or "") > 140:
+            raise ApiError(422, "Validation Failed")
+        repo.statuses.setdefault(commit, []).append(given)
+        return responses.as_json({"id": 1, **given}, 201)
 
     def _commits(self, repo: Repository) -> Answer:
         """Return a page of the commits that lead to one, the newest first."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 from msgspec import Struct, field
 from msgspec.structs import replace
@@ -93,6 +94,8 @@ class Repository(Struct):
     refs: dict[str, str] = field(default_factory=dict)
     tags: dict[str, Tag] = field(default_factory=dict)  # annotated tags by id
     sizes: dict[str, int] = field(default_factory=dict)
+    # commit -> what was set on it, the oldest first
+    statuses: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     blocked: tuple[int, str, str] | None = None  # (status, reason, address) of a block by GitHub
     declared_kilobytes: int = 0  # the size that the API reports; GitHub reports 0 for a new one
     lagging: dict[str, str] = field(default_factory=dict)  # ref -> what the replicas still say

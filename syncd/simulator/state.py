@@ -9,9 +9,14 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from syncd.simulator.accounts import Accounts
+from syncd.simulator.accounts import Accounts, ApiError
 from syncd.simulator.oauth import OAuthServer
 from syncd.simulator.repository import Repository
+
+WRITE_LIMIT_TEXT = (
+    "You have exceeded a secondary rate limit and have been temporarily blocked from content "
+    "creation. Please retry your request again later."
+)
 
 
 class SimulatorState:
@@ -29,6 +34,8 @@ class SimulatorState:
         self.primary_limit: int | None = 5000
         self.limit_headers = True
         self.secondary_points: int | None = None
+        self.write_limits = ((60.0, 80), (3600.0, 500))  # seconds -> requests that create content
+        self.writes: dict[str, list[float]] = {}  # by rate limit: the times of such requests
         self.too_large_403 = False
         self.clock_offset = 0.0
         self.codeload_origin: str | None = None
@@ -38,6 +45,17 @@ class SimulatorState:
     def now(self) -> float:
         """Return the server's time in epoch seconds."""
         return self._real_now() + self.clock_offset
+
+    def count_write(self, key: str) -> None:
+        """Count a request that creates content. Raises ApiError past a limit.
+
+        Source: docs "Rate limits for the REST API", secondary limits.
+        """
+        now, times = self.now(), self.writes.setdefault(key, [])
+        for seconds, most in self.write_limits:
+            if sum(at > now - seconds for at in times) >= most:
+                raise ApiError(403, WRITE_LIMIT_TEXT, {"retry-after": "60"})
+        times.append(now)
 
     def add_repo(
         self,

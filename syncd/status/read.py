@@ -79,7 +79,7 @@ def read_status(
         _rate_limits(config, store, now, process),
         process,
         store.facts.usage(now),
-        store.notifications.deliveries(endpoint.name for endpoint in config.endpoints()),
+        store.notifications.deliveries(_outboxes(config)),
         _webhook_stats(config, store, process),
         read_daemon_status(config, store, states, now),
         find_timer(),
@@ -95,6 +95,14 @@ def _job_snapshot(
         stale=_stale_reason(one, now, process, config.timezone),
         interval_seconds=_interval_seconds(one.job, config.timezone, now),
     )
+
+
+def _outboxes(config: Config) -> list[str]:
+    """Return the receivers of notifications, and the identities that set statuses."""
+    names = [endpoint.name for endpoint in config.endpoints()]
+    reports = (job.report for job in config.jobs.values())
+    reporters = {f"status:{one.identity}": None for one in reports if one.status}
+    return [*names, *reporters]
 
 
 # --- jobs -----------------------------------------------------------------------------------------

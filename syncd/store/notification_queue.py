@@ -41,6 +41,8 @@ class PendingNotification(Struct, frozen=True):
     attempts: int
     # Failed attempts at the endpoint since its last success, for any message.
     failures: int
+    # Until when the endpoint was paused before this one was claimed, in Unix seconds.
+    paused_until: float | None = None
 
 
 class DeliveryStats(Struct, frozen=True):
@@ -62,11 +64,15 @@ class DeliveryStats(Struct, frozen=True):
 
 
 class NewNotification(Struct, frozen=True):
-    """A notification to queue: its id, its body for each endpoint, and its time in Unix seconds."""
+    """A notification to queue: its id, its body for each endpoint, and its time in Unix seconds.
+
+    It replaces the one that waits for the same endpoint, job and `slot`.
+    """
 
     id: str
     bodies: Mapping[str, str]
     created_at: float
+    slot: str = ""
 
 
 class FailedAttempt(Struct, frozen=True):
@@ -84,7 +90,7 @@ class FailedAttempt(Struct, frozen=True):
 
 def put(connection: Connection, job: str, new: NewNotification) -> None:
     """Queue the bodies; each replaces the one that waits for the same endpoint and job."""
-    common = {"job": job, "id": new.id, "created_at": new.created_at, "attempts": 0}
+    common = {"job": job + new.slot, "id": new.id, "created_at": new.created_at, "attempts": 0}
     rows = ({"endpoint": endpoint, "body": body, **common} for endpoint, body in new.bodies.items())
     upsert(connection, NOTIFICATION, rows)
 
@@ -134,13 +140,22 @@ class NotificationQueue:
         found = self._database.read(lambda connection: connection.execute(query).scalar_one())
         return float(found) if isinstance(found, (int, float)) else None
 
-    def mark_sent(self, notification: PendingNotification, host: str, now: float) -> None:
-        """Remove the notification, and count it as sent to this host."""
+    def mark_sent(
+        self,
+        notification: PendingNotification,
+        host: str,
+        now: float,
+        paused_until: float | None = None,
+    ) -> None:
+        """Remove the notification, and count it as sent to this host.
+
+        The next one for the endpoint waits until `paused_until`, in Unix seconds.
+        """
 
         def work(connection: Connection) -> None:
             _remove(connection, notification)
             changes = {"host": host, "last_sent_at": now, "error": None}
-            changes |= {"paused_until": None, "failures": 0}
+            changes |= {"paused_until": paused_until, "failures": 0}
             _update_delivery(connection, notification.endpoint, {"sent": 1}, changes)
 
         self._database.write(work)
@@ -190,6 +205,7 @@ def _due(now: float) -> Any:
         select(
             *NOTIFICATION.c["endpoint", "job", "id", "body", "created_at", "attempts"],
             func.coalesce(DELIVERY.c.failures, 0),
+            paused,
         )
         .select_from(WITH_DELIVERY)
         .where(or_(paused.is_(None), paused <= now, paused > now + MAX_PAUSE_SECONDS))

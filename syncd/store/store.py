@@ -212,10 +212,10 @@ class SqliteStore:
         return self._database.write(work)
 
     def queue_notifications(
-        self, job: str, before: str | None, after: str | None, notification: NewNotification
+        self, job: str, before: str | None, after: str | None, *notifications: NewNotification
     ) -> bool:
-        """Record that the job is notified as `after`, and queue the notification, in one
-        transaction.
+        """Record that the job is notified as `after`, and queue the notifications, in
+        one transaction.
 
         Returns False, having written nothing, when another process has notified since the state was
         `before`.
@@ -227,7 +227,8 @@ class SqliteStore:
             if state.notified_as != before:
                 return False
             write_state(connection, job, replace(state, notified_as=after))
-            notification_queue.put(connection, job, notification)
+            for notification in notifications:
+                notification_queue.put(connection, job, notification)
             return True
 
         return self._database.write(work)

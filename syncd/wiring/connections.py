@@ -20,6 +20,7 @@ from syncd.fastpath.check import Reply
 from syncd.github.api_version import VersionedTransport
 from syncd.github.auth.app import AppCredentials
 from syncd.github.auth.credentials import AuthTransport, Credentials, NoCredentials, StaticToken
+from syncd.github.auth.status_credentials import StatusCredentials
 from syncd.github.auth.user_credentials import UserCredentials
 from syncd.github.protocol import Transport
 from syncd.github.proxies import proxies_of
@@ -100,6 +101,7 @@ class Connections:
         self._fingerprints: dict[str, Fingerprint] = {}
         self._connections: dict[str, IdentityConnection] = {}
         self._retired: list[Credentials] = []  # replaced by a reload; runs may still use them
+        self._writers: dict[str, tuple[Transport, Credentials]] = {}  # for statuses
         self._lock = threading.RLock()
 
     def get(self, identity: Identity) -> IdentityConnection:
@@ -123,6 +125,19 @@ class Connections:
         with self._lock:
             self._fingerprints[identity.name] = self._fingerprint(identity, self._config)
             self._connections[identity.name] = connection
+
+    def status_transport(self, identity: Identity) -> Transport:
+        """Return what sets statuses as this identity, with a token that nothing else uses.
+
+        Raises ConfigError for a secret that can't be read.
+        """
+        with self._lock:
+            if identity.name not in self._writers:
+                plain = self.get(identity).plain
+                credentials = self._status_credentials(identity, plain)
+                transport = AuthTransport(plain, credentials, self._clock)
+                self._writers[identity.name] = transport, credentials
+            return self._writers[identity.name][0]
 
     def limits_of(self, identity: Identity) -> RateLimits:
         """Return the rate limits of the identity. A reload keeps them."""
@@ -191,6 +206,25 @@ class Connections:
             self.rate_limits[identity.name].set_account,
         )
 
+    def _status_credentials(self, identity: Identity, plain: Transport) -> Credentials:
+        if not isinstance(identity, AppIdentity):
+            # no job reads with it: config/cross_checks.py
+            return self.get(identity).credentials
+        jobs = self._config.jobs.values()
+        repos = [job.repo for job in jobs if job.report.identity == identity.name]
+        where, owner = f"github.{identity.name}.private_key", state_owner(self._config.state)
+        key = read_key(identity.private_key, self._environ, where, owner)
+        return StatusCredentials(
+            identity.api,
+            identity.issuer,
+            key,
+            identity.installation_id,
+            repos,
+            plain,
+            self._clock,
+            lambda: read_key(identity.private_key, self._environ, where, owner),
+        )
+
     def _static_token(self, identity: TokenIdentity) -> StaticToken:
         def token() -> Secret:
             return read_token(
@@ -228,6 +262,8 @@ class Connections:
                 name for name, new in fingerprints.items() if self._is_other_identity(name, new)
             )
             self._config = config
+            self._retired += [credentials for _, credentials in self._writers.values()]
+            self._writers.clear()
             self._concurrency.resize(config.requests_at_once)
             for name in dropped:
                 self._drop(name)
@@ -269,6 +305,7 @@ class Connections:
         """
         with self._lock:
             current = [one.credentials for one in self._connections.values()]
+            current += [credentials for _, credentials in self._writers.values()]
             apps = [one for one in (*self._retired, *current) if isinstance(one, AppCredentials)]
         threads = [
             threading.Thread(

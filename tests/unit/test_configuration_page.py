@@ -42,6 +42,7 @@ SECTIONS: dict[str, dict[str, type[BaseModel]]] = {
         "first.": schema.FirstModel,
         "apply.windows.": schema.WindowModel,
         "apply.freeze.": schema.FreezeModel,
+        "report.": schema.ReportModel,
     },
     "Keys of a path": {"": schema.PathModel},
     "The listener: `web`": {"web.": schema.WebModel, "web.webhook.": schema.WebhookModel},

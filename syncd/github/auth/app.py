@@ -12,20 +12,16 @@ from __future__ import annotations
 import logging
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
+from typing import ClassVar
 
 from msgspec.structs import replace
 
 from syncd.clock import Clock
 from syncd.deadline import Deadline
-from syncd.errors import (
-    AuthError,
-    BadResponseError,
-    ConfigError,
-    SyncdError,
-)
+from syncd.errors import AuthError, BadResponseError, ConfigError, SyncdError
 from syncd.github.auth.app_signer import AppSigner
 from syncd.github.auth.credentials import (
     POLL_INTERVAL_SECONDS,
@@ -64,6 +60,8 @@ class AppCredentials:
     called with each installation and its account. Ten parameters: the configuration's values
     of one identity and the collaborators that the composition root makes.
     """
+
+    PERMISSIONS: ClassVar[Mapping[str, str]] = {"contents": "read"}
 
     def __init__(
         self,
@@ -374,7 +372,7 @@ class AppCredentials:
         return self._token_request(self._grants.of(installation, repo.lower()), repo)
 
     def _token_request(self, grant: Grant, repo: str) -> Request:
-        body: dict[str, object] = {"permissions": {"contents": "read"}}
+        body: dict[str, object] = {"permissions": self.PERMISSIONS}
         if grant.number is not None:
             body["repository_ids"] = [grant.number]
         elif grant.repositories:

@@ -1,0 +1,15 @@
+"""The tokens with which an App sets statuses: they may write statuses, and read no content.
+
+A token for reading never has this permission, and a token of this kind reads no file. The two are
+requested, kept and sent apart.
+"""
+
+from __future__ import annotations
+
+from syncd.github.auth.app import AppCredentials
+
+
+class StatusCredentials(AppCredentials):
+    """The tokens of one GitHub App identity for commit statuses."""
+
+    PERMISSIONS = {"statuses": "write"}  # noqa: RUF012 the base class declares it
