@@ -40,8 +40,9 @@ def judge_runs(found: StatusSnapshot) -> Iterator[Finding]:
     elif found.daemon is None:
         yield ok("doctor/no-daemon", "daemon", "none has run yet; syncd sync works without one")
     for job in found.jobs:
-        if job.state.pending_reload is not None:
-            yield _pending(job, job.state.pending_reload, found.at)
+        pending = job.state.pending_reload
+        if pending is not None and not pending.is_put_off(found.at):
+            yield _pending(job, pending, found.at)
 
 
 def judge_daemon(daemon: DaemonStatus, now: datetime) -> Finding:

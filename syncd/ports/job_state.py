@@ -53,6 +53,10 @@ class PendingReload(Struct, frozen=True):
     tried_at: datetime | None = None
     deferred_until: datetime | None = None
 
+    def is_put_off(self, now: datetime) -> bool:
+        """Return whether `reload:` puts it off at this moment."""
+        return self.deferred_until is not None and now < self.deferred_until
+
 
 class UndoInfo(Struct, frozen=True):
     """What an undo of the changes needs whose reload or health check is pending.

@@ -394,6 +394,16 @@ def test_a_window_that_opens_applies_the_commit_though_the_head_is_the_same(
     assert frozen.call("status", "--json").job["waiting"] is None
 
 
+def test_the_quick_check_knows_nothing_of_a_job_whose_commit_waits(frozen: SyncEnv) -> None:
+    frozen.sync("--now")
+    frozen.sync()
+    assert (frozen.state / "unchanged.json").exists()
+    frozen.repo.commit({"nginx/nginx.conf": "three\n"})
+    for _ in range(3):
+        assert frozen.sync().job["status"] == "waiting"
+        assert not (frozen.state / "unchanged.json").exists()
+
+
 def test_a_freeze_of_the_defaults_holds_every_job_and_a_job_may_unset_it(frozen: SyncEnv) -> None:
     frozen.write_config(apply=None)
     frozen.extra["defaults"] = {"apply": LONG_FREEZE}

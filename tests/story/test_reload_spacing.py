@@ -260,6 +260,7 @@ def test_a_sync_leaves_the_reload_pending_where_its_timeout_is_shorter(spaced: S
     shown = spaced.call("status", "--json")
     assert shown.code == 0 and shown.job["state"] == "waiting" and shown.job["reload_pending"]
     assert "and waits until" in spaced.call("status").out
+    assert "pending" not in spaced.call("doctor").out
     assert spaced.sync().code == 0 and reloads(spaced) == 1
     spaced.write_config(reload={"at_most_every": "1s"})
     assert spaced.sync().code == 0 and reloads(spaced) == 2
