@@ -312,3 +312,30 @@ def test_the_next_turn_is_always_later_and_never_later_than_an_interval(
 def test_a_cron_turn_is_in_the_configured_zone() -> None:
     schedule = ByCron(parse_cron("15 3 * * *"), ZoneInfo("Europe/Berlin"))
     assert schedule.next_after(NOW) == datetime(2026, 11, 24, 2, 15, tzinfo=UTC)
+
+
+def test_a_wake_up_comes_once_at_its_moment_besides_the_turns(bench: Bench) -> None:
+    bench.set_all(job("a", cron="0 3 * * *"))
+    bench.timetable.wake_at("a", NOW + timedelta(seconds=90))
+    bench.timetable.wake_at("a", NOW + timedelta(seconds=60))  # in the place of the other
+    bench.run(3600.0)
+    assert [(name, tick) for _, name, tick in bench.came] == [("a", NOW.timestamp() + 60.0)]
+
+
+def test_a_wake_up_is_by_the_wall_clock(bench: Bench) -> None:
+    bench.set_all(job("a", cron="0 3 * * *"))
+    bench.timetable.wake_at("a", NOW + timedelta(hours=2))
+    bench.run(60.0)
+    bench.clock.at += timedelta(hours=3)
+    bench.run(10.0)
+    assert len(bench.came) == 1
+
+
+def test_a_wake_up_goes_with_its_job_and_is_taken_back(bench: Bench) -> None:
+    bench.set_all(job("a", cron="0 3 * * *"), job("b", cron="0 3 * * *"))
+    for name in ("a", "b"):
+        bench.timetable.wake_at(name, NOW + timedelta(seconds=60))
+    bench.timetable.remove("a")
+    bench.timetable.wake_at("b", None)
+    bench.run(3600.0)
+    assert bench.came == []
