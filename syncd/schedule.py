@@ -50,10 +50,10 @@ class Every(Struct, frozen=True):
     def next_after(self, moment: datetime) -> datetime | None:
         """Return the first time strictly after `moment`, without jitter."""
         passed = floor((moment.timestamp() - self.phase_seconds) / self.seconds)
-        found = self.phase_seconds + (passed + 1) * self.seconds
-        if found <= moment.timestamp():
-            found += self.seconds  # rounding brought us back to where we are
-        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=found)
+        seconds = self.phase_seconds + (passed + 1) * self.seconds
+        found = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)
+        # rounding, also that to a microsecond, may bring us back to where we are
+        return found if found > moment else found + timedelta(seconds=self.seconds)
 
 
 class ByCron(Struct, frozen=True):

@@ -339,3 +339,13 @@ def test_a_wake_up_goes_with_its_job_and_is_taken_back(bench: Bench) -> None:
     bench.timetable.wake_at("b", None)
     bench.run(3600.0)
     assert bench.came == []
+
+
+@pytest.mark.parametrize("phase", [0.1234564, 0.9999999, 1 / 3, 0.0])
+def test_the_next_time_is_later_also_within_a_microsecond(phase: float) -> None:
+    schedule = Every(300.0, phase)
+    moment = schedule.next_after(NOW)
+    for _ in range(100):
+        following = schedule.next_after(moment)
+        assert timedelta(seconds=299) < following - moment < timedelta(seconds=301)
+        moment = following
