@@ -116,6 +116,19 @@ def read_line(question: str) -> str:
     return answer
 
 
+def read_hidden(question: str) -> str:
+    """Ask on standard error, and return the line that was typed without showing it.
+
+    Raises click.Abort at Ctrl-C and at the end of the input.
+    """
+    import click
+
+    answer: str = click.prompt(
+        question, default="", show_default=False, prompt_suffix="", hide_input=True, err=True
+    )
+    return answer
+
+
 def confirm(question: str) -> bool:
     """Ask a yes-or-no question on standard error; no is the default."""
     import click
@@ -224,6 +237,7 @@ __all__ = [
     "echo",
     "echo_bytes",
     "never_fail",
+    "read_hidden",
     "read_line",
     "set_display",
     "use_colour",

@@ -45,6 +45,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "login": ("login", "Log in as a user, through any browser."),
     "logout": ("logout", "Forget a login's tokens."),
     "installations": ("installations", "What each identity reaches."),
+    "web": ("web", "What the users of the status page need."),
     "backup": ("backup", "A copy of the store in one file, and the way back."),
     "migrate": ("migrate", "Bring the store to this version's schema."),
     "completion": ("completion", "Completion for bash, zsh or fish."),

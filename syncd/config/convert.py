@@ -11,6 +11,7 @@ from syncd.config.folder import Folder
 from syncd.config.identity_schema import IdentityModel
 from syncd.config.model import Config, Log, Notify, TrashRules, Web, Webhook
 from syncd.config.schema import ApplyModel, ConfigModel, HealthModel, JobModel, PathModel
+from syncd.config.web_schema import WebModel
 from syncd.identities import AnonymousIdentity, AppIdentity, Identity, LoginIdentity, TokenIdentity
 from syncd.models import Health, Job, PathRule
 from syncd.policies import Limits, Report, Require
@@ -21,7 +22,6 @@ def to_config(
     model: ConfigModel, path: Path, folder: Folder, environ: Mapping[str, str], digest: str
 ) -> Config:
     """Return the configuration as frozen values; `digest` is that of the files' bytes."""
-    web = model.web
     only = next(iter(model.github)) if len(model.github) == 1 else ""
     return Config(
         path=path,
@@ -35,16 +35,7 @@ def to_config(
         requests_at_once=model.requests_at_once,
         timezone=model.timezone,
         log=Log(model.log.format, model.log.level),
-        web=(
-            Web(
-                web.listen,
-                web.password,
-                web.show_diffs,
-                Webhook(web.webhook.path, web.webhook.secret) if web.webhook else None,
-            )
-            if web
-            else None
-        ),
+        web=_web(model.web) if model.web else None,
         notify=tuple(Notify(one.webhook, tuple(one.when)) for one in model.notify),
         trash=TrashRules(model.trash.keep, model.trash.size),
         digest=digest,
@@ -62,6 +53,19 @@ def default_state(path: Path, environ: Mapping[str, str]) -> Path:
         return Path("/var/lib/syncd")
     home = environ.get("XDG_STATE_HOME") or f"{environ.get('HOME') or Path.home()}/.local/state"
     return Path(home) / "syncd"
+
+
+def _web(one: WebModel) -> Web:
+    return Web(
+        one.listen,
+        one.password,
+        one.show_diffs,
+        Webhook(one.webhook.path, one.webhook.secret) if one.webhook else None,
+        {name: user.hash for name, user in one.users.items()},
+        one.token,
+        one.prefix,
+        tuple(one.trusted_proxies),
+    )
 
 
 def _identity(name: str, one: IdentityModel) -> Identity:

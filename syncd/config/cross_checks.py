@@ -260,7 +260,7 @@ def _web(config: Config, problem_at: ProblemFactory) -> Iterator[Problem]:
     What a host name means, and what systemd opens, only shows when it is opened.
     """
     web = config.web
-    if web is None or web.password is not None or web.listen.startswith(("unix:", "fd:")):
+    if web is None or web.is_guarded or web.listen.startswith(("unix:", "fd:")):
         return
     host = web.listen.rpartition(":")[0].strip("[]")
     if host != "localhost" and not host.startswith("127.") and host != "::1":

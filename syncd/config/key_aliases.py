@@ -62,6 +62,10 @@ WORDS: dict[str, str] = {
     "notify": "notifications notification alerts alert slack",
     # the listener, notifications, the trash, the log
     "listen": "port bind address host bind_address",
+    "users": "user accounts logins",
+    "hash": "password_hash password passwd pass",
+    "prefix": "path_prefix base_path root_path url_prefix base_url subpath",
+    "trusted_proxies": "trusted_proxy proxies proxy forwarded_allow_ips real_ip_from",
     "secret": "token key password webhook_secret",
     "webhook": "url address hook",
     "when": "on events event",

@@ -26,12 +26,25 @@ class Webhook(Struct, frozen=True):
 
 
 class Web(Struct, frozen=True):
-    """The listener for the status page, the metrics and the webhook."""
+    """The listener for the status page, the metrics and the webhook.
+
+    `users` are the hashes of their passwords, by name. `trusted_proxies` are networks, and `unix`
+    for every client of a unix socket.
+    """
 
     listen: str
     password: SecretRef | None = None
     show_diffs: bool = False
     webhook: Webhook | None = None
+    users: Mapping[str, SecretRef] = {}
+    token: SecretRef | None = None
+    prefix: str = "/"
+    trusted_proxies: tuple[str, ...] = ()
+
+    @property
+    def is_guarded(self) -> bool:
+        """Return whether a stranger gets nothing."""
+        return bool(self.password or self.users or self.token)
 
 
 class Notify(Struct, frozen=True):
@@ -108,11 +121,22 @@ def secrets_of(config: Config) -> dict[tuple[str | int, ...], SecretRef]:
             found["github", name, "private_key"] = identity.private_key
         elif isinstance(identity, TokenIdentity):
             found["github", name, "token"] = identity.token
-    if config.web is not None and config.web.password is not None:
-        found["web", "password"] = config.web.password
-    if config.web is not None and config.web.webhook is not None:
-        found["web", "webhook", "secret"] = config.web.webhook.secret
+    if config.web is not None:
+        found |= _web_secrets(config.web)
     for index, one in enumerate(config.notify):
         if isinstance(one.webhook, SecretRef):
             found["notify", index, "webhook"] = one.webhook
+    return found
+
+
+def _web_secrets(web: Web) -> dict[tuple[str | int, ...], SecretRef]:
+    found: dict[tuple[str | int, ...], SecretRef] = {}
+    if web.password is not None:
+        found["web", "password"] = web.password
+    for name, ref in web.users.items():
+        found["web", "users", name, "hash"] = ref
+    if web.token is not None:
+        found["web", "token"] = web.token
+    if web.webhook is not None:
+        found["web", "webhook", "secret"] = web.webhook.secret
     return found

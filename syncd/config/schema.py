@@ -36,6 +36,7 @@ from syncd.config.field_types import (
 )
 from syncd.config.identity_schema import IdentityModel
 from syncd.config.strict_model import Strict
+from syncd.config.web_schema import WebModel
 from syncd.cron import parse_cron
 from syncd.git_objects import is_object_id
 from syncd.models import Hook
@@ -331,46 +332,6 @@ class LogModel(Strict):
 
     format: Annotated[Text, one_of("auto", "journal", "text", "json")] = "auto"
     level: Annotated[Text, one_of("debug", "info", "warning", "error")] = "info"
-
-
-class WebhookModel(Strict):
-    """The webhook, `web.webhook:`."""
-
-    path: Text
-    secret: SecretHere
-
-    @field_validator("path")
-    @classmethod
-    def _path(cls, value: str) -> str:
-        if (
-            not re.fullmatch(r"(/[A-Za-z0-9_.-]+)+", value)
-            or {".", ".."} & set(value.split("/"))
-            or value.split("/")[1] in ("healthz", "readyz", "metrics", "api", "static")
-        ):
-            raise ValueError(f"'{value}' can't be the webhook's path; write it like /github")
-        return value
-
-
-class WebModel(Strict):
-    """The listener, `web:`."""
-
-    listen: Text
-    password: SecretHere | None = None
-    show_diffs: Flag = False
-    webhook: WebhookModel | None = None
-
-    @field_validator("listen")
-    @classmethod
-    def _listen(cls, value: str) -> str:
-        if re.fullmatch(r"unix:/.+|fd:[A-Za-z0-9_.-]+", value):
-            return value
-        found = re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9_.-]+):(\d{1,5})", value)
-        if found is None or not 0 <= int(found.group(2)) <= 65535:
-            raise ValueError(
-                f"'{value}' is not a listening address; write 127.0.0.1:8480,"
-                " unix:/run/syncd/web.sock or fd:NAME"
-            )
-        return value
 
 
 class NotifyModel(Strict):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from syncd.config.model import Config, secrets_of
+from syncd.config.web_secrets import checked_password_hash, checked_web_secret
 from syncd.errors import ConfigError, Problem
 from syncd.identities import SecretRef
 from syncd.owners import nearest_owner
@@ -37,9 +38,6 @@ CREDENTIALS = Path("/run/credentials")
 UNITS = ("syncd.service", "syncd-root.service", "syncd-sync.service")
 MAX_SECRET_BYTES = 64 << 10
 MIN_KEY_BITS = 2048
-MIN_WEB_SECRET_CHARACTERS = (
-    16  # characters; a shorter one can be guessed through the listener, or from one signed delivery
-)
 
 
 def check_secrets(
@@ -314,18 +312,14 @@ def read_token(
 def read_web_secret(
     ref: SecretRef, environ: Mapping[str, str], what: str, owner: int | None = None
 ) -> Secret:
-    """Read the listener's password or the webhook's secret; `owner` is the user of the state.
+    """Read a secret of the listener: a hash where `what` ends in `.hash`.
 
-    Raises ConfigError if it can be guessed, or if another user may write it.
+    `owner` is the user of the state. Raises ConfigError if it can be guessed, is no hash, or if
+    another user may write it.
     """
     secret = read_secret(ref, environ, what, owner)
-    if len(secret.reveal()) < MIN_WEB_SECRET_CHARACTERS:
-        raise ConfigError(
-            f"{what}: it is shorter than {MIN_WEB_SECRET_CHARACTERS} characters and can be guessed",
-            id="config/weak-web-secret",
-            hint="make another: openssl rand -hex 32",
-        )
-    return secret
+    is_hash = what.endswith(".hash")
+    return checked_password_hash(secret, what) if is_hash else checked_web_secret(secret, what)
 
 
 @lru_cache(maxsize=4)  # it is read again whenever something is to be signed

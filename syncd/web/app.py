@@ -1,20 +1,13 @@
 """Flask application: what each path answers, and who may ask.
 
 No path changes anything, on this machine or elsewhere; only the webhook can start runs. No answer
-holds a secret. A wrong password gets no data, and neither does a page of another site that was
-pointed at this machine (DNS rebinding: without a password, only names of this machine are
-answered). Every page works without scripts.
+holds a secret. Who may ask is decided in `access`. Every page works without scripts.
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import ipaddress
 import logging
 from collections.abc import Callable
-from typing import Any
-from urllib.parse import urlsplit
 
 from flask import Flask, Response, render_template, request
 from markupsafe import Markup
@@ -22,13 +15,14 @@ from werkzeug.exceptions import HTTPException
 
 from syncd import __version__
 from syncd.errors import SyncdError
-from syncd.redaction import Secret, redact, redact_json
+from syncd.redaction import redact, redact_json
 from syncd.status import status_json
 from syncd.text import visible
 from syncd.web import status_page
-from syncd.web.clients import client_name
-from syncd.web.failed_attempts import FailureLimits
+from syncd.web.access import AccessControl
+from syncd.web.answers import text_answer, too_many
 from syncd.web.log_filter import LogLimit
+from syncd.web.login import accepts_html, add_login, login_form
 from syncd.web.metrics import CONTENT_TYPE, exposition
 from syncd.web.ports import StatusSource
 from syncd.web.views import TooBusyError, TooLargeError, Views
@@ -38,68 +32,18 @@ log = logging.getLogger(__name__)
 
 MAX_PAGE_CHARACTERS = 2 << 20  # characters; a thousand jobs take half of it
 
+POLICY = "Content-Security-Policy"
 HEADERS = {
-    "Content-Security-Policy": (
+    POLICY: (
         "default-src 'none'; style-src 'self'; img-src data:; base-uri 'none'; "
-        "form-action 'none'; frame-ancestors 'none'"
+        "form-action 'self'; frame-ancestors 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-
-
-class AccessControl:
-    """Decides who may ask.
-
-    `password` reads the required password; None requires none. With `only_local_names`, only
-    requests whose Host header names this machine's loopback are answered. `failures` counts the
-    wrong passwords of every client.
-    """
-
-    def __init__(
-        self, password: Callable[[], Secret] | None, only_local_names: bool, failures: FailureLimits
-    ) -> None:
-        self._password, self._only_local_names, self._failures = (
-            password,
-            only_local_names,
-            failures,
-        )
-        self._quiet = LogLimit()
-
-    def refusal(self) -> Response | None:
-        """Return the answer to a request that is refused; None for one that is allowed."""
-        if self._only_local_names and not _is_local_name(request.headers.get("Host", "")):
-            return _text(
-                421,
-                "this is not the name of this machine's loopback; ask as 127.0.0.1 or localhost, "
-                "or set web.password",
-            )
-        return None if self._password is None else self._judged(self._password)
-
-    def _judged(self, password: Callable[[], Secret]) -> Response | None:
-        given = (
-            request.authorization.password
-            if request.authorization is not None and request.authorization.type == "basic"
-            else None
-        )
-        if given is None:  # what a browser does first
-            return _unauthorized()
-        client = client_name(request.remote_addr, request.headers.get("X-Forwarded-For", ""))
-        seconds = self._failures.take(client)
-        if seconds:
-            if self._quiet.may_log(client):
-                log.warning(
-                    "wrong passwords come from %s: its next tries are refused without a look",
-                    client,
-                )
-            return _too_many(seconds)
-        if not _is_equal(given, password().reveal()):
-            return _unauthorized()
-        self._failures.succeeded(client)
-        return None
 
 
 def make_app(
@@ -123,15 +67,21 @@ def make_app(
     def guard() -> Response | None:
         if hook is not None and request.path == hook.path:
             return None
-        return access.refusal()
+        refused = access.refusal()
+        if refused is None or refused.status_code != 401:
+            return refused
+        return login_form() if access.passwords.exist and accepts_html() else refused
 
     @app.after_request
     def sealed(answer: Response) -> Response:
-        for name, value in HEADERS.items():
-            answer.headers[name] = value
+        policy = answer.headers.get(POLICY, HEADERS[POLICY])  # the login form has its own
+        answer.headers.update(HEADERS | {POLICY: policy})
         return answer
 
+    access.sessions.install(app)
     _add_views(app, source, views, show_diffs)
+    if access.passwords.exist:
+        add_login(app, access)
     if hook is not None:
         app.add_url_rule(
             hook.path,
@@ -150,7 +100,11 @@ def _add_views(app: Flask, source: StatusSource, views: Views, show_diffs: bool)
     @app.get("/healthz", provide_automatic_options=False)
     def healthz() -> Response:
         frozen = source.stall_reason()
-        return _text(503, f"frozen: {frozen}") if frozen is not None else _text(200, "alive")
+        return (
+            text_answer(503, f"frozen: {frozen}")
+            if frozen is not None
+            else text_answer(200, "alive")
+        )
 
     def view(name: str, make: Callable[[], Response]) -> None:
         app.add_url_rule(
@@ -189,7 +143,9 @@ def _shown(value: object) -> object:
 
 def _ready(source: StatusSource) -> Response:
     stale = source.status_snapshot().stale
-    return _text(503, "not ready\n" + "\n".join(stale)) if stale else _text(200, "ready")
+    return (
+        text_answer(503, "not ready\n" + "\n".join(stale)) if stale else text_answer(200, "ready")
+    )
 
 
 def _status(source: StatusSource) -> Response:
@@ -204,21 +160,9 @@ def _index(source: StatusSource, show_diffs: bool) -> Response:
 
 
 def _delivered(hook: WebhookEndpoint) -> Response:
-    client = client_name(request.remote_addr, request.headers.get("X-Forwarded-For", ""))
+    client = hook.proxies.client(request.remote_addr, request.headers.get("X-Forwarded-For"))
     status, text, seconds = hook.answer(client, request.headers.get, request.environ["wsgi.input"])
-    return _too_many(seconds) if seconds else _text(status, text)
-
-
-def _too_many(seconds: int) -> Response:
-    answer = _text(429, f"too many wrong tries; try again in {seconds} s")
-    answer.headers["Retry-After"] = str(seconds)
-    return answer
-
-
-def _unauthorized() -> Response:
-    answer = _text(401, "a password is needed")
-    answer.headers["WWW-Authenticate"] = 'Basic realm="syncd", charset="UTF-8"'
-    return answer
+    return too_many(seconds) if seconds else text_answer(status, text)
 
 
 def _handle_errors(app: Flask) -> None:
@@ -227,7 +171,7 @@ def _handle_errors(app: Flask) -> None:
 
     @app.errorhandler(HTTPException)
     def refused(error: HTTPException) -> Response:
-        return _text(error.code or 500, error.name)
+        return text_answer(error.code or 500, error.name)
 
     @app.errorhandler(SyncdError)
     def failed(error: SyncdError) -> Response:
@@ -238,49 +182,23 @@ def _handle_errors(app: Flask) -> None:
                 error.message,
                 f" → {error.hint}" if error.hint else "",
             )
-        return _text(503, "this can't be answered now; syncd's own log says why")
+        return text_answer(503, "this can't be answered now; syncd's own log says why")
 
     @app.errorhandler(TooBusyError)
     def busy(_: TooBusyError) -> Response:
-        answer = _text(503, "others are being answered; ask again in a second")
+        answer = text_answer(503, "others are being answered; ask again in a second")
         answer.headers["Retry-After"] = "1"
         return answer
 
     @app.errorhandler(TooLargeError)
     def large(_: TooLargeError) -> Response:
-        return _text(503, "this page is too large to be shown; on this machine: syncd status")
+        return text_answer(503, "this page is too large to be shown; on this machine: syncd status")
 
     @app.errorhandler(Exception)
     def bug(error: Exception) -> Response:
         if quiet.may_log(f"{type(error).__name__} of {request.url_rule}"):
             log.error("a bug in syncd: %s can't be answered", request.path, exc_info=error)
-        return _text(500, "a bug in syncd; its log has the traceback")
+        return text_answer(500, "a bug in syncd; its log has the traceback")
 
 
-def _text(status: int, text: str) -> Response:
-    return Response(
-        visible(redact(text)) + "\n", status=status, content_type="text/plain; charset=utf-8"
-    )
-
-
-def _is_equal(given: str, password: str) -> bool:
-    """Return whether the password is right, in a time that does not depend on the difference.
-
-    The user name is ignored.
-    """
-    digests = [
-        hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest() for text in (given, password)
-    ]
-    return hmac.compare_digest(*digests)
-
-
-def _is_local_name(host: str) -> bool:
-    """Return whether a Host header is `localhost` or a loopback address, with or without a port."""
-    try:
-        name = urlsplit(f"//{host}").hostname or ""
-        return name == "localhost" or ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
-
-
-__all__: list[Any] = ["HEADERS", "AccessControl", "make_app"]
+__all__ = ["HEADERS", "make_app"]

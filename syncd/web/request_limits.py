@@ -30,7 +30,7 @@ from waitress.parser import HTTPRequestParser
 from waitress.utilities import Error
 
 from syncd.github.webhook import MAX_BODY_BYTES
-from syncd.web.clients import LOCAL, MAX_CONNECTIONS_PER_CLIENT, client_name
+from syncd.web.clients import LOCAL, MAX_CONNECTIONS_PER_CLIENT, Proxies, client_name
 from syncd.web.webhook import WebhookEndpoint
 
 REQUEST_TIMEOUT_SECONDS = 10.0  # GitHub gives a delivery up after so long
@@ -92,7 +92,9 @@ class _Parser(HTTPRequestParser):  # type: ignore[misc]
         super().parse_header(header_plus)
         self.headers["CONNECTION"] = "close"
         hook = self._hook
-        if hook is None or self.command != "POST" or self.path != hook.path or self.chunked:
+        if hook is None or self.command != "POST" or self.chunked:
+            return
+        if self.path not in hook.proxies.spellings(hook.path):
             return
         self.adj = copy.copy(self.adj)
         self.adj.max_request_body_size = (
@@ -105,7 +107,7 @@ class _Parser(HTTPRequestParser):  # type: ignore[misc]
             )
 
     def _judge(self, hook: WebhookEndpoint) -> None:
-        client = client_name(self._peer, self.headers.get("X_FORWARDED_FOR", ""))
+        client = hook.proxies.client(self._peer, self.headers.get("X_FORWARDED_FOR"))
         if hook.refuses(client, self.content_length):
             self.error = _TooMany("too many wrong signatures; try again later")
         elif LARGE_BODY_BYTES < self.content_length <= MAX_BODY_BYTES:
@@ -157,16 +159,21 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
             request.close()
 
 
-def opener(hook: WebhookEndpoint | None, channels: Mapping[int, Any]) -> Opener:
+def opener(
+    hook: WebhookEndpoint | None, channels: Mapping[int, Any], proxies: Proxies | None = None
+) -> Opener:
     """Return what waitress does with each accepted connection.
 
-    `channels` are all open ones, among other entries.
+    `channels` are all open ones, among other entries. A trusted proxy may open any number, because
+    its clients share them.
     """
+    shared = proxies or Proxies()
 
     def open_channel(server: Any, sock: socket.socket, addr: Any, adj: Any, map: Any) -> None:
         client = client_name(addr[0])
         mine = sum(one.client == client for one in connections(channels))
-        if client != LOCAL and mine >= MAX_CONNECTIONS_PER_CLIENT:
+        is_many = mine >= MAX_CONNECTIONS_PER_CLIENT
+        if client != LOCAL and is_many and not shared.trusts(addr[0]):
             _reset(sock)
             sock.close()
         else:

@@ -21,8 +21,11 @@ from syncd.config.model import Web as WebConfig
 from syncd.config.secrets import read_web_secret
 from syncd.identities import SecretRef
 from syncd.redaction import Secret, add_secret
-from syncd.web.app import AccessControl, make_app
+from syncd.web.access import AccessControl, Names
+from syncd.web.app import make_app
+from syncd.web.clients import Proxies
 from syncd.web.failed_attempts import FailureLimits
+from syncd.web.passwords import Passwords, Reader
 from syncd.web.ports import StatusSource
 from syncd.web.request_limits import (
     MAX_CONNECTIONS,
@@ -68,20 +71,10 @@ class Web:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._monotonic = monotonic
-        password = (
-            _reader(web.password, environ, "web.password") if web.password is not None else None
-        )
-        secret = (
-            _reader(web.webhook.secret, environ, "web.webhook.secret")
-            if web.webhook is not None
-            else None
-        )
-        for read in (password, secret):
-            if read is not None:
-                read()  # now, not at the first request
-        self._sockets = open_sockets(web.listen, environ, password is not None)
+        secrets = _Secrets(web, environ)
+        self._sockets = open_sockets(web.listen, environ, web.is_guarded)
         try:
-            self._serve(web, source, password, secret)
+            self._serve(web, source, secrets)
         except BaseException:
             self._sockets.close()
             raise
@@ -92,23 +85,18 @@ class Web:
                 "front, or the password goes over the wire in the clear"
             )
 
-    def _serve(
-        self,
-        web: WebConfig,
-        source: StatusSource,
-        password: Callable[[], Secret] | None,
-        secret: Callable[[], Secret] | None,
-    ) -> None:
+    def _serve(self, web: WebConfig, source: StatusSource, secrets: _Secrets) -> None:
         """Start to answer requests."""
+        proxies = Proxies(web.trusted_proxies, web.prefix)
         hook = (
-            WebhookEndpoint(web.webhook.path, secret, source.push_trigger)
-            if web.webhook is not None and secret is not None
+            WebhookEndpoint(web.webhook.path, secrets.webhook, source.push_trigger, proxies=proxies)
+            if web.webhook is not None and secrets.webhook is not None
             else None
         )
         self._map: dict[int, Any] = {}
-        access = AccessControl(
-            password, password is None and self._sockets.is_network, FailureLimits(self._monotonic)
-        )
+        names = Names(not web.is_guarded and self._sockets.is_network, _host_of(web.listen))
+        passwords = Passwords(secrets.password, secrets.users, secrets.token)
+        access = AccessControl(passwords, names, FailureLimits(self._monotonic), proxies)
         self.app = make_app(
             source,
             access,
@@ -130,11 +118,12 @@ class Web:
             outbuf_overflow=2 * MAX_PAGE_BYTES,
             clear_untrusted_proxy_headers=False,
             ident=None,
+            url_prefix=proxies.prefix,
             log_socket_errors=False,
         )
         for one in self._map.values():
             if hasattr(one, "channel_class"):  # each socket's server
-                one.channel_class = opener(hook, self._map)
+                one.channel_class = opener(hook, self._map, proxies)
         self._dispatcher = server.task_dispatcher
         self._stop = threading.Event()
         self._guard = threading.Lock()
@@ -239,12 +228,36 @@ class _Probe:
         self.served = True
 
 
-def _reader(ref: SecretRef, environ: Mapping[str, str], what: str) -> Callable[[], Secret]:
-    """Return a function that reads the secret as it is now, so that a new one needs no restart."""
+class _Secrets:
+    """Readers of the listener's secrets, each read once now. Raises ConfigError."""
+
+    def __init__(self, web: WebConfig, environ: Mapping[str, str]) -> None:
+        def reader(ref: SecretRef | None, what: str) -> Reader | None:
+            return None if ref is None else _reader(ref, environ, f"web.{what}")
+
+        self.password = reader(web.password, "password")
+        self.token = reader(web.token, "token")
+        self.webhook = reader(web.webhook.secret if web.webhook else None, "webhook.secret")
+        self.users = {
+            name: _reader(ref, environ, f"web.users.{name}.hash") for name, ref in web.users.items()
+        }
+
+
+def _reader(ref: SecretRef, environ: Mapping[str, str], what: str) -> Reader:
+    """Return a function that reads the secret as it is now, so that a new one needs no restart.
+
+    Raises ConfigError if it can't be read now.
+    """
 
     def read() -> Secret:
         secret = read_web_secret(ref, environ, what)
         add_secret(secret)
         return secret
 
+    read()
     return read
+
+
+def _host_of(listen: str) -> str:
+    """Return the host of a listening address; empty for a unix socket and one of systemd's."""
+    return "" if listen.startswith(("unix:", "fd:")) else listen.rpartition(":")[0].strip("[]")

@@ -77,7 +77,7 @@ class Views:
         kept = self._still_good(view)
         if kept is not None:
             return kept.answer()
-        with _taken(view.places), _taken(self._places), view.making:
+        with taken(view.places), taken(self._places), view.making:
             return (self._still_good(view) or self._make(view, make)).answer()
 
     def _still_good(self, view: _View) -> _Kept | None:
@@ -102,7 +102,7 @@ class Views:
 
 
 @contextmanager
-def _taken(places: BoundedSemaphore) -> Iterator[None]:
+def taken(places: BoundedSemaphore) -> Iterator[None]:
     """Hold a place while the block runs. Raises TooBusyError if none is free."""
     if not places.acquire(blocking=False):
         raise TooBusyError
@@ -112,4 +112,4 @@ def _taken(places: BoundedSemaphore) -> Iterator[None]:
         places.release()
 
 
-__all__ = ["MAX_CONCURRENT", "MAX_PAGE_BYTES", "TooBusyError", "TooLargeError", "Views"]
+__all__ = ["MAX_CONCURRENT", "MAX_PAGE_BYTES", "TooBusyError", "TooLargeError", "Views", "taken"]

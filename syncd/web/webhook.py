@@ -24,7 +24,7 @@ from syncd.github.webhook import (
 )
 from syncd.redaction import Secret
 from syncd.text import in_quotes
-from syncd.web.clients import LOCAL
+from syncd.web.clients import LOCAL, Proxies
 from syncd.web.failed_attempts import FailureLimits
 from syncd.web.ports import PushReceiver
 
@@ -50,8 +50,9 @@ class WebhookEndpoint:
         secret: Callable[[], Secret],
         receiver: PushReceiver,
         monotonic: Callable[[], float] = time.monotonic,
+        proxies: Proxies | None = None,
     ) -> None:
-        self.path = path
+        self.path, self.proxies = path, proxies or Proxies()
         self.failures = FailureLimits(monotonic)
         self._secret, self._receiver, self._monotonic = secret, receiver, monotonic
         self._guard = Lock()

@@ -314,7 +314,7 @@ def test_unknown_paths_and_methods_are_refused_and_every_answer_is_sealed(
             assert (
                 "server" not in headers
                 and headers["cache-control"] == "no-store"
-                and headers["referrer-policy"] == "no-referrer"
+                and headers["referrer-policy"] == "same-origin"
             )
         assert "script" not in ask(web, "/").text and "style=" not in ask(web, "/").text
 

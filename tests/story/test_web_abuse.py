@@ -34,11 +34,17 @@ LOCAL_HEAD = b"Host: localhost\r\n"
 
 
 @contextmanager
-def listening(board: FixedBoard, guarded: bool = False, **environ: str) -> Iterator[Web]:
+def listening(
+    board: FixedBoard,
+    guarded: bool = False,
+    proxies: tuple[str, ...] = ("127.0.0.1",),
+    **environ: str,
+) -> Iterator[Web]:
     known = {"WEB": PASSWORD, "HOOK": SECRET, **environ}
     password = SecretRef("env", "WEB") if guarded else None
     hook = Webhook("/github", SecretRef("env", "HOOK"))
-    web = Web(WebConfig("127.0.0.1:0", password, webhook=hook), board, known)
+    config = WebConfig("127.0.0.1:0", password, webhook=hook, trusted_proxies=proxies)
+    web = Web(config, board, known)
     try:
         yield web
     finally:
@@ -206,11 +212,10 @@ def test_guesses_from_many_addresses_are_slowed_down_and_a_known_client_is_let_i
             assert guess(web, PASSWORD, "198.51.100.1")[0] == 200
 
 
-def test_an_address_said_by_others_than_this_machine_is_not_believed(
-    plain: FixedBoard, monkeypatch: pytest.MonkeyPatch
+def test_an_address_said_by_others_than_the_trusted_proxies_is_not_believed(
+    plain: FixedBoard,
 ) -> None:
-    monkeypatch.setattr(clients, "is_local", lambda _address: False)
-    with listening(plain, guarded=True) as web:
+    with listening(plain, guarded=True, proxies=("10.0.0.0/8", "unix")) as web:
         found = Counter(guess(web, "wrong", f"203.0.113.{number}")[0] for number in range(100))
         assert found[401] <= 15
 

@@ -47,6 +47,7 @@ ONLY_THERE = {
     "pydantic": {
         "config/schema.py",
         "config/identity_schema.py",
+        "config/web_schema.py",
         "config/strict_model.py",
         "config/field_types.py",
         "config/load.py",

@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
 
-from syncd.config import identity_schema, schema
+from syncd.config import identity_schema, schema, web_schema
 from syncd.config.strict_model import Strict
 
 pytestmark = pytest.mark.docs
@@ -45,7 +45,11 @@ SECTIONS: dict[str, dict[str, type[BaseModel]]] = {
         "report.": schema.ReportModel,
     },
     "Keys of a path": {"": schema.PathModel},
-    "The listener: `web`": {"web.": schema.WebModel, "web.webhook.": schema.WebhookModel},
+    "The listener: `web`": {
+        "web.": web_schema.WebModel,
+        "web.users.NAME.": web_schema.WebUserModel,
+        "web.webhook.": web_schema.WebhookModel,
+    },
     "Notifications: `notify`": {"notify.": schema.NotifyModel},
 }
 ENTRY = re.compile(
@@ -82,7 +86,7 @@ def test_the_models_of_the_page_are_those_of_the_schema() -> None:
     checked = {model for models in SECTIONS.values() for model in models.values()}
     assert checked == {
         one
-        for one in (vars(schema) | vars(identity_schema)).values()
+        for one in (vars(schema) | vars(identity_schema) | vars(web_schema)).values()
         if isinstance(one, type) and issubclass(one, Strict) and one is not Strict
     }
 

@@ -26,10 +26,9 @@ from syncd.config.schema import (
     PathModel,
     ReloadModel,
     RequireModel,
-    WebhookModel,
-    WebModel,
     WindowModel,
 )
+from syncd.config.web_schema import WebhookModel, WebModel, WebUserModel
 from syncd.engine.verify import Finding
 
 pytestmark = pytest.mark.docs
@@ -103,6 +102,7 @@ def test_every_key_of_the_schema_is_in_the_example() -> None:
         LogModel,
         WebModel,
         WebhookModel,
+        WebUserModel,
     ):
         for name, info in model.model_fields.items():
             key = info.alias or name

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from syncd.web import failed_attempts
-from syncd.web.clients import LOCAL, client_name
+from syncd.web.clients import LOCAL, Proxies
 from syncd.web.failed_attempts import FailureLimits
 
 
@@ -94,7 +94,7 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         ("fe80::1%eth0", "", "fe80::/64"),
     ],
 )
-def test_a_client_is_its_address_or_the_one_that_a_web_server_of_this_machine_says(
+def test_a_client_is_its_address_or_the_one_that_a_trusted_web_server_says(
     peer: str | None, forwarded: str, client: str
 ) -> None:
-    assert client_name(peer, forwarded) == client
+    assert Proxies(("127.0.0.0/8", "::1", "unix")).client(peer, forwarded) == client

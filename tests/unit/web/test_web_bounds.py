@@ -10,8 +10,10 @@ from pathlib import Path
 from syncd.config.schema import WebModel
 from syncd.redaction import Secret
 from syncd.web import clients, failed_attempts, request_limits, server, views
-from syncd.web.app import AccessControl, make_app
+from syncd.web.access import AccessControl, Names
+from syncd.web.app import make_app
 from syncd.web.failed_attempts import FailureLimits
+from syncd.web.passwords import Passwords
 from syncd.web.views import Views
 from syncd.web.webhook import WebhookEndpoint
 from tests.support.status_board import FixedBoard
@@ -38,7 +40,9 @@ def rows() -> dict[str, list[str]]:
 def test_every_route_of_the_listener_has_a_row_of_bounds() -> None:
     board = FixedBoard()
     hook = WebhookEndpoint("/github", lambda: Secret("x" * 16), board.push_trigger)
-    app = make_app(board, AccessControl(None, True, FailureLimits()), Views(lambda: 0), True, hook)
+    passwords = Passwords(lambda: Secret("x" * 16), {})
+    access = AccessControl(passwords, Names(False), FailureLimits())
+    app = make_app(board, access, Views(lambda: 0), True, hook)
     routes = {
         f"{method} {rule.rule}"
         for rule in app.url_map.iter_rules()
@@ -53,6 +57,9 @@ def test_every_route_of_the_listener_has_a_row_of_bounds() -> None:
         "GET /api/v1/status",
         "GET /static/<path:filename>",
         "POST /github",
+        "GET /login",
+        "POST /login",
+        "POST /logout",
     }
     said = {first.strip("`") for first in rows()}
     assert routes - {"POST /github"} <= said and "POST` of the webhook's path" in said
