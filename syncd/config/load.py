@@ -26,6 +26,7 @@ from syncd.config.partial import valid_part
 from syncd.config.protected import protected_paths
 from syncd.config.schema import ConfigModel, JobModel
 from syncd.config.secrets import doubts_about_files
+from syncd.config.web_schema import WebUserModel
 from syncd.config.yaml_reader import Key, YamlDocument, merge, read_document, without_nulls
 from syncd.errors import ConfigError, Problem
 from syncd.text import did_you_mean
@@ -402,6 +403,8 @@ def _model_at(key: Key) -> type[BaseModel] | None:
         if len(key) < 2:
             return None
         model, key = (JobModel if key[0] == "jobs" else IdentityModel), key[2:]
+    elif key[:2] == ("web", "users") and len(key) > 2:
+        model, key = WebUserModel, key[3:]
     for part in key:
         if isinstance(part, int):
             continue
