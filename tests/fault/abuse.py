@@ -242,6 +242,7 @@ class Ground:
                     "web": {
                         "listen": "127.0.0.1:0",
                         "password": {"env": "WEB"},
+                        "trusted_proxies": ["127.0.0.1"],
                         "show_diffs": True,
                         "webhook": {"path": "/github", "secret": {"env": "HOOK"}},
                     },
