@@ -31,6 +31,18 @@ class Identity(Struct, frozen=True):
     api: str = "https://api.github.com"
     ca_file: str | None = None
 
+    @property
+    def web_url(self) -> str | None:
+        """Return the address of the host's pages, without a trailing slash; None where it has no
+        https.
+
+        Source: GitHub's docs: the API is https://api.HOST for github.com and ghe.com, else
+        https://HOST/api/v3.
+        """
+        scheme, _, rest = self.api.partition("://")
+        host = rest.partition("/")[0].removeprefix("api.")
+        return f"https://{host}" if scheme == "https" and host else None
+
 
 class AppIdentity(Identity, frozen=True):
     """A GitHub App installation. `issuer` is the client id or the app id, as text."""

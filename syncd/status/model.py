@@ -111,7 +111,7 @@ class JobSnapshot(Struct, frozen=True):
 
     `condition` is one of `CONDITIONS`. `stale` says why the job is not ready; it is None for a
     ready job. `interval_seconds` is the time between the next two scheduled runs; None when none
-    are scheduled.
+    are scheduled. `web_url` is the address of the repository's page on its host.
     """
 
     job: Job
@@ -122,6 +122,7 @@ class JobSnapshot(Struct, frozen=True):
     running: bool = False
     stale: str | None = None
     interval_seconds: float | None = None
+    web_url: str | None = None
 
 
 class StatusSnapshot(Struct, frozen=True):

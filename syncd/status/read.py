@@ -89,11 +89,13 @@ def read_status(
 def _job_snapshot(
     one: JobSnapshot, config: Config, now: datetime, process: ProcessStats | None
 ) -> JobSnapshot:
-    """Add what follows from the schedule: whether the job is stale, and its interval."""
+    """Add what follows from the configuration: whether the job is stale, its interval, its page."""
+    web_url = config.identities[one.job.identity].web_url
     return replace(
         one,
         stale=_stale_reason(one, now, process, config.timezone),
         interval_seconds=_interval_seconds(one.job, config.timezone, now),
+        web_url=None if web_url is None else f"{web_url}/{one.job.repo}",
     )
 
 

@@ -9,28 +9,23 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from flask import Flask, Response, render_template, request
-from markupsafe import Markup
+from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
-from syncd import __version__
 from syncd.errors import SyncdError
-from syncd.redaction import redact, redact_json
+from syncd.redaction import redact_json
 from syncd.status import status_json
-from syncd.text import visible
-from syncd.web import status_page
 from syncd.web.access import AccessControl
 from syncd.web.answers import text_answer, too_many
 from syncd.web.log_filter import LogLimit
 from syncd.web.login import accepts_html, add_login, login_form
 from syncd.web.metrics import CONTENT_TYPE, exposition
+from syncd.web.pages import Pages
 from syncd.web.ports import StatusSource
 from syncd.web.views import TooBusyError, TooLargeError, Views
 from syncd.web.webhook import WebhookEndpoint
 
 log = logging.getLogger(__name__)
-
-MAX_PAGE_CHARACTERS = 2 << 20  # characters; a thousand jobs take half of it
 
 POLICY = "Content-Security-Policy"
 HEADERS = {
@@ -60,8 +55,8 @@ def make_app(
     """
     app = Flask(__name__)
     app.url_map.merge_slashes = False  # two slashes are another path, and not a redirect
-    app.jinja_env.finalize = _shown
-    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    pages = Pages(source, show_diffs)
+    pages.install(app)
 
     @app.before_request
     def guard() -> Response | None:
@@ -79,7 +74,7 @@ def make_app(
         return answer
 
     access.sessions.install(app)
-    _add_views(app, source, views, show_diffs)
+    _add_views(app, source, views, pages)
     if access.passwords.exist:
         add_login(app, access)
     if hook is not None:
@@ -94,7 +89,7 @@ def make_app(
     return app
 
 
-def _add_views(app: Flask, source: StatusSource, views: Views, show_diffs: bool) -> None:
+def _add_views(app: Flask, source: StatusSource, views: Views, pages: Pages) -> None:
     """Add every path that only reads."""
 
     @app.get("/healthz", provide_automatic_options=False)
@@ -115,30 +110,23 @@ def _add_views(app: Flask, source: StatusSource, views: Views, show_diffs: bool)
             provide_automatic_options=False,
         )
 
+    def page(rule: str, make: Callable[..., Response]) -> None:
+        """Add a page that depends on its path and query string."""
+        app.add_url_rule(
+            rule,
+            rule,
+            lambda **parts: views.answer(rule, lambda: make(**parts), request.full_path),
+            methods=["GET"],
+            provide_automatic_options=False,
+        )
+
     view("/readyz", lambda: _ready(source))
     view(
         "/metrics",
         lambda: Response(exposition(source.status_snapshot()), content_type=CONTENT_TYPE),
     )
     view("/api/v1/status", lambda: _status(source))
-    view("/", lambda: _index(source, show_diffs))
-
-
-def _page(view: status_page.View) -> str:
-    """Return the page, with as much of it as `MAX_PAGE_CHARACTERS` allows.
-
-    The time that redacting takes grows with the page.
-    """
-    text = render_template("status.html", view=view, version=__version__)
-    while len(text) > MAX_PAGE_CHARACTERS and view.rows:
-        view = status_page.shortened(view)
-        text = render_template("status.html", view=view, version=__version__)
-    return text
-
-
-def _shown(value: object) -> object:
-    """Return a template value with unprintable characters as escapes, before HTML escaping."""
-    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    page("/", pages.index)
 
 
 def _ready(source: StatusSource) -> Response:
@@ -152,11 +140,6 @@ def _status(source: StatusSource) -> Response:
     return Response(
         redact_json(status_json(source.status_snapshot())) + "\n", mimetype="application/json"
     )
-
-
-def _index(source: StatusSource, show_diffs: bool) -> Response:
-    shown = status_page.view(source.status_snapshot(), source.recent_runs(show_diffs))
-    return Response(redact(_page(shown), None), mimetype="text/html")
 
 
 def _delivered(hook: WebhookEndpoint) -> Response:

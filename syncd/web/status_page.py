@@ -5,6 +5,7 @@ Pure: no I/O.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
@@ -18,6 +19,7 @@ from syncd.status import (
     JobSnapshot,
     StatusSnapshot,
     ago,
+    daemon_problem,
     delivery_problem,
     duration,
     reasons_of,
@@ -54,6 +56,10 @@ STATE_PHRASES = {
 }
 
 
+COMMAND = re.compile(
+    r"(?:(?<=: )|^)syncd (?:sync|plan|resume|login|check|doctor|status|history|explain|verify|init"
+    r"|migrate|rollback|installations)(?: [^;,()\n]*)?$"
+)
 MAX_NAME_CHARACTERS = 500
 MAX_TEXT_CHARACTERS = 4000
 
@@ -65,20 +71,69 @@ class When(Struct, frozen=True):
     exact: str | None
 
 
+class Remedy(Struct, frozen=True):
+    """What to do about a job: a text, and the command at its end that can be copied, if any."""
+
+    text: str
+    command: str | None = None
+
+
 class Row(Struct, frozen=True):
-    """One job in the table."""
+    """One job in the table.
+
+    `repo_url` and `commit_url` are pages of the repository's host; None where it has no https.
+    """
 
     name: str
     word: str
     sign: str
     shown: str
-    source: str
+    since: When
+    repo: str
+    ref: str
+    repo_url: str | None
     mirrors: tuple[str, ...]
     commit: str | None
-    files: int
+    commit_url: str | None
     success: When
     following: When
-    remarks: tuple[str, ...]
+    reasons: tuple[str, ...]
+    remedy: Remedy | None
+
+
+class Tile(Struct, frozen=True):
+    """One figure above the jobs. `word` is the condition that its colour shows; empty for none."""
+
+    label: str
+    figure: str
+    note: str = ""
+    word: str = ""
+
+
+class Filter(Struct, frozen=True):
+    """Which jobs the page shows: those in one state, and those with a text in them.
+
+    An empty `state` or `text` leaves none out.
+    """
+
+    state: str = ""
+    text: str = ""
+
+    def matches(self, row: Row) -> bool:
+        """Return whether the job is shown."""
+        if self.state and row.word != self.state:
+            return False
+        parts = (row.name, row.repo, row.ref, row.commit or "", *row.mirrors, *row.reasons)
+        wanted = self.text.casefold()
+        return not wanted or any(wanted in part.casefold() for part in parts)
+
+
+class Choice(Struct, frozen=True):
+    """One state that the page can be filtered by."""
+
+    word: str
+    shown: str
+    count: int
 
 
 class Limit(Struct, frozen=True):
@@ -108,48 +163,95 @@ class Run(Struct, frozen=True):
 
 
 class View(Struct, frozen=True):
-    """Everything that the template shows."""
+    """Everything that the template shows. `total` counts all jobs, `found` those that the filter
+    lets through, and `hidden` those of them that the page has no room for.
+    """
 
     title: str
     good: bool
     at: str
+    tiles: tuple[Tile, ...]
+    chosen: Filter
+    choices: tuple[Choice, ...]
+    total: int
+    found: int
     rows: tuple[Row, ...]
     limits: tuple[Limit, ...]
     troubles: tuple[str, ...]
     runs: tuple[Run, ...]
     webhook: str | None = None
+    daemon: tuple[str, str] | None = None
     hidden: int = 0
 
 
-def view(readings: StatusSnapshot, recent: Sequence[RecentRun]) -> View:
+def view(readings: StatusSnapshot, recent: Sequence[RecentRun], chosen: Filter) -> View:
     """Return the page of a snapshot."""
-    rows = sorted(
-        (_row(one, readings.at) for one in readings.jobs),
-        key=lambda row: CONDITIONS.index(row.word),
+    now, counted = readings.at, Counter(one.condition for one in readings.jobs)
+    rows = [_row(one, now) for one in readings.jobs]
+    found = sorted(filter(chosen.matches, rows), key=lambda row: CONDITIONS.index(row.word))
+    troubles = (delivery_problem(one) for one in readings.deliveries)
+    return View(
+        summary(counted),
+        counted["failing"] + counted["drift"] == 0,
+        rfc3339(now) or "",
+        tiles(readings),
+        chosen,
+        tuple(Choice(word, WORDS[word], counted[word]) for word in CONDITIONS if counted[word]),
+        len(rows),
+        len(found),
+        tuple(found),
+        _limits(readings),
+        tuple(text for text in troubles if text is not None),
+        tuple(_run(one, now) for one in recent),
+        None if readings.webhook is None else webhook_line(readings.webhook, now),
+        None if readings.daemon is None else daemon_problem(readings.daemon),
     )
-    limits = tuple(
+
+
+def _limits(readings: StatusSnapshot) -> tuple[Limit, ...]:
+    return tuple(
         Limit(one.name, one.view.limit, one.view.remaining, _in(one.view.reset_at, readings.at))
         for one in readings.rate_limits
         if one.view.limit is not None and one.view.remaining is not None
     )
-    troubles = tuple(
-        text for one in readings.deliveries if (text := delivery_problem(one)) is not None
-    )
+
+
+def tiles(readings: StatusSnapshot) -> tuple[Tile, ...]:
+    """Return the figures above the jobs. Each comes from the store or from memory."""
     counted = Counter(one.condition for one in readings.jobs)
-    runs, webhook = (
-        tuple(_run(one, readings.at) for one in recent),
-        None if readings.webhook is None else webhook_line(readings.webhook, readings.at),
+    drifted = sum(one.state.drift_count for one in readings.jobs)
+    pending = sum(one.state.pending_reload is not None for one in readings.jobs)
+    return (
+        Tile("In sync", f"{counted['in_sync']} of {counted.total()}", "", "in_sync"),
+        Tile("Failing", str(counted["failing"]), "", "failing" if counted["failing"] else ""),
+        Tile("Drifted files", f"{drifted:,}", "", "drift" if drifted else ""),
+        Tile("Pending reloads", str(pending), "", "drift" if pending else ""),
+        _lag(readings),
+        _requests(readings),
     )
-    return View(
-        summary(counted),
-        counted["failing"] + counted["drift"] == 0,
-        rfc3339(readings.at) or "",
-        tuple(rows),
-        limits,
-        troubles,
-        runs,
-        webhook,
-    )
+
+
+def _lag(readings: StatusSnapshot) -> Tile:
+    """Return the longest time since a success. Paused jobs do not count: they have none to come."""
+    found = [
+        (one.state.last_success_at, one.job.name)
+        for one in readings.jobs
+        if one.state.last_success_at is not None and one.condition != "paused"
+    ]
+    if not found:
+        return Tile("Slowest lag", "–")
+    oldest, name = min(found)
+    return Tile("Slowest lag", duration((readings.at - oldest).total_seconds()), name)
+
+
+def _requests(readings: StatusSnapshot) -> Tile:
+    """Return the requests of this hour, and the share of answers 304 since the daemon's start."""
+    counted = sum(sum(repos.values()) for repos in readings.usage.values())
+    answers = {} if readings.process is None else readings.process.requests
+    total = sum(answers.values())
+    unchanged = sum(count for (_, code), count in answers.items() if code == 304)
+    note = f"{100 * unchanged // total} % of {total:,} answers are 304" if total else ""
+    return Tile("Requests this hour", f"{counted:,}", note)
 
 
 def shortened(whole: View) -> View:
@@ -182,36 +284,43 @@ def summary(counted: Counter[str]) -> str:
 
 def _row(one: JobSnapshot, now: datetime) -> Row:
     job, state = one.job, one.state
-    mirrors = tuple(
-        _cut(rule.to + ("/" if rule.directory else ""), MAX_NAME_CHARACTERS) for rule in job.paths
-    )
-    following = (
-        When("running now", None)
-        if one.running
-        else When("when resumed", None)
-        if one.condition == "paused"
-        else _in(one.next_run, now)
-    )
+    mirrors = (rule.to + ("/" if rule.directory else "") for rule in job.paths)
+    remedy, commit, since = remedy_of(one), state.applied_commit, state.condition_since(now)
     return Row(
         job.name,
         one.condition,
         SIGNS[one.condition],
         WORDS[one.condition],
-        f"{job.repo}@{job.ref or 'HEAD'}",
-        mirrors,
-        state.applied_commit,
-        one.files,
+        _since(since, now),
+        job.repo,
+        job.ref or "HEAD",
+        one.web_url,
+        tuple(_cut(mirror, MAX_NAME_CHARACTERS) for mirror in mirrors),
+        commit,
+        None if one.web_url is None or commit is None else f"{one.web_url}/commit/{commit}",
         When(ago(state.last_success_at, now), rfc3339(state.last_success_at)),
-        following,
-        _remarks(one, now),
+        _following(one, now),
+        tuple(_cut(reason, MAX_TEXT_CHARACTERS) for reason in reasons_of(one, now)),
+        None if remedy is None else split_remedy(_cut(remedy, MAX_TEXT_CHARACTERS)),
     )
 
 
-def _remarks(one: JobSnapshot, now: datetime) -> tuple[str, ...]:
-    """Return why the job is not in sync, then what to do about it."""
-    found = [_cut(reason, MAX_TEXT_CHARACTERS) for reason in reasons_of(one, now)]
-    remedy = remedy_of(one)
-    return (*found, f"→ {remedy}") if remedy is not None else tuple(found)
+def _since(moment: datetime | None, now: datetime) -> When:
+    if moment is None:
+        return When("", None)
+    return When(f"for {duration((now - moment).total_seconds())}", rfc3339(moment))
+
+
+def split_remedy(text: str) -> Remedy:
+    """Return the remedy with the command that ends it apart: `to apply it now:` and `syncd …`."""
+    found = COMMAND.search(text)
+    return Remedy(text) if found is None else Remedy(text[: found.start()], found[0])
+
+
+def _following(one: JobSnapshot, now: datetime) -> When:
+    if one.running:
+        return When("running now", None)
+    return When("when resumed", None) if one.condition == "paused" else _in(one.next_run, now)
 
 
 def _in(moment: datetime | None, now: datetime) -> When:

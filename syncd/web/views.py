@@ -1,8 +1,8 @@
 """Limits for answers that read the store: few at once, shared between clients, bounded in bytes.
 
 However many clients ask, some threads stay free for `/healthz` and the webhook. One thread at a
-time makes a view. A view that took long to make is served again for four times as long, so that
-views take a fifth of a processor at most.
+time makes a view. A view that took long to make is served again for four times as long, and another
+variant of it is made only after that time, so that views take a fifth of a processor at most.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ class TooLargeError(Exception):
 
 
 class _Kept(Struct, frozen=True):
+    variant: str
     status: int
     body: bytes
     content_type: str
@@ -58,15 +59,19 @@ class Views:
     """
 
     def __init__(
-        self, unread: Callable[[], int], monotonic: Callable[[], float] = time.monotonic
+        self,
+        unread: Callable[[], int],
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._unread, self._monotonic = unread, monotonic
+        self._unread, self._monotonic, self._sleep = unread, monotonic, sleep
         self._places = BoundedSemaphore(MAX_CONCURRENT)
         self._guard = Lock()
         self._views: dict[str, _View] = {}
 
-    def answer(self, name: str, make: Callable[[], Response]) -> Response:
-        """Return what `make` answers, now or a moment ago.
+    def answer(self, name: str, make: Callable[[], Response], variant: str = "") -> Response:
+        """Return what `make` answers, now or a moment ago. `variant` says what of the view is
+        asked for, such as the name of a job.
 
         Raises TooBusyError, TooLargeError and what `make` raises.
         """
@@ -74,21 +79,26 @@ class Views:
             raise TooBusyError
         with self._guard:
             view = self._views.setdefault(name, _View())
-        kept = self._still_good(view)
+        kept = self._still_good(view, variant)
         if kept is not None:
             return kept.answer()
         with taken(view.places), taken(self._places), view.making:
-            return (self._still_good(view) or self._make(view, make)).answer()
+            kept = self._still_good(view, variant)
+            return (kept or self._make(view, make, variant)).answer()
 
-    def _still_good(self, view: _View) -> _Kept | None:
+    def _still_good(self, view: _View, variant: str) -> _Kept | None:
         kept = view.kept
-        return kept if kept is not None and self._monotonic() < kept.until else None
+        if kept is None or kept.variant != variant:
+            return None
+        return kept if self._monotonic() < kept.until else None
 
-    def _make(self, view: _View, make: Callable[[], Response]) -> _Kept:
+    def _make(self, view: _View, make: Callable[[], Response], variant: str) -> _Kept:
         """Make the view on this thread.
 
         The time it took is the processor's: a wait for the disk is no reason to keep anything.
         """
+        if view.kept is not None and (wait := view.kept.until - self._monotonic()) > 0:
+            self._sleep(wait)
         view.kept = None
         began = time.thread_time()
         made = make()
@@ -97,7 +107,7 @@ class Views:
             raise TooLargeError
         took = time.thread_time() - began
         until = self._monotonic() + min(MAX_CACHE_SECONDS, CACHE_TIME_FACTOR * took)
-        view.kept = _Kept(made.status_code, body, made.content_type or "", until)
+        view.kept = _Kept(variant, made.status_code, body, made.content_type or "", until)
         return view.kept
 
 

@@ -78,7 +78,7 @@ def test_the_real_daemon_answers_on_every_path_and_a_reload_moves_its_listener(
         ):
             assert found["jobs"][0][key] == printed["jobs"][0][key]
         assert found["jobs"][0]["state"] == "in_sync" and found["jobs"][0]["next_run"] is not None
-        assert "<h1>The job is in sync</h1>" in get(port, "/")[1]
+        assert "<h1>The job is in sync " in get(port, "/")[1]
         metrics = get(port, "/metrics")[1]
         found = samples(metrics)
         assert found['syncd_job_runs_total{job="nginx",outcome="changed"}'] == 1

@@ -158,7 +158,7 @@ def test_nothing_reaches_over_the_edge_on_a_phone_or_a_desk(
     )
     text = (
         re.sub(r"<link rel=\"stylesheet\"[^>]*>", lambda _: f"<style>{css}</style>", text)
-        .replace("<details>", "<details open>")
+        .replace("<details ", "<details open ")
         .replace("</body>", f"{measure}</body>")
     )
     (tmp_path / "page.html").write_text(text)

@@ -1,0 +1,78 @@
+"""Status pages as HTML: which values a request asks for, and how they are put into a template.
+
+Texts of repositories, hooks and GitHub are escaped, and secrets in them are blanked. The size of a
+page is bounded.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+
+from flask import Flask, Response, render_template, request
+from markupsafe import Markup, escape
+
+from syncd import __version__
+from syncd.redaction import redact
+from syncd.text import visible
+from syncd.web import status_page
+from syncd.web.ports import StatusSource
+
+MAX_PAGE_CHARACTERS = 2 << 20  # characters; a thousand jobs take half of it
+MAX_FILTER_CHARACTERS = 200
+
+
+class Pages:
+    """Makes the pages. With `show_diffs` they show lines of files that every user may read."""
+
+    def __init__(self, source: StatusSource, show_diffs: bool, host: str | None = None) -> None:
+        self._source, self._show_diffs = source, show_diffs
+        self._host = host or socket.gethostname()
+
+    def install(self, app: Flask) -> None:
+        """Add what the templates use to the application."""
+        app.jinja_env.finalize = _shown
+        app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+        app.jinja_env.filters["breakable"] = breakable
+
+    def index(self) -> Response:
+        """Answer with the overview, filtered as the query string says."""
+        chosen = status_page.Filter(
+            request.args.get("state", "")[:MAX_FILTER_CHARACTERS],
+            request.args.get("q", "").strip()[:MAX_FILTER_CHARACTERS],
+        )
+        readings, recent = (
+            self._source.status_snapshot(),
+            self._source.recent_runs(self._show_diffs),
+        )
+        view = status_page.view(readings, recent, chosen)
+        text = self._render("status.html", view)
+        while len(text) > MAX_PAGE_CHARACTERS and view.rows:
+            view = status_page.shortened(view)
+            text = self._render("status.html", view)
+        return _html(text)
+
+    def _render(self, template: str, view: object) -> str:
+        return render_template(template, view=view, host=self._host, version=__version__)
+
+
+def _html(text: str) -> Response:
+    """Return the answer of a page. The time that redacting takes grows with the page."""
+    return Response(redact(text, None), mimetype="text/html")
+
+
+def _shown(value: object) -> object:
+    """Return a template value with unprintable characters as escapes, before HTML escaping."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def breakable(text: str) -> Markup:
+    """Return a path or address as HTML that may go on in the next line after each slash.
+
+    Secrets are blanked before, because the break would hide them.
+    """
+    parts = re.split(r"(?<=/)(?=.)", visible(redact(text)))
+    return Markup("<wbr>").join(escape(part) for part in parts)
+
+
+__all__ = ["Pages", "breakable"]
