@@ -1,7 +1,7 @@
 """Flask application: what each path answers, and who may ask.
 
 No path changes anything, on this machine or elsewhere; only the webhook can start runs. No answer
-holds a secret. Who may ask is decided in `access`. Every page works without scripts.
+holds a secret. Who may ask is decided in `access`. Every page is whole without scripts.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ log = logging.getLogger(__name__)
 POLICY = "Content-Security-Policy"
 HEADERS = {
     POLICY: (
-        "default-src 'none'; style-src 'self'; img-src data:; base-uri 'none'; "
+        "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
+        "img-src data:; base-uri 'none'; "
         "form-action 'self'; frame-ancestors 'none'"
     ),
     "X-Content-Type-Options": "nosniff",

@@ -6,6 +6,7 @@ page is bounded.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import socket
 
@@ -20,6 +21,7 @@ from syncd.web.ports import StatusSource
 
 MAX_PAGE_CHARACTERS = 2 << 20  # characters; a thousand jobs take half of it
 MAX_FILTER_CHARACTERS = 200
+AS_OF = re.compile(r"<p>as of .*?</p>")
 
 
 class Pages:
@@ -57,8 +59,14 @@ class Pages:
 
 
 def _html(text: str) -> Response:
-    """Return the answer of a page. The time that redacting takes grows with the page."""
-    return Response(redact(text, None), mimetype="text/html")
+    """Return the answer of a page. The time that redacting takes grows with the page.
+
+    Its ETag changes with everything but the time that the page is as of.
+    """
+    shown = redact(text, None)
+    answer = Response(shown, mimetype="text/html")
+    answer.set_etag(hashlib.sha256(AS_OF.sub("", shown).encode("utf-8", "replace")).hexdigest())
+    return answer
 
 
 def _shown(value: object) -> object:

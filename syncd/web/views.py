@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import BoundedSemaphore, Lock
 
-from flask import Response
+from flask import Response, request
 from msgspec import Struct
 
 MAX_CONCURRENT = 5  # of all views together
@@ -39,9 +39,15 @@ class _Kept(Struct, frozen=True):
     body: bytes
     content_type: str
     until: float
+    etag: str | None
 
     def answer(self) -> Response:
-        return Response(self.body, self.status, content_type=self.content_type)
+        """Return the answer, or 304 where the client has it already."""
+        made = Response(self.body, self.status, content_type=self.content_type)
+        if self.etag is not None:
+            made.set_etag(self.etag)
+            made.make_conditional(request)
+        return made
 
 
 class _View:
@@ -107,7 +113,9 @@ class Views:
             raise TooLargeError
         took = time.thread_time() - began
         until = self._monotonic() + min(MAX_CACHE_SECONDS, CACHE_TIME_FACTOR * took)
-        view.kept = _Kept(variant, made.status_code, body, made.content_type or "", until)
+        view.kept = _Kept(
+            variant, made.status_code, body, made.content_type or "", until, made.get_etag()[0]
+        )
         return view.kept
 
 

@@ -26,6 +26,7 @@ NEEDED = {
     "syncd/__main__.py": "syncd/__main__.py",
     "syncd/web/templates/status.html": "syncd/web/templates/status.html",
     "syncd/web/static/syncd.css": "syncd/web/static/syncd.css",
+    "syncd/web/static/syncd.js": "syncd/web/static/syncd.js",
     "migrations/env.py": "syncd/_migrations/env.py",
     "migrations/versions/0001_first.py": "syncd/_migrations/versions/0001_first.py",
     "systemd/syncd.service": "syncd/_systemd/syncd.service",

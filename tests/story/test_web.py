@@ -258,7 +258,7 @@ def test_what_a_repository_or_a_hook_says_is_text_and_never_markup(hub: SyncEnv)
     assert hub.sync().code == 1
     with listening(board_of(hub)) as web:
         found = ask(web, "/").text
-    assert "&lt;script&gt;alert(1)" in found and "<script" not in found
+    assert "&lt;script&gt;alert(1)" in found and "<script>" not in found
 
 
 def test_the_overview_names_the_host_the_reason_and_the_command_to_copy(hub: SyncEnv) -> None:
@@ -271,6 +271,22 @@ def test_the_overview_names_the_host_the_reason_and_the_command_to_copy(hub: Syn
     assert f'<span class="host">{host}</span></span></h1>' in found
     assert "broken" in found
     assert '<p class="remedy">' in found
+
+
+def test_a_page_that_did_not_change_is_304_and_a_changed_one_is_sent(
+    hub: SyncEnv, board: StoreBoard
+) -> None:
+    board.now = datetime.now(UTC)
+    with listening(board) as web:
+        etag = ask(web, "/").headers["etag"]
+        board.now += timedelta(milliseconds=1)
+        same = ask(web, "/", **{"If-None-Match": etag})
+        assert (same.status, same.text, same.headers["etag"]) == (304, "", etag)
+        assert ask(web, "/?q=x", **{"If-None-Match": etag}).status == 200
+        hub.call("pause", "nginx")
+        changed = ask(web, "/", **{"If-None-Match": etag})
+    assert changed.status == 200 and changed.headers["etag"] != etag
+    assert "1 of 1 job is paused" in changed.text
 
 
 FILTERED = [
@@ -302,7 +318,7 @@ def test_the_overview_is_filtered_by_its_query_string(path: str, count: int, tex
     with listening(Three()) as web:
         found = ask(web, path).text
     assert found.count('<th scope="row">') == count and text in found
-    assert "1 of 3 jobs is failing" in found and "<script" not in found
+    assert "1 of 3 jobs is failing" in found and "<script>" not in found
 
 
 def test_no_answer_holds_a_secret(hub: SyncEnv) -> None:
@@ -361,7 +377,9 @@ def test_unknown_paths_and_methods_are_refused_and_every_answer_is_sealed(
                 and headers["cache-control"] == "no-store"
                 and headers["referrer-policy"] == "same-origin"
             )
-        assert "script" not in ask(web, "/").text and "style=" not in ask(web, "/").text
+        page = ask(web, "/").text
+        assert page.count("<script") == 1 and "style=" not in page
+        assert '<script src="/static/syncd.js" defer></script>' in page
 
 
 # --- to whom --------------------------------------------------------------------------------------
