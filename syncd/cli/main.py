@@ -34,6 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "sync": ("sync", "Bring the jobs in sync once; for cron and for manual use."),
     "run": ("run", "The daemon: follow every job's schedule until it is stopped."),
     "status": ("status", "The state of every job."),
+    "watch": ("watch", "What happens to the jobs, as it happens."),
     "history": ("history", "What past runs did."),
     "explain": ("explain", "Why a path is as it is."),
     "trash": ("trash", "What was overwritten, and the way back."),

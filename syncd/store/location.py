@@ -11,7 +11,7 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -155,14 +155,26 @@ def locks_on(file: Path) -> list[tuple[str, int]]:
     found = file_identity(file)
     if found is None:
         return []
+    return [(kind, pid) for inode, kind, pid in _locks() if inode == str(found[1])]
+
+
+def locked_files(files: Iterable[Path]) -> list[Path]:
+    """Return those of the files that a process has a lock on, from one reading of the list."""
+    inodes = {inode for inode, _, _ in _locks()}
+    identities = ((file, file_identity(file)) for file in files)
+    return [file for file, found in identities if found is not None and str(found[1]) in inodes]
+
+
+def _locks() -> list[tuple[str, str, int]]:
+    """Return inode, kind and pid of each lock that is held."""
     try:
         lines = [line.split() for line in LOCKS.read_text().splitlines() if "->" not in line]
     except OSError:
         return []
     return [
-        (line[3], int(line[4]))
+        (line[5].rpartition(":")[2], line[3], int(line[4]))
         for line in lines
-        if len(line) > 5 and line[5].rpartition(":")[2] == str(found[1]) and line[4].isdigit()
+        if len(line) > 5 and line[4].isdigit()
     ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -12,7 +12,7 @@ from syncd.errors import LockedError, StoreError
 from syncd.file_lock import acquire, release
 from syncd.store.access import LOCKS, try_share_with_group
 from syncd.store.location import LOCKS as LOCKS_OF_KERNEL
-from syncd.store.location import locks_on
+from syncd.store.location import locked_files, locks_on
 
 MAX_NAME = 100
 
@@ -39,6 +39,14 @@ def is_held(state_dir: Path, job: str) -> bool:
     begins at that moment.
     """
     return _is_locked(lock_file(state_dir, job))
+
+
+def running_jobs(state_dir: Path, jobs: Iterable[str]) -> frozenset[str]:
+    """Return those of the jobs that run now; with /proc, from one reading of the kernel's list."""
+    files = {lock_file(state_dir, job): job for job in jobs}
+    if LOCKS_OF_KERNEL.exists():
+        return frozenset(files[file] for file in locked_files(files))
+    return frozenset(job for file, job in files.items() if _is_locked(file))
 
 
 def daemon_lock_file(state_dir: Path) -> Path:

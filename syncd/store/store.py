@@ -27,6 +27,7 @@ from syncd.store import (
     job_states,
     ledger,
     listings,
+    new_runs,
     notification_queue,
     renames,
     run_records,
@@ -398,6 +399,14 @@ class SqliteStore:
                 connection, stored, [path, *spellings] if path is not None else [], limit
             )
         )
+
+    def end_of_history(self) -> new_runs.Position:
+        """Return the position after every run that is recorded now."""
+        return self._database.read(new_runs.end_of_history)
+
+    def runs_after(self, position: new_runs.Position) -> list[new_runs.NewRun]:
+        """Return the runs that were recorded after the position, by when they began."""
+        return self._database.read(lambda connection: new_runs.runs_after(connection, position))
 
     def changes_since(self, job: str, since: datetime) -> tuple[Change, ...]:
         """Return what the job's runs since then did, oldest first."""

@@ -25,7 +25,7 @@ def test_the_page_has_one_row_for_each_schema_of_the_code_and_no_other() -> None
 def test_each_command_that_prints_a_schema_is_a_command() -> None:
     rows = re.findall(r"^\| `syncd\.\S+` \| (.*) \|$", PAGE, re.MULTILINE)
     named = {one for row in rows for one in re.findall(r"`([a-z]+)[a-z ]* --json`", row)}
-    assert len(named) == 9 and named <= set(COMMANDS)
+    assert len(named) == 10 and named <= set(COMMANDS)
 
 
 def test_each_page_that_it_refers_to_is_there_and_has_the_heading() -> None:
