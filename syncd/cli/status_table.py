@@ -12,6 +12,7 @@ from syncd.cli.folding import fold
 from syncd.cli.table import table, width
 from syncd.status import (
     CONDITIONS,
+    UNMATCHED_HINT,
     DaemonStatus,
     JobSnapshot,
     StatusSnapshot,
@@ -22,6 +23,7 @@ from syncd.status import (
     rate_limit_line,
     reasons_of,
     remedy_of,
+    unmatched_line,
     webhook_line,
 )
 from syncd.text import one_line, styled
@@ -101,6 +103,8 @@ def _fitting(rows: list[list[str]], terminal_width: int | None) -> list[list[str
 def _remarks(
     one: JobSnapshot, now: datetime, indent: str, terminal_width: int | None
 ) -> Iterator[str]:
+    for warning in one.warnings:
+        yield from _wrapped([f"! {warning.text}", f"→ {warning.hint}"], indent, terminal_width)
     if one.condition == "in_sync":
         return
     for reason in reasons_of(one, now):
@@ -126,6 +130,8 @@ def _footer(snapshot: StatusSnapshot, terminal_width: int | None) -> Iterator[st
     texts += [line for line in limits if line is not None]
     if snapshot.webhook is not None:
         texts.append(f"webhook: {webhook_line(snapshot.webhook, snapshot.at)}")
+        unmatched = unmatched_line(snapshot.webhook, snapshot.at)
+        texts += [f"webhook: {unmatched}", f"→ {UNMATCHED_HINT}"] if unmatched is not None else []
     problems = (delivery_problem(one) for one in snapshot.deliveries)
     texts += [f"notify: {problem}" for problem in problems if problem is not None]
     yield from _wrapped(texts, "", terminal_width)

@@ -20,8 +20,9 @@ from syncd.cli.completions import complete_job
 from syncd.config.model import Config
 from syncd.output import echo
 from syncd.ports import JobState
-from syncd.status import rfc3339
+from syncd.status import JobWarning, load_webhook_stats, rfc3339
 from syncd.status.job_events import JobEvent, JobReading, job_events
+from syncd.status.staleness import warnings_of
 from syncd.store.lock import daemon_runs, running_jobs
 from syncd.store.new_runs import NewRun
 from syncd.store.store import SqliteStore
@@ -71,8 +72,10 @@ class Watcher:
         self._position = store.end_of_history()
         self._stamps, self._was_changed = _stamps(config.state), True
         running, states = running_jobs(config.state, names), store.states(names)
+        warnings = self._warnings()
         self._readings = {
-            name: JobReading(states.get(name, JobState()), name in running) for name in names
+            name: JobReading(states.get(name, JobState()), name in running, warnings[name])
+            for name in names
         }
 
     def poll(self, now: datetime) -> Iterator[JobEvent]:
@@ -95,12 +98,17 @@ class Watcher:
     def _read(self, running: frozenset[str]) -> dict[str, JobReading]:
         """Return each job's reading; one that runs keeps the state of before."""
         states, before = self._store.states(self._names), self._readings
+        states |= {name: before[name].state for name in running}
+        warnings = self._warnings()
         return {
-            name: JobReading(before[name].state, running=True)
-            if name in running
-            else JobReading(states.get(name, JobState()))
+            name: JobReading(states.get(name, JobState()), name in running, warnings[name])
             for name in self._names
         }
+
+    def _warnings(self) -> dict[str, tuple[JobWarning, ...]]:
+        """Return why changes of each job come late."""
+        stats, facts = load_webhook_stats(self._store), self._store.facts.staleness()
+        return {name: warnings_of(self._config.jobs[name], facts, stats) for name in self._names}
 
     def _refresh(self) -> None:
         """Read the store again if its files have changed, or had at the last look: the times of a

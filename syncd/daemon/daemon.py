@@ -24,7 +24,7 @@ from syncd.daemon.context import DaemonContext
 from syncd.daemon.housekeeping import Housekeeper
 from syncd.daemon.job_status import JobStatus, JobStatusBoard
 from syncd.daemon.malloc import trim_heap
-from syncd.daemon.push_trigger import PushTrigger
+from syncd.daemon.push_trigger import PushTrigger, is_announced
 from syncd.daemon.queue import Queue
 from syncd.daemon.reload import apply_config, schedule_jobs
 from syncd.daemon.run_log import RunLog
@@ -125,6 +125,7 @@ class Daemon:
             self._jobs_for,
             load_webhook_stats(self.app.store),
             self._paused_of,
+            lambda job: is_announced(self.app.config, job),
         )
         self.job_status.subscribe(self.push_trigger.run_finished)
         self.scheduler = Scheduler(self.clock, self._on_due, self._jitter)

@@ -50,6 +50,7 @@ class Housekeeper:
             self._apply_store_changes()
             self._save_backoffs()
             self.save_webhook_stats()
+            parts.app.save_moved_repositories()
             if now - self._limits_saved_at >= SAVE_LIMITS_INTERVAL_SECONDS:
                 self._limits_saved_at = now
                 parts.app.save_rate_limits()

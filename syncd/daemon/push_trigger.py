@@ -20,13 +20,15 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from syncd.clock import Clock
+from syncd.config.model import Config
 from syncd.daemon.backoff import push_interval_seconds
 from syncd.daemon.job_status import JobStatus
 from syncd.daemon.queue import Queue
 from syncd.errors import LockedError, NotFoundError, StoppedError
-from syncd.github.webhook import Push, PushOutcome
+from syncd.github.webhook import Push, PushOutcome, can_start_on_push
 from syncd.models import RunReport, RunStatus, Trigger
 from syncd.status import WebhookStats
+from syncd.store.facts import DELIVERY_MISSED, PUSH_UNMATCHED, Staleness
 
 LOG = logging.getLogger("syncd.daemon")
 RECHECK_SECONDS = (
@@ -41,6 +43,7 @@ MISSING_REF_STATUSES = (
 )
 DELIVERY_TTL_SECONDS = 3600.0
 MAX_DELIVERIES = 4096  # deliveries
+MAX_UNMATCHED = 20  # repositories
 
 
 class Expected(Struct, frozen=True):
@@ -55,12 +58,19 @@ class Expected(Struct, frozen=True):
     rechecks: int = 0
 
 
+class Found(Struct, frozen=True):
+    """A commit that a scheduled run found, and that no delivery has announced until then."""
+
+    commit: str
+    at: datetime
+
+
 class PushTrigger:
     """Turns deliveries into requests for runs. Safe to use from many threads.
 
     `jobs_for` returns the jobs to start for a push, and `paused` those of them that are paused or
-    held; `heard` are the stored statistics of the last
-    daemon.
+    held; `heard` are the stored statistics of the last daemon. `announced` returns whether GitHub
+    should deliver the pushes of a job.
     """
 
     def __init__(
@@ -70,9 +80,11 @@ class PushTrigger:
         jobs_for: Callable[[Push], Sequence[str]],
         heard: WebhookStats,
         paused: Callable[[Sequence[str]], Collection[str]] = lambda names: (),
+        announced: Callable[[str], bool] = lambda job: False,
     ) -> None:
         self._clock, self._queue, self._jobs_for = clock, queue, jobs_for
-        self._paused = paused
+        self._paused, self._announced = paused, announced
+        self._found: dict[str, Found | None] = {}  # of each job that has run in this process
         self._lock = threading.Lock()
         self._seen: OrderedDict[str, float] = (
             OrderedDict()
@@ -101,7 +113,11 @@ class PushTrigger:
             ]
             if delivery_key is not None:
                 self._seen[delivery_key] = self._clock.monotonic()
-            self._count("asked" if names else "ignored", what)
+            self._note_delivery(following, push)
+            if following or push.deleted:
+                self._count("asked" if names else "ignored", what)
+            else:
+                self._count_unmatched(push, what)
             return PushOutcome(len(names), len(paused))
 
     def ignored(self, what: str) -> None:
@@ -159,6 +175,49 @@ class PushTrigger:
                 heard, last_at=now, last_event=what or heard.last_event, counts=counts
             )
 
+    # --- what makes changes come late -------------------------------------------------------------
+
+    def _count_unmatched(self, push: Push, what: str) -> None:
+        """Count a push that no job follows."""
+        self._count("unmatched", what)
+        now, repo = self._clock.now(), push.repo.lower()
+        before = {one.subject: one for one in self._stats.unmatched}
+        known = before.pop(repo, None)
+        count = 1 if known is None else known.count + 1
+        new = Staleness(PUSH_UNMATCHED, repo, push.ref, now, count)
+        self._stats = replace(
+            self._stats, unmatched=(*list(before.values())[1 - MAX_UNMATCHED :], new)
+        )
+
+    def _note_delivery(self, jobs: Sequence[str], push: Push) -> None:
+        """Note that deliveries for these jobs arrive, and that the push is followed."""
+        repo = push.repo.lower()
+        if jobs and any(one.subject == repo for one in self._stats.unmatched):
+            others = tuple(one for one in self._stats.unmatched if one.subject != repo)
+            self._stats = replace(self._stats, unmatched=others)
+        for job in jobs:
+            if self._found.get(job) is not None:
+                self._found[job] = None
+        if any(one.subject in jobs for one in self._stats.missed):
+            left = tuple(one for one in self._stats.missed if one.subject not in jobs)
+            self._stats = replace(self._stats, missed=left)
+
+    def _note_run(self, report: RunReport) -> None:
+        """Note a commit that a scheduled run found unannounced.
+
+        It is missed when no delivery has come until the job's next run: a delivery may be late.
+        """
+        job, found = report.job, self._found.get(report.job)
+        if found is not None:
+            new = Staleness(DELIVERY_MISSED, job, found.commit, found.at)
+            others = tuple(one for one in self._stats.missed if one.subject != job)
+            self._stats = replace(self._stats, missed=(*others, new))
+        is_new = report.commit is not None and report.previous not in (None, report.commit)
+        is_unannounced = is_new and report.trigger is Trigger.SCHEDULE and job in self._found
+        self._found[job] = None
+        if is_unannounced and report.commit is not None and self._announced(job):
+            self._found[job] = Found(report.commit, self._clock.now())
+
     # --- looking again ----------------------------------------------------------------------------
 
     def run_finished(self, report: RunReport, _before: JobStatus) -> None:
@@ -168,6 +227,7 @@ class PushTrigger:
         if isinstance(report.error, (LockedError, StoppedError)):
             return  # nothing was asked
         with self._lock:
+            self._note_run(report)
             expected = self._expected.get(report.job)
             if expected is None or (
                 report.started_at is not None and report.started_at < expected.since
@@ -194,6 +254,16 @@ class PushTrigger:
         with self._lock:
             self._last_due.pop(job, None)
             self._expected.pop(job, None)
+            self._found.pop(job, None)
+            left = tuple(one for one in self._stats.missed if one.subject != job)
+            self._stats = replace(self._stats, missed=left)
+
+
+def is_announced(config: Config, job: str) -> bool:
+    """Return whether the webhook should get the pushes of the job."""
+    web, found = config.web, config.jobs.get(job)
+    has_webhook = web is not None and web.webhook is not None
+    return has_webhook and found is not None and can_start_on_push(found)
 
 
 def _missed_push(report: RunReport, commit: str) -> bool:
@@ -207,4 +277,4 @@ def _missed_push(report: RunReport, commit: str) -> bool:
     )
 
 
-__all__ = ["PushTrigger"]
+__all__ = ["PushTrigger", "is_announced"]

@@ -292,11 +292,24 @@ class RequestMetrics:
         self.skew_seconds: float | None = None
         self._expiries: dict[str, datetime | None] = {}
         self._numbers: dict[tuple[str, str], int] = {}
+        self._found_by_name: set[tuple[str, str]] = set()
 
     def record_renamed(self, identity: str, repo: str, number: int) -> None:
         """Note that the repository was found by its number: it has another name now."""
         with self._guard:
             self._numbers[identity, repo.lower()] = number
+            self._found_by_name.discard((identity, repo.lower()))
+
+    def record_found(self, identity: str, repo: str) -> None:
+        """Note that the repository was found by the name that was asked for."""
+        with self._guard:
+            self._numbers.pop((identity, repo.lower()), None)
+            self._found_by_name.add((identity, repo.lower()))
+
+    def found_by_name(self) -> frozenset[tuple[str, str]]:
+        """Return the repositories that were found by their name, with the identity."""
+        with self._guard:
+            return frozenset(self._found_by_name)
 
     def renamed_repositories(self) -> dict[tuple[str, str], int]:
         """Return GitHub's number of each renamed repository, by identity and lower-case name."""

@@ -128,6 +128,7 @@ class Network:
         for _ in range(MAX_REDIRECTS + 1):
             answer = self._exchange(sent, credential, self._is_foreign(request, sent), deadline)
             if answer.status not in REDIRECT_STATUSES or "location" not in answer.headers:
+                self._note_name(request, sent, answer.status)
                 return self._noted(request, sent, answer)
             answer.close()
             found = redirect_url(sent.url, answer.headers["location"], request.subject)
@@ -161,6 +162,13 @@ class Network:
                 id="bad_response/redirected-write",
                 hint="check api: and repo:",
             )
+
+    def _note_name(self, request: Request, sent: Request, status: int) -> None:
+        """Note a repository that was found by its name, without a redirect."""
+        if status not in (200, 304) or sent is not request or not request.repo:
+            return
+        if f"/repos/{request.repo}/".lower() in f"{urlsplit(request.url).path}/".lower():
+            self._metrics.record_found(self._identity, request.repo)
 
     def _note_rename(self, request: Request, status: int, found: str) -> None:
         if status != 301 or not request.repo:

@@ -12,6 +12,7 @@ from syncd.status.model import (
     INTERVALS,
     RUN_OUTCOMES,
     JobSnapshot,
+    JobWarning,
     ProcessStats,
     RunCounts,
     StatusSnapshot,
@@ -30,14 +31,18 @@ from syncd.status.render import (
     usage_of,
     webhook_line,
 )
+from syncd.status.staleness import UNMATCHED_HINT, WARNINGS, unmatched_line
 
 __all__ = [
     "CONDITIONS",
     "DELIVERY_OUTCOMES",
     "INTERVALS",
     "RUN_OUTCOMES",
+    "UNMATCHED_HINT",
+    "WARNINGS",
     "DaemonStatus",
     "JobSnapshot",
+    "JobWarning",
     "ProcessStats",
     "RunCounts",
     "StatusSnapshot",
@@ -56,6 +61,7 @@ __all__ = [
     "rfc3339",
     "save_webhook_stats",
     "status_json",
+    "unmatched_line",
     "usage_of",
     "webhook_line",
 ]

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from syncd.models import RunStatus, Trigger
 from syncd.ports import JobState
+from syncd.status.model import JobWarning
 from syncd.status.render import rfc3339
 from syncd.store.new_runs import NewRun
 
@@ -31,6 +32,7 @@ EVENTS = (
     "drift",
     "reload_pending",
     "reloaded",
+    "stale",
     "paused",
     "resumed",
 )
@@ -67,10 +69,13 @@ class JobEvent(Struct, frozen=True):
 
 
 class JobReading(Struct, frozen=True):
-    """A job at one moment: its state after the last run, and whether a run is in progress."""
+    """A job at one moment: its state after the last run, whether a run is in progress, and its
+    warnings.
+    """
 
     state: JobState
     running: bool = False
+    warnings: tuple[JobWarning, ...] = ()
 
 
 def job_events(
@@ -91,6 +96,9 @@ def _events(
     job: str, before: JobReading, after: JobReading, runs: Sequence[NewRun], now: datetime
 ) -> Iterator[JobEvent]:
     is_known = before.running
+    for warning in after.warnings:
+        if warning not in before.warnings:
+            yield JobEvent(now, job, "stale", warning.text, None, warning.hint)
     for run in runs:
         yield from _run_events(run, is_known, now)
         is_known = False

@@ -19,7 +19,7 @@ from syncd.models import Job, RunReport, RunStatus
 from syncd.ports import JobState
 from syncd.status.daemon_status import DaemonStatus
 from syncd.status.systemd_timer import SystemdTimer
-from syncd.store.facts import LimitKey
+from syncd.store.facts import LimitKey, Staleness
 from syncd.store.notification_queue import DeliveryStats
 
 CONDITIONS = (
@@ -32,7 +32,7 @@ CONDITIONS = (
     "in_sync",
 )  # the worst first
 RUN_OUTCOMES = tuple(status.value for status in RunStatus)
-DELIVERY_OUTCOMES = ("asked", "ignored", "repeated", "refused")
+DELIVERY_OUTCOMES = ("asked", "ignored", "repeated", "refused", "unmatched")
 INTERVALS = 3  # a job without a success for more intervals than this is not ready
 
 
@@ -40,6 +40,8 @@ class WebhookStats(Struct, frozen=True):
     """Deliveries to the webhook. `last_at` and `last_event` describe the last signed delivery.
 
     `counts` (by outcome) starts at zero with each process; the store keeps the other fields.
+    `unmatched` are pushes that no job follows, one per repository, the last one at the end;
+    `missed` are commits of jobs that no delivery has announced.
     """
 
     last_at: datetime | None = None
@@ -47,6 +49,8 @@ class WebhookStats(Struct, frozen=True):
     refused_at: datetime | None = None
     refused_reason: str | None = None
     counts: Mapping[str, int] = field(default_factory=dict)
+    unmatched: tuple[Staleness, ...] = ()
+    missed: tuple[Staleness, ...] = ()
 
     @property
     def problem(self) -> str | None:
@@ -106,6 +110,14 @@ class RunCounts:
             return dict(self._seconds)
 
 
+class JobWarning(Struct, frozen=True):
+    """Why changes of a job come late though no run fails: a stable name, a text and the remedy."""
+
+    reason: str
+    text: str
+    hint: str
+
+
 class JobSnapshot(Struct, frozen=True):
     """Status of one job.
 
@@ -123,6 +135,7 @@ class JobSnapshot(Struct, frozen=True):
     stale: str | None = None
     interval_seconds: float | None = None
     web_url: str | None = None
+    warnings: tuple[JobWarning, ...] = ()
 
 
 class StatusSnapshot(Struct, frozen=True):
@@ -155,6 +168,7 @@ __all__ = [
     "INTERVALS",
     "RUN_OUTCOMES",
     "JobSnapshot",
+    "JobWarning",
     "ProcessStats",
     "RunCounts",
     "StatusSnapshot",

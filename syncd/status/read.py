@@ -30,8 +30,9 @@ from syncd.status.model import (
 )
 from syncd.status.read_daemon import read_daemon_status
 from syncd.status.render import ago, duration
+from syncd.status.staleness import warnings_of
 from syncd.status.systemd_timer import find_timer
-from syncd.store.facts import WebhookFacts
+from syncd.store.facts import DELIVERY_MISSED, PUSH_UNMATCHED, WebhookFacts
 from syncd.store.lock import daemon_runs, is_held
 from syncd.store.store import SqliteStore
 from syncd.stored_jobs import follow_renames
@@ -57,6 +58,7 @@ def read_status(
     states, files = _states(config, asked, store), store.file_counts()
     next_runs = process.next_runs if process is not None else {}
     next_runs = next_runs or _next_runs(config, store, states, now)
+    webhook, staleness = _webhook_stats(config, store, process), store.facts.staleness()
     jobs = tuple(
         _job_snapshot(
             JobSnapshot(
@@ -66,6 +68,7 @@ def read_status(
                 files.get(name, 0),
                 next_runs.get(name) if _resumes_by_itself(states[name], now) else None,
                 process is not None and name in process.running,
+                warnings=warnings_of(job, staleness, webhook),
             ),
             config,
             now,
@@ -80,7 +83,7 @@ def read_status(
         process,
         store.facts.usage(now),
         store.notifications.deliveries(_outboxes(config)),
-        _webhook_stats(config, store, process),
+        webhook,
         read_daemon_status(config, store, states, now),
         find_timer(),
     )
@@ -306,12 +309,21 @@ def save_webhook_stats(store: SqliteStore, stats: WebhookStats) -> None:
     store.facts.save_webhook(
         WebhookFacts(stats.last_at, stats.last_event, stats.refused_at, stats.refused_reason)
     )
+    store.facts.save_staleness(PUSH_UNMATCHED, stats.unmatched)
+    store.facts.save_staleness(DELIVERY_MISSED, stats.missed)
 
 
 def load_webhook_stats(store: SqliteStore) -> WebhookStats:
     """Return the deliveries that the last daemon has saved. Raises StoreError."""
-    known = store.facts.webhook()
-    return WebhookStats(known.last_at, known.last_what, known.refused_at, known.refused_why)
+    known, staleness = store.facts.webhook(), store.facts.staleness()
+    return WebhookStats(
+        known.last_at,
+        known.last_what,
+        known.refused_at,
+        known.refused_why,
+        unmatched=tuple(one for one in staleness if one.reason == PUSH_UNMATCHED),
+        missed=tuple(one for one in staleness if one.reason == DELIVERY_MISSED),
+    )
 
 
 def _webhook_stats(

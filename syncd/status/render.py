@@ -63,6 +63,10 @@ def _job_json(one: JobSnapshot, now: datetime) -> dict[str, Any]:
         "waiting": None if state.waiting is None else state.waiting.to_json(),
         "error": error,
         "hint": remedy_of(one),
+        "warnings": [
+            {"reason": warning.reason, "text": warning.text, "hint": warning.hint}
+            for warning in one.warnings
+        ],
     }
 
 
@@ -98,6 +102,15 @@ def _webhook_json(stats: WebhookStats) -> dict[str, Any]:
         "last_delivery": rfc3339(stats.last_at),
         "last_refused": rfc3339(stats.refused_at),
         "error": stats.problem,
+        "unmatched": [
+            {
+                "repo": one.subject,
+                "ref": one.detail,
+                "pushes": one.count,
+                "last": rfc3339(one.since),
+            }
+            for one in stats.unmatched
+        ],
     }
 
 

@@ -23,6 +23,7 @@ from syncd.store.schema import (
     RATE_LIMIT,
     RELOAD_START,
     REQUEST_USAGE,
+    STALENESS,
     TOKEN_EXPIRY,
     UNAVAILABLE_REPOSITORY,
     WEBHOOK,
@@ -34,6 +35,11 @@ MAX_REPOSITORIES = 1000  # of a limit and hour; the others are counted under OTH
 OTHERS = "others"
 RELOAD_STARTS_KEPT = timedelta(days=366)  # the longest duration of a configuration
 WEBHOOK_ROW = 1  # the id of the only row
+REPOSITORY_MOVED, DELIVERY_MISSED, PUSH_UNMATCHED = (
+    "repository_moved",
+    "delivery_missed",
+    "push_unmatched",
+)
 DAEMON_ROW = "daemon"  # the name of the only heartbeat
 
 LimitKey = tuple[str, int | None]  # identity, and the installation where it is an App
@@ -65,6 +71,21 @@ class WebhookFacts(Struct, frozen=True):
     last_what: str | None = None
     refused_at: datetime | None = None
     refused_why: str | None = None
+
+
+class Staleness(Struct, frozen=True):
+    """One fact that makes changes come late, and fails no run.
+
+    `reason` is one of three: `repository_moved` (`subject` is IDENTITY/OWNER/NAME in lower case,
+    `detail` GitHub's number), `delivery_missed` (`subject` is the job, `detail` the commit) and
+    `push_unmatched` (`subject` is OWNER/NAME, `detail` the ref).
+    """
+
+    reason: str
+    subject: str
+    detail: str
+    since: datetime
+    count: int = 1
 
 
 class Heartbeat(Struct, frozen=True):
@@ -252,6 +273,38 @@ class Facts:
         row |= {"id": WEBHOOK_ROW, "last_what": facts.last_what, "refused_why": facts.refused_why}
         self._database.write(lambda connection: upsert(connection, WEBHOOK, [row]), counted=False)
 
+    def staleness(self) -> tuple[Staleness, ...]:
+        """Return everything that makes changes come late, the oldest first."""
+        columns = STALENESS.c["reason", "subject", "detail", "since", "count"]
+        query = select(*columns).order_by(STALENESS.c.since, STALENESS.c.subject)
+        found = (
+            Staleness(reason, subject, detail, at, count)
+            for reason, subject, detail, since, count in self._all(query)
+            if (at := aware(since)) is not None
+            and all(isinstance(text, str) for text in (reason, subject, detail))
+            and isinstance(count, int)
+        )
+        return tuple(found)
+
+    def save_staleness(self, reason: str, facts: Iterable[Staleness]) -> None:
+        """Save these facts in the place of all with this reason."""
+        rows = [
+            {
+                "reason": reason,
+                "subject": one.subject,
+                "detail": one.detail,
+                "since": one.since.isoformat(),
+                "count": one.count,
+            }
+            for one in facts
+        ]
+
+        def work(connection: Connection) -> None:
+            connection.execute(delete(STALENESS).where(STALENESS.c.reason == reason))
+            upsert(connection, STALENESS, rows)
+
+        self._database.write(work, counted=False)
+
     def heartbeat(self) -> Heartbeat | None:
         """Return the daemon's last sign of life; None where no daemon has run."""
         columns = HEARTBEAT.c["host", "pid", "started_at", "beat_at"]
@@ -347,4 +400,15 @@ def _text(value: Any) -> str | None:
     return value if isinstance(value, str) else None
 
 
-__all__ = ["Facts", "LimitKey", "LimitRow", "Usage", "WebhookFacts", "usage_hour_end"]
+__all__ = [
+    "DELIVERY_MISSED",
+    "PUSH_UNMATCHED",
+    "REPOSITORY_MOVED",
+    "Facts",
+    "LimitKey",
+    "LimitRow",
+    "Staleness",
+    "Usage",
+    "WebhookFacts",
+    "usage_hour_end",
+]

@@ -30,7 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-VERSION = "0009"
+VERSION = "0010"
 
 METADATA = MetaData()
 
@@ -337,6 +337,17 @@ HEARTBEAT = Table(
     Column("pid", Integer),
     Column("started_at", Text, nullable=False),
     Column("beat_at", Text, nullable=False),
+)
+
+# What makes changes come late, and fails no run. `subject` is what `reason` is about.
+STALENESS = Table(
+    "staleness",
+    METADATA,
+    Column("reason", Text, primary_key=True),
+    Column("subject", Text, primary_key=True),
+    Column("detail", Text, nullable=False),
+    Column("since", Text, nullable=False),
+    Column("count", Integer, nullable=False),
 )
 
 INSTALLATION = Table(

@@ -16,7 +16,14 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4 as CONTENT_TYP
 from prometheus_client.registry import Collector
 
 from syncd import __version__
-from syncd.status import DELIVERY_OUTCOMES, RUN_OUTCOMES, JobSnapshot, ProcessStats, StatusSnapshot
+from syncd.status import (
+    DELIVERY_OUTCOMES,
+    RUN_OUTCOMES,
+    WARNINGS,
+    JobSnapshot,
+    ProcessStats,
+    StatusSnapshot,
+)
 
 __all__ = ["CONTENT_TYPE", "METRICS", "Metric", "ReadingsCollector", "exposition"]
 
@@ -108,6 +115,12 @@ WAITING_UNTIL = Metric(
     "When the commit that waits may be applied; left out where none waits or no window comes.",
     JOB,
 )
+WARNING = Metric(
+    "syncd_job_warning",
+    "gauge",
+    "1 while changes of the job come late though no run fails, by reason.",
+    ("job", "reason"),
+)
 REQUESTS = Metric(
     "syncd_github_requests_total",
     "counter",
@@ -185,6 +198,7 @@ METRICS = (
     CHECKING,
     WAITING_COMMIT,
     WAITING_UNTIL,
+    WARNING,
     REQUESTS,
     REMAINING,
     LIMIT,
@@ -239,6 +253,11 @@ def _of_jobs(jobs: Iterable[JobSnapshot]) -> Iterator[tuple[Metric, list[Sample]
     yield RELOAD_PENDING, [(job, one.state.pending_reload is not None) for job, one in named]
     yield PAUSED, [(job, one.condition == "paused") for job, one in named]
     yield CHECKING, [(job, one.condition == "checking") for job, one in named]
+    reasons = [((*job, why), one.warnings, why) for job, one in named for why in WARNINGS]
+    yield (
+        WARNING,
+        [(labels, any(one.reason == why for one in found)) for labels, found, why in reasons],
+    )
     waiting = [(job, one.state.waiting) for job, one in named]
     ends = [(job, one.until) for job, one in waiting if one is not None]
     yield WAITING_COMMIT, [(job, one is not None) for job, one in waiting]

@@ -18,6 +18,7 @@ from syncd.status import (
     CONDITIONS,
     JobSnapshot,
     StatusSnapshot,
+    WebhookStats,
     ago,
     daemon_problem,
     delivery_problem,
@@ -25,6 +26,7 @@ from syncd.status import (
     reasons_of,
     remedy_of,
     rfc3339,
+    unmatched_line,
     webhook_line,
 )
 
@@ -203,7 +205,7 @@ def view(readings: StatusSnapshot, recent: Sequence[RecentRun], chosen: Filter) 
         _limits(readings),
         tuple(text for text in troubles if text is not None),
         tuple(_run(one, now) for one in recent),
-        None if readings.webhook is None else webhook_line(readings.webhook, now),
+        None if readings.webhook is None else _webhook(readings.webhook, now),
         None if readings.daemon is None else daemon_problem(readings.daemon),
     )
 
@@ -254,6 +256,12 @@ def _requests(readings: StatusSnapshot) -> Tile:
     return Tile("Requests this hour", f"{counted:,}", note)
 
 
+def _webhook(stats: WebhookStats, now: datetime) -> str:
+    """Return the last delivery, and the pushes that no job follows."""
+    lines = [webhook_line(stats, now), unmatched_line(stats, now)]
+    return "; ".join(line for line in lines if line is not None)
+
+
 def shortened(whole: View) -> View:
     """Return the page without the last runs, or without the better half of the jobs."""
     if whole.runs:
@@ -300,9 +308,15 @@ def _row(one: JobSnapshot, now: datetime) -> Row:
         None if one.web_url is None or commit is None else f"{one.web_url}/commit/{commit}",
         When(ago(state.last_success_at, now), rfc3339(state.last_success_at)),
         _following(one, now),
-        tuple(_cut(reason, MAX_TEXT_CHARACTERS) for reason in reasons_of(one, now)),
+        _reasons(one, now),
         None if remedy is None else split_remedy(_cut(remedy, MAX_TEXT_CHARACTERS)),
     )
+
+
+def _reasons(one: JobSnapshot, now: datetime) -> tuple[str, ...]:
+    """Return the job's warnings with what to do, then why it is not in sync."""
+    warnings = [f"! {warning.text} → {warning.hint}" for warning in one.warnings]
+    return (*warnings, *(_cut(reason, MAX_TEXT_CHARACTERS) for reason in reasons_of(one, now)))
 
 
 def _since(moment: datetime | None, now: datetime) -> When:

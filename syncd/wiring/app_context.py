@@ -308,12 +308,17 @@ class AppContext:
         return self._usage.observed_limits()
 
     def save_rate_limits(self) -> None:
-        """Save limits, usage per repository and token ends.
+        """Save limits, usage per repository, token ends and moved repositories.
 
         A read-only command saves nothing. Raises StoreError.
         """
         if not self._read_only:
             self._usage.save(self.config.identities)
+            self._usage.save_moved_repositories()
+
+    def save_moved_repositories(self) -> None:
+        """Save which repositories have another name now. Raises StoreError."""
+        self._usage.save_moved_repositories()
 
     def token_expiries(self) -> dict[str, datetime]:
         """Return when an operator has to make a new token or log in again, by identity."""

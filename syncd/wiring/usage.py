@@ -9,7 +9,15 @@ from datetime import datetime
 
 from syncd.clock import Clock
 from syncd.github.rate_limit import SavedRateLimit
-from syncd.store.facts import Facts, LimitKey, LimitRow, Usage, usage_hour_end
+from syncd.store.facts import (
+    REPOSITORY_MOVED,
+    Facts,
+    LimitKey,
+    LimitRow,
+    Staleness,
+    Usage,
+    usage_hour_end,
+)
 from syncd.wiring.connections import Connections
 
 
@@ -20,6 +28,8 @@ class UsageRecorder:
         self._connections, self._facts, self._clock = connections, facts, clock
         self._saved: dict[LimitKey, SavedRateLimit] = {}
         self._counted: dict[LimitKey, dict[str, int]] = {}
+        self._moved: dict[str, int] = {}
+        self._found: frozenset[str] = frozenset()
 
     def observed_limits(self) -> tuple[SavedRateLimit, ...]:
         """Return the limits that this process has learned from GitHub, by identity, then by
@@ -49,6 +59,29 @@ class UsageRecorder:
         self._facts.save_github(rows, self._usage_since_save(counted), self._expiries(identities))
         self._saved |= limits
         self._counted = counted
+
+    def save_moved_repositories(self) -> None:
+        """Save which repositories have another name now. Raises StoreError.
+
+        One that an earlier process found moved stays so until its name leads to it again.
+        """
+        metrics = self._connections.request_metrics
+        moved = {f"{one}/{repo}": n for (one, repo), n in metrics.renamed_repositories().items()}
+        found = frozenset(f"{one}/{repo}" for one, repo in metrics.found_by_name())
+        if (moved, found) == (self._moved, self._found):
+            return
+        known = {
+            one.subject: one for one in self._facts.staleness() if one.reason == REPOSITORY_MOVED
+        }
+        now = {
+            name: Staleness(REPOSITORY_MOVED, name, str(number), self._clock.now())
+            for name, number in moved.items()
+        }
+        kept = {name: one for name, one in known.items() if name not in found}
+        after = now | kept
+        if after != known:
+            self._facts.save_staleness(REPOSITORY_MOVED, after.values())
+        self._moved, self._found = moved, found
 
     def _expiries(self, identities: Collection[str]) -> dict[str, datetime] | None:
         """Return the ends to save; None when the store has them already."""

@@ -117,11 +117,12 @@ class SimulatedDaemon:
     jobs: dict[str, Any] = field(default_factory=dict)
     reports: list[tuple[float, RunReport]] = field(default_factory=list)
     guard_seconds: float = GUARD_SECONDS
+    web: dict[str, Any] | None = None
     timezone: str = "UTC"
 
     @property
     def config(self) -> Config:
-        value = {
+        value: dict[str, Any] = {
             "version": "1",
             "state": str(self.folder / "state"),
             "github": {
@@ -130,6 +131,8 @@ class SimulatedDaemon:
             "timezone": self.timezone,
             "jobs": self.jobs,
         }
+        if self.web is not None:
+            value["web"] = self.web
         (self.folder / "config.yaml").write_text(yaml.safe_dump(value))
         return load_config(self.folder / "config.yaml", os.environ)
 

@@ -309,6 +309,7 @@ def test_the_object_has_the_keys_of_the_contract_and_times_in_utc(store: SqliteS
             "waiting": None,
             "error": {"kind": "hook", "id": "hook/failed", "message": "no", "hint": "mend it"},
             "hint": "mend it",
+            "warnings": [],
         }
     ]
     assert {

@@ -268,7 +268,7 @@ def test_what_was_heard_last_is_told_with_its_time() -> None:
     assert (heard.last_event, heard.problem, heard.counts) == (
         "a push",
         "not ours",
-        {"ignored": 1, "refused": 1},
+        {"unmatched": 1, "refused": 1},
     )
     tower.clock.advance(60)
     tower.bell.rejected(None)

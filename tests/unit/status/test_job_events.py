@@ -15,6 +15,7 @@ from syncd.ports import (
     PendingReload,
     Rejection,
 )
+from syncd.status import JobWarning
 from syncd.status.job_events import EVENTS, JobReading, job_events
 from syncd.store.new_runs import NewRun
 
@@ -158,6 +159,14 @@ def test_two_readings_tell_what_happened_in_between(
         for one in found
     ] == said
     assert {one.event for one in found} <= set(EVENTS)
+
+
+def test_a_new_warning_is_an_event_once() -> None:
+    late = JobReading(WELL, warnings=(JobWarning("delivery_missed", "no delivery", "look"),))
+    found = job_events("nginx", JobReading(WELL), late, [], NOW)
+    assert [(one.event, one.text, one.hint) for one in found] == [("stale", "no delivery", "look")]
+    assert job_events("nginx", late, late, [], NOW) == []
+    assert job_events("nginx", late, JobReading(WELL), [], NOW) == []
 
 
 def _reading(given: JobState | tuple[JobState, bool]) -> JobReading:

@@ -78,6 +78,7 @@ def test_every_metric_of_the_contract_is_there_with_exactly_its_labels() -> None
         "syncd_job_interval_seconds{job}",
         "syncd_job_checking{job}",
         "syncd_job_waiting{job}",
+        "syncd_job_warning{job,reason}",
         "syncd_notifications_total{endpoint,outcome}",
         "syncd_notifications_waiting{endpoint}",
     }
