@@ -1,5 +1,6 @@
-"""Values of `apply:`, `reload:` and `first:`: when a job may apply new commits and reload, what
-waits for that, and how often a job is tried that never succeeded.
+"""Values of `apply:`, `reload:` and `first:`: when a job may apply new commits and reload.
+
+Also what waits for that, and how often syncd tries a job that never succeeded.
 
 What they mean at a moment is decided in `apply_windows.py`, `engine/reload_spacing.py` and
 `daemon/backoff.py`.

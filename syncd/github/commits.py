@@ -1,5 +1,6 @@
-"""What GitHub says of a commit: its author and message, whether its signature is verified, whether
-it follows another commit, and the commit or tag itself as git stores it.
+"""What GitHub says of a commit: author, message, verification of its signature, and descent.
+
+Also the commit or tag itself, as git stores it.
 """
 
 from __future__ import annotations

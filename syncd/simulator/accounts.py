@@ -107,13 +107,14 @@ class Credential(Struct):
     permissions: Mapping[str, str] | None = None  # None: all that its installation or user has
 
     def allows(self, name: str, level: str) -> bool:
-        """Return whether it was given this permission; a token of a user is not narrowed here."""
-        given = self.permissions
-        if given is None:
-            given = (
-                self.installation.permissions if self.installation is not None else {name: level}
-            )
-        return RANK.get(given.get(name, ""), 0) >= RANK[level]
+        """Return whether it was given this permission, and its installation still has it.
+
+        A token of a user is not narrowed here.
+        """
+        granted = [self.permissions] if self.permissions is not None else []
+        if self.installation is not None:
+            granted.append(self.installation.permissions)
+        return all(RANK.get(one.get(name, ""), 0) >= RANK[level] for one in granted)
 
 
 class Accounts:
