@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -45,7 +46,14 @@ def test_the_cron_script_prints_only_what_needs_a_person(tmp_path: Path, code: i
     done = subprocess.run(
         [cron_script(tmp_path, str(fake)), "nginx"], capture_output=True, text=True, check=False
     )
-    expected = (0, "") if code in SILENT else (code, "-q sync nginx: what went wrong\n")
+    expected = (
+        (0, "")
+        if code in SILENT
+        else (
+            code,
+            "-q sync --json nginx: what went wrong\n",
+        )
+    )
     assert (done.returncode, done.stdout, done.stderr) == (*expected, "")
 
 
@@ -67,6 +75,38 @@ def test_the_cron_script_is_silent_during_an_outage_and_names_a_missing_ref(hub:
     hub.write_config(ref="nosuch")
     code, text = call()
     assert code == 1 and "there is no branch, tag or commit 'nosuch'" in text
+
+
+@pytest.mark.parametrize(
+    ("code", "kinds", "mail"),
+    [
+        (3, ["unavailable"], False),
+        (3, ["locked"], False),
+        (1, ["unavailable", "locked"], False),
+        (1, ["rate_limited", "bad_response"], False),
+        (3, ["unavailable", "hook"], True),
+        (1, ["limit", "locked"], True),
+        (70, ["unavailable"], True),
+    ],
+)
+def test_the_cron_script_is_silent_about_several_jobs_that_only_have_to_try_again(
+    tmp_path: Path, code: int, kinds: list[str], mail: bool
+) -> None:
+    error = {"message": 'it said "no"', "hint": "look"}
+    jobs = [{"job": f"j{n}", "error": {"kind": kind, **error}} for n, kind in enumerate(kinds)]
+    answer = tmp_path / "answer"
+    answer.write_text(json.dumps({"jobs": [{"job": "done", "error": None}, *jobs]}))
+    fake = tmp_path / "syncd"
+    fake.write_text(f"#!/bin/sh\ncat {answer}\nexit {code}\n")
+    fake.chmod(0o755)
+    done = subprocess.run(
+        [cron_script(tmp_path, str(fake))], capture_output=True, text=True, check=False
+    )
+    lines = ['"job": "done"']
+    for number in range(len(kinds)):
+        lines += [f'"job": "j{number}"', r'"message": "it said \"no\""', '"hint": "look"']
+    expected = (code, "\n".join([*lines, ""])) if mail else (0, "")
+    assert (done.returncode, done.stdout, done.stderr) == (*expected, "")
 
 
 def test_each_configuration_of_the_page_loads(hub: SyncEnv) -> None:
