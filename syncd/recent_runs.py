@@ -22,6 +22,8 @@ from syncd.store.store import SqliteStore
 
 MAX_RUNS = 10
 MAX_FILES_PER_RUN = 50
+MAX_FILES_OF_ONE_RUN = 500
+MAX_JOB_RUNS = 50
 MAX_LINES = 2000
 MAX_CHARS = 256 << 10
 MAX_DIFF_STEPS = 5_000_000  # less than a second
@@ -52,6 +54,20 @@ class RecentRun(Struct, frozen=True):
     error: str | None
     changes: tuple[RecentChange, ...]
     more: int = 0
+
+
+class RunSummary(Struct, frozen=True):
+    """One run of a job without its changes; `changes` counts them."""
+
+    id: int
+    at: datetime | None
+    trigger: str
+    status: str
+    commit: str | None
+    previous: str | None
+    seconds: float
+    changes: int
+    error: str | None
 
 
 class DiffCache:
@@ -138,14 +154,49 @@ def read_recent_runs(
     return _runs(runs, ledger, PageDiffs(diffs or DiffCache(), blobs) if show_diffs else None)
 
 
+class RunHistory:
+    """Reader of past runs, for the pages of a job and of a run. Every method raises StoreError."""
+
+    def __init__(self, store: SqliteStore, blobs: BlobCache, diffs: DiffCache) -> None:
+        self._store, self._blobs, self._diffs = store, blobs, diffs
+
+    def of_job(self, job: str) -> tuple[RunSummary, ...]:
+        """Return the last runs of the job that changed something or failed, newest first."""
+        return tuple(
+            RunSummary(
+                run.id,
+                parse_time(run.started_at),
+                run.trigger,
+                run.status,
+                run.commit,
+                run.previous,
+                run.seconds,
+                count,
+                run.error,
+            )
+            for run, count in self._store.runs_of(job, MAX_JOB_RUNS)
+        )
+
+    def run(self, number: int, show_diffs: bool) -> RecentRun | None:
+        """Return one run; None where there is none with this id."""
+        run = self._store.run_of(number)
+        if run is None:
+            return None
+        ledger = {run.job: self._store.load_ledger(run.job)} if show_diffs else {}
+        page = PageDiffs(self._diffs, self._blobs) if show_diffs else None
+        return _runs([run], ledger, page, MAX_FILES_OF_ONE_RUN)[0]
+
+
 def _runs(
-    runs: Sequence[PastRun], ledger: Mapping[str, Mapping[str, LedgerRow]], page: PageDiffs | None
+    runs: Sequence[PastRun],
+    ledger: Mapping[str, Mapping[str, LedgerRow]],
+    page: PageDiffs | None,
+    max_files: int = MAX_FILES_PER_RUN,
 ) -> tuple[RecentRun, ...]:
     found = []
     for run in runs:
         changes = [
-            _change(change, ledger.get(run.job, {}), page)
-            for change in run.changes[:MAX_FILES_PER_RUN]
+            _change(change, ledger.get(run.job, {}), page) for change in run.changes[:max_files]
         ]
         found.append(
             RecentRun(

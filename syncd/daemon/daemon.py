@@ -35,7 +35,7 @@ from syncd.daemon.worker import WorkerRunner
 from syncd.errors import ConfigError, StoreError, SyncdError
 from syncd.github.webhook import Push, jobs_for_push
 from syncd.models import RunReport, Trigger
-from syncd.recent_runs import DiffCache, RecentRun, read_recent_runs
+from syncd.recent_runs import DiffCache, RecentRun, RunHistory, read_recent_runs
 from syncd.ref_names import is_short
 from syncd.status import ProcessStats, StatusSnapshot, load_webhook_stats, read_status
 from syncd.wiring import AppContext, ConnectionOptions
@@ -158,9 +158,7 @@ class Daemon:
                 service.start(self)
 
     def abandon(self) -> None:
-        """Close what `prepare` has opened, and let it open nothing more.
-
-        Any thread may call this.
+        """Close what `prepare` has opened, and let it open nothing more. For any thread.
 
         It waits only for what is being opened at this moment, and not for long: looking up a host
         name may take its time, and no socket is open before that.
@@ -319,16 +317,18 @@ class Daemon:
         """Return what the last runs changed. Raises StoreError."""
         return read_recent_runs(self.app.store, self.app.blobs, show_diffs, self._diffs)
 
+    @property
+    def run_history(self) -> RunHistory:
+        """Return the reader of past runs."""
+        return RunHistory(self.app.store, self.app.blobs, self._diffs)
+
     def next_run(self, job: str) -> datetime | None:
-        """Return when the job runs next: its first scheduled run after its back-off; None
-        without a schedule.
-        """
+        """Return the job's first scheduled run after its back-off; None without a schedule."""
         scheduled, backoff = self.scheduler.next_run(job), self.queue.backoff_of(job)
         if scheduled is None or backoff is None:
             return scheduled
-        left = backoff.until - self.clock.monotonic()
-        ends = self.clock.now() + timedelta(seconds=left)
-        if left <= 0 or scheduled >= ends:
+        ends = self.clock.now() + timedelta(seconds=backoff.until - self.clock.monotonic())
+        if backoff.until <= self.clock.monotonic() or scheduled >= ends:
             return scheduled
         return ends if backoff.retry else self.scheduler.scheduled_after(job, ends)
 

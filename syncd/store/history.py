@@ -214,6 +214,27 @@ def history(
     return [run for run in read if run is not None]
 
 
+def runs_of(connection: Connection, job: str, limit: int) -> list[tuple[PastRun, int]]:
+    """Return past runs of the job without their changes, newest first, each with how many changes
+    it has.
+    """
+    count = select(func.count(CHANGE.c.id)).where(CHANGE.c.run == RUN.c.id).scalar_subquery()
+    query = select(*PAST_RUN, count).where(RUN.c.job == job)
+    query = query.order_by(RUN.c.started_at.desc(), RUN.c.id.desc()).limit(limit)
+    read = ((_past_run(row[:-1], (), False), row[-1]) for row in connection.execute(query).all())
+    return [(run, int(changes)) for run, changes in read if run is not None]
+
+
+def run_of(connection: Connection, number: int) -> PastRun | None:
+    """Return the run with this id and its changes; None where there is none."""
+    row = connection.execute(select(*PAST_RUN).where(RUN.c.id == number)).first()
+    if row is None:
+        return None
+    chosen = select(*PAST_CHANGE).where(CHANGE.c.run == number).order_by(CHANGE.c.id)
+    read = (_past_change(change) for change in connection.execute(chosen).all())
+    return _past_run(row, tuple(one for one in read if one is not None), False)
+
+
 def _went_back() -> Any:
     """Return the condition that the run returned to a commit that the job had applied before and
     left.
@@ -306,4 +327,6 @@ __all__ = [
     "changes_since",
     "has_commit",
     "history",
+    "run_of",
+    "runs_of",
 ]

@@ -60,8 +60,7 @@ class SqliteStore:
 
     @classmethod
     def open(cls, state_dir: Path, group: str | None = None) -> SqliteStore:
-        """Open the store in `state_dir`, creating or migrating it when needed; private, or readable
-        by `group`.
+        """Open the store in `state_dir`, creating or migrating it; private, or readable by `group`.
 
         Raises StoreError, which names the user who may open it.
         """
@@ -118,8 +117,7 @@ class SqliteStore:
         self._database.close()
 
     def follow_renames(self, renamed: Mapping[str, str], under_new_name: AdaptState) -> None:
-        """Use what is stored for the job on the right for the configured job on the left, from now
-        on.
+        """Use what is stored for the job on the right for the configured job on the left.
 
         `under_new_name(job, old, state)` returns the stored state as it applies to the configured
         job.
@@ -215,8 +213,7 @@ class SqliteStore:
     def queue_notifications(
         self, job: str, before: str | None, after: str | None, *notifications: NewNotification
     ) -> bool:
-        """Record that the job is notified as `after`, and queue the notifications, in
-        one transaction.
+        """Record that the job is notified as `after`, and queue the notifications: all or nothing.
 
         Returns False, having written nothing, when another process has notified since the state was
         `before`.
@@ -240,9 +237,7 @@ class SqliteStore:
         return NotificationQueue(self._database)
 
     def mark_checked(self, jobs: Mapping[str, tuple[JobState, datetime]]) -> None:
-        """Record that each job was found unchanged at that time, unless its state has changed
-        since.
-        """
+        """Record that each job was unchanged at that time, unless its state has changed since."""
 
         def work(connection: Connection) -> None:
             for name, state in read_states(connection).items():
@@ -358,9 +353,7 @@ class SqliteStore:
         self._database.write(lambda connection: applied_sets.set_pinned(connection, set_id, pinned))
 
     def blobs_in_use(self) -> set[str]:
-        """Return each blob that the ledger, an applied set or an undo needs, which the cache must
-        not evict.
-        """
+        """Return each blob that the ledger, an applied set or an undo needs: the cache keeps it."""
         used: set[str] = set()
         for job in self._database.read(_jobs_with_files):
             used.update(
@@ -380,6 +373,15 @@ class SqliteStore:
     def changed_paths(self, name: str) -> list[str]:
         """Return each destination in the history whose last name is this one, in any case."""
         return self._database.read(lambda connection: history.changed_paths(connection, name))
+
+    def runs_of(self, job: str, limit: int) -> list[tuple[history.PastRun, int]]:
+        """Return past runs of the job, newest first, each with how many changes it has."""
+        stored = self._stored(job)
+        return self._database.read(lambda connection: history.runs_of(connection, stored, limit))
+
+    def run_of(self, number: int) -> history.PastRun | None:
+        """Return the run with this id and its changes; None where there is none."""
+        return self._database.read(lambda connection: history.run_of(connection, number))
 
     def history(
         self,

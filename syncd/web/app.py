@@ -128,6 +128,8 @@ def _add_views(app: Flask, source: StatusSource, views: Views, pages: Pages) -> 
     )
     view("/api/v1/status", lambda: _status(source))
     page("/", pages.index)
+    page("/jobs/<name>", pages.job)
+    page("/runs/<int:number>", pages.run)
 
 
 def _ready(source: StatusSource) -> Response:

@@ -10,13 +10,13 @@ import hashlib
 import re
 import socket
 
-from flask import Flask, Response, render_template, request
+from flask import Flask, Response, abort, render_template, request
 from markupsafe import Markup, escape
 
 from syncd import __version__
 from syncd.redaction import redact
 from syncd.text import visible
-from syncd.web import status_page
+from syncd.web import job_page, status_page
 from syncd.web.ports import StatusSource
 
 MAX_PAGE_CHARACTERS = 2 << 20  # characters; a thousand jobs take half of it
@@ -53,6 +53,22 @@ class Pages:
             view = status_page.shortened(view)
             text = self._render("status.html", view)
         return _html(text)
+
+    def job(self, name: str) -> Response:
+        """Answer with the page of a job."""
+        readings = self._source.status_snapshot()
+        one = next((one for one in readings.jobs if one.job.name == name), None)
+        if one is None:
+            abort(404)
+        runs = self._source.run_history.of_job(name)
+        return _html(self._render("job.html", job_page.job_view(one, runs, readings.at)))
+
+    def run(self, number: int) -> Response:
+        """Answer with the page of a run."""
+        run = self._source.run_history.run(number, self._show_diffs)
+        if run is None:
+            abort(404)
+        return _html(self._render("run.html", job_page.run_view(run)))
 
     def _render(self, template: str, view: object) -> str:
         return render_template(template, view=view, host=self._host, version=__version__)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from syncd.github.webhook import Push, PushOutcome
-from syncd.recent_runs import RecentRun
+from syncd.recent_runs import RecentRun, RunHistory
 from syncd.status import StatusSnapshot
 
 
@@ -46,3 +46,8 @@ class StatusSource(Protocol):
 
     def recent_runs(self, show_diffs: bool) -> Sequence[RecentRun]:
         """Return what the last runs changed, the newest first. Raises StoreError."""
+
+    @property
+    def run_history(self) -> RunHistory:
+        """Return the reader of past runs."""
+        ...

@@ -189,7 +189,7 @@ class View(Struct, frozen=True):
 def view(readings: StatusSnapshot, recent: Sequence[RecentRun], chosen: Filter) -> View:
     """Return the page of a snapshot."""
     now, counted = readings.at, Counter(one.condition for one in readings.jobs)
-    rows = [_row(one, now) for one in readings.jobs]
+    rows = [row_of(one, now) for one in readings.jobs]
     found = sorted(filter(chosen.matches, rows), key=lambda row: CONDITIONS.index(row.word))
     troubles = (delivery_problem(one) for one in readings.deliveries)
     return View(
@@ -270,7 +270,7 @@ def shortened(whole: View) -> View:
     return replace(whole, rows=kept, hidden=whole.hidden + len(whole.rows) - len(kept))
 
 
-def _cut(text: str, longest: int) -> str:
+def cut(text: str, longest: int) -> str:
     """Return the beginning and the end of a long text: the end of a path or output says more than
     its middle.
     """
@@ -290,7 +290,8 @@ def summary(counted: Counter[str]) -> str:
     return ", ".join(said)
 
 
-def _row(one: JobSnapshot, now: datetime) -> Row:
+def row_of(one: JobSnapshot, now: datetime) -> Row:
+    """Return one job as the table shows it."""
     job, state = one.job, one.state
     mirrors = (rule.to + ("/" if rule.directory else "") for rule in job.paths)
     remedy, commit, since = remedy_of(one), state.applied_commit, state.condition_since(now)
@@ -303,20 +304,20 @@ def _row(one: JobSnapshot, now: datetime) -> Row:
         job.repo,
         job.ref or "HEAD",
         one.web_url,
-        tuple(_cut(mirror, MAX_NAME_CHARACTERS) for mirror in mirrors),
+        tuple(cut(mirror, MAX_NAME_CHARACTERS) for mirror in mirrors),
         commit,
         None if one.web_url is None or commit is None else f"{one.web_url}/commit/{commit}",
         When(ago(state.last_success_at, now), rfc3339(state.last_success_at)),
         _following(one, now),
         _reasons(one, now),
-        None if remedy is None else split_remedy(_cut(remedy, MAX_TEXT_CHARACTERS)),
+        None if remedy is None else split_remedy(cut(remedy, MAX_TEXT_CHARACTERS)),
     )
 
 
 def _reasons(one: JobSnapshot, now: datetime) -> tuple[str, ...]:
     """Return the job's warnings with what to do, then why it is not in sync."""
     warnings = [f"! {warning.text} → {warning.hint}" for warning in one.warnings]
-    return (*warnings, *(_cut(reason, MAX_TEXT_CHARACTERS) for reason in reasons_of(one, now)))
+    return (*warnings, *(cut(reason, MAX_TEXT_CHARACTERS) for reason in reasons_of(one, now)))
 
 
 def _since(moment: datetime | None, now: datetime) -> When:
@@ -349,9 +350,9 @@ def _run(one: RecentRun, now: datetime) -> Run:
     moved = f"{previous} → {commit}" if previous and commit and previous != commit else commit
     files = len(one.changes) + one.more
     counted = ("1 file" if files == 1 else f"{files} files") if files else one.status
-    error = None if one.error is None else _cut(one.error, MAX_TEXT_CHARACTERS)
+    error = None if one.error is None else cut(one.error, MAX_TEXT_CHARACTERS)
     changes = tuple(
-        replace(change, path=_cut(change.path, MAX_NAME_CHARACTERS)) for change in one.changes
+        replace(change, path=cut(change.path, MAX_NAME_CHARACTERS)) for change in one.changes
     )
     return Run(
         one.job,

@@ -6,6 +6,7 @@ import base64
 import http.client
 import json
 import os
+import re
 import socket
 import stat
 import subprocess
@@ -287,6 +288,29 @@ def test_a_page_that_did_not_change_is_304_and_a_changed_one_is_sent(
         changed = ask(web, "/", **{"If-None-Match": etag})
     assert changed.status == 200 and changed.headers["etag"] != etag
     assert "1 of 1 job is paused" in changed.text
+
+
+def test_the_page_of_a_job_has_its_commands_runs_and_a_plot_and_a_run_its_diff(
+    hub: SyncEnv,
+) -> None:
+    assert hub.sync().code == 0
+    hub.repo.commit({"nginx/nginx.conf": "<b>two</b>\n"}, "x")
+    assert hub.sync().code == 0
+    web = Web(WebConfig("127.0.0.1:0", show_diffs=True), board_of(hub), {})
+    try:
+        overview, page = ask(web, "/").text, ask(web, "/jobs/nginx")
+        number = max(int(one) for one in re.findall(r'href="/runs/(\d+)"', page.text))
+        run = ask(web, f"/runs/{number}").text.replace("<wbr>", "")
+        missing = [ask(web, path).status for path in ("/jobs/none", "/runs/999", "/runs/x")]
+    finally:
+        web.close()
+    assert '<a href="/jobs/nginx">nginx</a>' in overview and page.status == 200
+    for command in ("sync nginx", "plan nginx --diff", "rollback nginx", "pause nginx"):
+        assert f'<code class="command">syncd {command}</code>' in page.text
+    assert page.text.count("<rect ") == 2 and 'aria-label="Duration of the last 2 runs' in page.text
+    assert '<span class="added">+&lt;b&gt;two&lt;/b&gt;\n</span>' in run
+    assert f"{hub.dest}/nginx.conf" in run and "<script" not in run
+    assert missing == [404, 404, 404]
 
 
 FILTERED = [

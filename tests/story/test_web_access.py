@@ -110,6 +110,8 @@ MACHINE = (401, 401, 200, 200, 401, 200, 401, 403, 200)
 # with a password, of users too, and a token: the status for each of CASES
 GUARDS = {
     "GET /": PAGE,
+    "GET /jobs/nginx": PAGE,
+    "GET /runs/1": (401, 401, 404, 404, 401, 401, 401, 403, 404),
     "GET /static/syncd.css": PAGE,
     "GET /healthz": MACHINE,
     "GET /readyz": MACHINE,
@@ -126,6 +128,8 @@ GUARDS = {
 # without a password: a stranger, a foreign origin, a foreign host; the last over a unix socket
 OPEN = {
     "GET /": (200, 403, 421, 200),
+    "GET /jobs/nginx": (200, 403, 421, 200),
+    "GET /runs/1": (404, 403, 421, 404),
     "GET /static/syncd.css": (200, 403, 421, 200),
     "GET /healthz": (200, 403, 421, 200),
     "GET /readyz": (200, 403, 421, 200),
@@ -181,10 +185,19 @@ def test_every_route_without_a_password(route: str, listen: str) -> None:
         assert other.status == (unix_host if listen.startswith("unix:") else host)
 
 
+def of_parameters(rule: str) -> str:
+    """The rule with a value in the place of each parameter."""
+    values = {"<path:filename>": "syncd.css", "<job>": "nginx", "<name>": "nginx"}
+    values["<int:number>"] = "1"
+    for parameter, value in values.items():
+        rule = rule.replace(parameter, value)
+    return rule
+
+
 def test_no_route_is_missing_in_the_table() -> None:
     with listening(**guarded()) as web:
         rules = {
-            f"{method} {rule.rule.replace('<path:filename>', 'syncd.css')}"
+            f"{method} {of_parameters(rule.rule)}"
             for rule in web.app.url_map.iter_rules()
             for method in rule.methods or ()
             if method not in ("HEAD", "OPTIONS")

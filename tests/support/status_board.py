@@ -15,7 +15,7 @@ from syncd.github.rate_limit import RateLimitStatus, SavedRateLimit
 from syncd.github.webhook import Push, PushOutcome
 from syncd.models import Job, PathRule
 from syncd.ports import JobState
-from syncd.recent_runs import DiffCache, RecentRun, read_recent_runs
+from syncd.recent_runs import DiffCache, RecentRun, RunHistory, read_recent_runs
 from syncd.status import JobSnapshot, ProcessStats, StatusSnapshot, read_status
 from syncd.store.blobs import BlobCache
 from syncd.store.store import SqliteStore
@@ -77,6 +77,11 @@ class StoreBoard:
         finally:
             store.close()
 
+    @property
+    def run_history(self) -> RunHistory:
+        store = SqliteStore.open_readonly(self.config.state)
+        return RunHistory(store, BlobCache(self.config.state / "blobs"), self.diffs)
+
     def status_snapshot(self) -> StatusSnapshot:
         if self.fails is not None:
             raise self.fails
@@ -85,6 +90,16 @@ class StoreBoard:
             return read_status(self.config, store, self.now or datetime.now(UTC), self.process)
         finally:
             store.close()
+
+
+class NoRuns:
+    """The history of a job that never ran."""
+
+    def of_job(self, job: str) -> tuple[()]:
+        return ()
+
+    def run(self, number: int, show_diffs: bool) -> None:
+        return None
 
 
 @dataclass
@@ -98,6 +113,10 @@ class FixedBoard:
 
     def recent_runs(self, show_diffs: bool) -> Sequence[RecentRun]:
         return ()
+
+    @property
+    def run_history(self) -> Any:
+        return NoRuns()
 
     def status_snapshot(self) -> StatusSnapshot:
         job = Job("nginx", "ops", "acme/infra", "main", (PathRule("nginx", "/etc/nginx", True),))

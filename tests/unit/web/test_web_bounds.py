@@ -51,6 +51,8 @@ def test_every_route_of_the_listener_has_a_row_of_bounds() -> None:
     }
     assert routes == {
         "GET /",
+        "GET /jobs/<name>",
+        "GET /runs/<int:number>",
         "GET /healthz",
         "GET /readyz",
         "GET /metrics",
