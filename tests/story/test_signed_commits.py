@@ -73,8 +73,19 @@ def test_a_key_that_leaves_the_file_signs_no_new_commit(guarded: SyncEnv) -> Non
 
 def test_a_plan_and_a_ref_named_by_hand_need_a_signature_too(guarded: SyncEnv) -> None:
     head = guarded.repo.head()
-    assert guarded.plan().job["error"]["id"] == "limit/commit-unsigned"
+    planned = guarded.plan()
+    assert (planned.code, planned.job["error"]["id"]) == (6, "limit/commit-unsigned")
     assert guarded.call("sync", "nginx", "--ref", head).code == 6 and guarded.tree() == {}
+    assert guarded.call("sync", "nginx", "--ref", head, "--now").code == 6 and guarded.tree() == {}
+
+
+def test_a_commit_that_is_applied_is_refused_when_signatures_are_asked_for(hub: SyncEnv) -> None:
+    assert hub.sync().code == 0
+    before = hub.tree()
+    hub.write_config(require={"signed_by": str(signers_file(hub, ADA)), "fast_forward": True})
+    for asked in ((), ("nginx", "--ref", hub.repo.head()), ("nginx", "--now")):
+        assert hub.sync(*asked).code == 6 and hub.tree() == before
+    assert hub.call("status", "--json").job["state"] == "failing"
 
 
 # --- a GitHub that lies ---------------------------------------------------------------------------
