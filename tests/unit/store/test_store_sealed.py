@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from syncd.ports import OwnedRow, RunRecord
 from syncd.store import notification_queue
 from syncd.store.database import Database
+from syncd.store.facts import Staleness
 from syncd.store.schema import HEARTBEAT, statements
 from syncd.store.sqlite import driver_of, upsert
 from syncd.store.store import SqliteStore
@@ -115,6 +116,9 @@ class Bench:
         )
         beat = {"name": "daemon", "started_at": AT.isoformat(), "beat_at": AT.isoformat()}
         self.store._database.write(lambda connection: upsert(connection, HEARTBEAT, [beat]))
+        facts = [Staleness("repository_moved", JOB, "acme/new", AT, 1)]
+        self.store.facts.save_staleness("repository_moved", facts)
+        self.store.facts.save_reload_start("systemctl reload nginx", AT)
         connection = self.store._database._connection
         assert connection is not None
         raw = driver_of(connection)
@@ -201,6 +205,8 @@ def test_whatever_was_damaged_the_next_run_can_be_recorded_and_is_remembered(
 
 
 def look_at_everything(store: SqliteStore, where: str) -> None:
+    store.facts.staleness()
+    store.facts.reload_start("systemctl reload nginx")
     recorded = store.load_ledger(JOB)
     assert recorded.items() <= LEDGER.items() and len(recorded) >= len(LEDGER) - 1, where
     owners = store.owners(LEDGER)
