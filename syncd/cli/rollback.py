@@ -15,8 +15,11 @@ from syncd.engine.rollback import rollback_target
 from syncd.errors import SyncdError
 from syncd.fastpath.snapshot import remove_snapshot
 from syncd.models import ActionKind, Job, RunReport, Trigger
+from syncd.notifications.sender import NotificationSender
 from syncd.output import echo
-from syncd.wiring import AppContext
+from syncd.wiring import AppContext, senders, status_sender, summariser
+
+NOTIFY_SECONDS = 5.0  # the next sync sends what takes longer
 
 
 @click.command(
@@ -47,6 +50,7 @@ def command(settings: Settings, job: str, to: str | None, as_object: bool) -> in
     try:
         with stop_on_signals(app):
             report = _roll_back(app, chosen, to)
+        _notify(app, settings, report)
         remove_snapshot(app)  # the nothing-to-do check would ask GitHub about a held job
         code = exit_code([report])
         if as_object:
@@ -71,6 +75,23 @@ def command(settings: Settings, job: str, to: str | None, as_object: bool) -> in
         return code
     finally:
         app.close()
+
+
+def _notify(app: AppContext, settings: Settings, report: RunReport) -> None:
+    """Send what `notify:` and `report:` ask for; what takes longer waits for the next process."""
+    environ = settings.environ
+    messenger = NotificationSender(
+        app.config,
+        app.store,
+        app.clock,
+        environ,
+        senders(environ),
+        status_sender(app),
+        summariser(app),
+    )
+    messenger.notify(report)
+    messenger.start()
+    messenger.close(NOTIFY_SECONDS)
 
 
 def _roll_back(app: AppContext, job: Job, to: str | None) -> RunReport:

@@ -25,7 +25,7 @@ from syncd.store.access import check_process_is_owner
 from syncd.store.lock import daemon_lock
 from syncd.store.migrate import has_current_schema
 from syncd.store.store import FILE_NAME, SqliteStore
-from syncd.wiring import senders, status_sender
+from syncd.wiring import senders, status_sender, summariser
 
 if TYPE_CHECKING:
     from syncd.config.model import Web as WebConfig
@@ -142,8 +142,19 @@ class NotifyService:
         """Start the sender, and subscribe it to finished runs."""
         app, environ = daemon.app, self._settings.environ
         self._messenger = messenger = NotificationSender(
-            app.config, app.store, app.clock, environ, senders(environ), status_sender(app)
+            app.config,
+            app.store,
+            app.clock,
+            environ,
+            senders(environ),
+            status_sender(app),
+            summariser(app),
         )
+        messenger.stale_reasons = lambda: {
+            one.job.name: one.stale
+            for one in daemon.status_snapshot().jobs
+            if one.stale is not None
+        }
         daemon.job_status.subscribe(lambda report, _before: messenger.notify(report))
         messenger.start()
 

@@ -35,7 +35,7 @@ from syncd.models import ActionKind, Job, RunReport, RunStatus
 from syncd.notifications.sender import NotificationSender
 from syncd.output import echo
 from syncd.stored_jobs import follow_renames
-from syncd.wiring import AppContext, ConnectionOptions, senders, status_sender
+from syncd.wiring import AppContext, ConnectionOptions, senders, status_sender, summariser
 
 NOTIFY_SECONDS = 10.0  # after the last run; the next sync sends what takes longer
 # After a change, the snapshot lists at most so many files, so that a change does not wait for it,
@@ -144,6 +144,7 @@ def _run(
         settings.environ,
         senders(settings.environ),
         status_sender(app),
+        summariser(app),
     )
 
     def on_done(report: RunReport) -> None:

@@ -36,7 +36,7 @@ def to_config(
         timezone=model.timezone,
         log=Log(model.log.format, model.log.level),
         web=_web(model.web) if model.web else None,
-        notify=tuple(Notify(one.webhook, tuple(one.when)) for one in model.notify),
+        notify=tuple(Notify(one.webhook, tuple(one.when), one.template) for one in model.notify),
         trash=TrashRules(model.trash.keep, model.trash.size),
         digest=digest,
     )

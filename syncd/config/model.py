@@ -52,6 +52,7 @@ class Notify(Struct, frozen=True):
 
     webhook: SecretRef | str
     when: tuple[str, ...] = ("failed", "recovered", "drift")
+    template: str | None = None
 
 
 class TrashRules(Struct, frozen=True):
@@ -65,12 +66,13 @@ class Endpoint(Struct, frozen=True):
     """Where notifications are sent.
 
     `name` says where its address, which is a secret, is read from: `env:HOOK_URL`. `when` lists the
-    events that it receives.
+    events that it receives, `template` gives their text or body.
     """
 
     name: str
     address: SecretRef
     when: tuple[str, ...]
+    template: str | None = None
 
 
 class Config(Struct, frozen=True):
@@ -108,8 +110,10 @@ class Config(Struct, frozen=True):
                 else SecretRef("file", one.webhook)
             )
             name = f"{ref.kind}:{ref.value}"
-            before = found[name].when if name in found else ()
-            found[name] = Endpoint(name, ref, tuple(dict.fromkeys((*before, *one.when))))
+            before = found.get(name)
+            when = tuple(dict.fromkeys((*(before.when if before else ()), *one.when)))
+            template = one.template or (before.template if before else None)
+            found[name] = Endpoint(name, ref, when, template)
         return tuple(found.values())
 
 

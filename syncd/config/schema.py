@@ -40,9 +40,15 @@ from syncd.config.web_schema import WebModel
 from syncd.cron import parse_cron
 from syncd.git_objects import is_object_id
 from syncd.models import Hook
+from syncd.notice_template import mistake_in as mistake_in_template
 from syncd.policies import Drift, Lfs, Prune, Publish, Submodules, Symlinks
 from syncd.time_zones import time_zone, why_unknown
 from syncd.tree_walk import MAX_DEPTH
+
+EVENTS = (
+    *("failed", "recovered", "drift"),
+    *("changed", "rolled_back", "rejected", "waiting", "stale"),
+)
 
 
 class LimitsModel(Strict):
@@ -338,9 +344,18 @@ class NotifyModel(Strict):
     """One item of `notify:`."""
 
     webhook: SecretHere
-    when: list[Annotated[Text, one_of("failed", "recovered", "drift")]] = Field(
+    when: list[Annotated[Text, one_of(*EVENTS)]] = Field(
         default=["failed", "recovered", "drift"], min_length=1
     )
+    template: Text | None = None
+
+    @field_validator("template")
+    @classmethod
+    def _template(cls, value: str | None) -> str | None:
+        mistake = mistake_in_template(value) if value is not None else None
+        if mistake is not None:
+            raise ValueError(f"the template can't be rendered: {mistake}")
+        return value
 
 
 class TrashModel(Strict):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 from msgspec import Struct
 
 from syncd.errors import LockedError, StoppedError
-from syncd.models import RunReport, RunStatus
+from syncd.models import CommitSummary, RunReport, RunStatus
 from syncd.ports import JobState
 
 
@@ -28,6 +28,25 @@ class Event(StrEnum):
     FAILED = "failed"
     RECOVERED = "recovered"
     DRIFT = "drift"
+    CHANGED = "changed"
+    ROLLED_BACK = "rolled_back"
+    REJECTED = "rejected"
+    WAITING = "waiting"
+    STALE = "stale"
+
+
+# An endpoint gets one message of a run: the first of these that it subscribes to.
+ORDER = (
+    Event.ROLLED_BACK,
+    Event.REJECTED,
+    Event.FAILED,
+    Event.STALE,
+    Event.DRIFT,
+    Event.RECOVERED,
+    Event.CHANGED,
+    Event.WAITING,
+)
+MAX_FILES = 20  # that a message names
 
 
 BRACKETS = str.maketrans("<>", "‹›")  # Slack's and Teams' mentions and named links
@@ -40,12 +59,15 @@ OK, FAILED, DRIFT = None, "failed", "drift"  # the states that a job can be repo
 class Context(Struct, frozen=True):
     """What a message says beside its event: the run, the job's state after it, this host, the
     time.
+
+    `stale` is why the job is not up to date, for that event.
     """
 
     report: RunReport
     state: JobState
     host: str
     at: datetime
+    stale: str = ""
 
 
 def alert_state(report: RunReport, state: JobState, reported: str | None) -> str | None:
@@ -80,7 +102,7 @@ def event_for(changed: Sequence[Event], when: Sequence[str]) -> Event | None:
     """Return the one event to send to an endpoint that subscribes to the events `when`; None for
     none.
     """
-    return next((event for event in changed if event.value in when), None)
+    return next((event for event in ORDER if event in changed and event.value in when), None)
 
 
 def body(message_id: str, event: Event, context: Context) -> str:
@@ -95,9 +117,15 @@ def body(message_id: str, event: Event, context: Context) -> str:
         "job": report.job,
         "repo": report.repo,
         "ref": report.ref,
-        "commit": report.commit or state.applied_commit,
+        "commit": _commit(event, context),
+        "author": None,
+        "subject": None,
         "status": report.status.value,
         "drifted": state.drift_count,
+        "changes": len(report.changes),
+        "files": [without_mentions(one.path) for one in report.changes[:MAX_FILES]],
+        "until": _until(report),
+        "remedy": _remedy(event, context),
         "at": context.at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "error": None
         if error is None
@@ -108,6 +136,40 @@ def body(message_id: str, event: Event, context: Context) -> str:
         },
     }
     return json.dumps(value)
+
+
+def with_summary(message: dict[str, Any], summary: CommitSummary | None) -> dict[str, Any]:
+    """Return the message with the author and the subject of its commit, also in its text."""
+    if summary is None:
+        return message
+    author, subject = without_mentions(summary.author), without_mentions(summary.subject)
+    text = f"{message['text']} ({author}: {subject})"
+    return {**message, "author": author, "subject": subject, "text": text}
+
+
+def _commit(event: Event, context: Context) -> str | None:
+    report = context.report
+    if event is Event.WAITING and report.waiting is not None:
+        return report.waiting.commit
+    return report.commit or context.state.applied_commit
+
+
+def _until(report: RunReport) -> str | None:
+    until = report.waiting.until if report.waiting is not None else None
+    return None if until is None else until.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _remedy(event: Event, context: Context) -> str | None:
+    """Return what an operator can do."""
+    job, error = context.report.job, context.report.error
+    if error is not None and error.hint:
+        return without_mentions(error.hint)
+    return {
+        Event.ROLLED_BACK: f"syncd resume {job}",
+        Event.WAITING: f"to apply it now: syncd sync {job} --now",
+        Event.STALE: "syncd doctor",
+        Event.DRIFT: f"syncd plan {job} --diff",
+    }.get(event)
 
 
 def without_mentions(text: str) -> str:
@@ -124,6 +186,8 @@ def without_mentions(text: str) -> str:
 def _sentence(event: Event, context: Context) -> str:
     report, state = context.report, context.state
     start = f"syncd on {context.host}: {report.job}"
+    if event in RUN_SENTENCES:
+        return RUN_SENTENCES[event](start, context)
     if event is Event.FAILED:
         reason = "on_change is pending"
         if report.error is not None and report.error.message:
@@ -135,3 +199,40 @@ def _sentence(event: Event, context: Context) -> str:
             files = "1 file or folder differs"
         return f"{start} has drifted: {files} from what was mirrored"
     return f"{start} is well again" + (f" at {report.commit[:7]}" if report.commit else "")
+
+
+def _changed(start: str, context: Context) -> str:
+    report = context.report
+    files = "1 file" if len(report.changes) == 1 else f"{len(report.changes)} files"
+    return f"{start} applied {(report.commit or '')[:7]} of {report.repo}: {files} changed"
+
+
+def _rolled_back(start: str, context: Context) -> str:
+    report, error = context.report, context.report.error
+    if error is not None:
+        return f"{start} put the previous files back: {error.message.splitlines()[0]}"
+    return f"{start} was rolled back to {(report.commit or '')[:7]} by an operator"
+
+
+def _rejected(start: str, context: Context) -> str:
+    error = context.report.error
+    reason = error.message.splitlines()[0] if error is not None and error.message else ""
+    return f"{start} rejected a commit: {reason}"
+
+
+def _waiting(start: str, context: Context) -> str:
+    waiting = context.report.waiting
+    return f"{start}: {waiting.describe() if waiting is not None else 'a commit waits'}"
+
+
+def _stale(start: str, context: Context) -> str:
+    return f"{start} is not up to date: {context.stale}"
+
+
+RUN_SENTENCES: dict[Event, Callable[[str, Context], str]] = {
+    Event.CHANGED: _changed,
+    Event.ROLLED_BACK: _rolled_back,
+    Event.REJECTED: _rejected,
+    Event.WAITING: _waiting,
+    Event.STALE: _stale,
+}

@@ -7,12 +7,14 @@ message or fails because of one: failures are logged and shown by `syncd status`
 
 from __future__ import annotations
 
+import json
 import logging
 import random
 import secrets
 import socket
 import threading
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -21,10 +23,12 @@ from syncd.clock import Clock
 from syncd.config.model import Config, Endpoint
 from syncd.config.secrets import inspect_address, read_secret
 from syncd.errors import ConfigError, SyncdError
-from syncd.models import RunReport
+from syncd.models import CommitSummary, Job, RunReport, RunStatus
+from syncd.notice_template import TemplateError, render
 from syncd.notifications import commit_status, events, reported
 from syncd.notifications.http_post import Outcome, Send, host_of, post
 from syncd.notifications.reported import Reported
+from syncd.notifications.run_events import STALE_MARK, run_events
 from syncd.ports import JobState
 from syncd.redaction import Secret, add_secret
 from syncd.store.notification_queue import FailedAttempt, NewNotification, PendingNotification
@@ -33,6 +37,7 @@ from syncd.wiring import SendStatus
 
 log = logging.getLogger(__name__)
 
+EVENTS_OF_A_COMMIT = ("changed", "rolled_back", "rejected", "waiting")
 FIRST_RETRY_SECONDS = 30.0
 MAX_RETRY_SECONDS = 3600.0
 GIVE_UP_SECONDS = 86_400.0
@@ -46,9 +51,10 @@ class NotificationSender:
 
     Safe to use from many threads.
 
-    `sender_for` makes the HTTP sender for an address, `send_status` sets a commit status. Without
-    endpoints there is no thread. Seven parameters: all are collaborators, and the last one is for
-    tests.
+    `sender_for` makes the HTTP sender for an address, `send_status` sets a commit status,
+    `summarise` says who made a commit. Without endpoints there is no thread. `stale_reasons`, where
+    it is set, says once a minute which jobs are not up to date. Eight parameters: all are
+    collaborators, and the last one is for tests.
     """
 
     def __init__(
@@ -59,11 +65,13 @@ class NotificationSender:
         environ: Mapping[str, str],
         sender_for: Callable[[str], Send],
         send_status: SendStatus | None = None,
+        summarise: Callable[[Job, str], CommitSummary | None] | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._store, self._clock, self._environ = store, clock, environ
         self._sender_for, self._send_status, self._jitter = sender_for, send_status, jitter
-        self._config = config
+        self._config, self._summarise = config, summarise
+        self.stale_reasons: Callable[[], Mapping[str, str]] | None = None
         self._endpoints: tuple[Endpoint, ...] = ()
         self._status_endpoints: frozenset[str] = frozenset()
         self._host = socket.gethostname()
@@ -119,7 +127,8 @@ class NotificationSender:
         if self._endpoints:
             alert = events.alert_state(report, state, before.alert)
             after = replace(before, alert=alert)
-        changed = events.events(before.alert, after.alert)
+        of_run, after = run_events(report, after)
+        changed = (*events.events(before.alert, after.alert), *of_run)
         context = events.Context(report, state, self._host, now)
         bodies = {
             endpoint.name: events.body(message_id, event, context)
@@ -127,6 +136,35 @@ class NotificationSender:
             if (event := events.event_for(changed, endpoint.when)) is not None
         }
         return after, NewNotification(message_id, bodies, now.timestamp())
+
+    def queue_stale(self, reasons: Mapping[str, str]) -> None:
+        """Queue a message for each job that is not up to date; `reasons` is job -> why.
+
+        Once until the job has a run without an error. Raises StoreError.
+        """
+        for name, reason in reasons.items():
+            job, state = self._config.jobs[name], self._store.state(name)
+            before = reported.parse(state.notified_as)
+            if STALE_MARK in before.marks:
+                continue
+            report = RunReport(
+                name, RunStatus.FAILED, job.repo, job.ref, None, state.applied_commit
+            )
+            message_id, now = secrets.token_hex(8), self._clock.now()
+            context = events.Context(report, state, self._host, now, reason)
+            bodies = {
+                endpoint.name: events.body(message_id, events.Event.STALE, context)
+                for endpoint in self._endpoints
+                if events.Event.STALE.value in endpoint.when
+            }
+            new = NewNotification(message_id, bodies, now.timestamp())
+            after = before.with_mark(STALE_MARK, "1").text()
+            self._store.queue_notifications(name, state.notified_as, after, new)
+
+    def _look_for_stale_jobs(self) -> None:
+        asked = any(events.Event.STALE.value in one.when for one in self._endpoints)
+        if asked and self.stale_reasons is not None:
+            self.queue_stale(self.stale_reasons())
 
     def _statuses(
         self, report: RunReport, state: JobState, after: Reported
@@ -190,6 +228,7 @@ class NotificationSender:
                 self._woken = False
             pause = POLL_INTERVAL_SECONDS
             try:
+                self._look_for_stale_jobs()
                 pause = self.send_due()
             except SyncdError as error:
                 log.warning("syncd can't send notifications: %s", error)
@@ -208,12 +247,32 @@ class NotificationSender:
             endpoint = next((it for it in self._endpoints if it.name == one.endpoint), None)
             if endpoint is None:
                 return  # removed from the configuration since; the next `claim` drops the message
-            outcome = self._post(endpoint, one.body)
+            outcome = self._post(endpoint, self._completed(endpoint, one.body))
         if outcome.error is None:
             self._store.notifications.mark_sent(one, outcome.host, self._now(), spacing)
             log.info("syncd notified %s of %s", outcome.host, one.job)
         else:
             self._record_failure(one, outcome, outcome.error)
+
+    def _completed(self, endpoint: Endpoint, body: str) -> str:
+        """Return the body to post: with the author of its commit, and by the template if any."""
+        message = json.loads(body)
+        message = events.with_summary(message, self._summary(message))
+        if endpoint.template is None:
+            return json.dumps(message)
+        try:
+            return render(endpoint.template, message)
+        except TemplateError as error:
+            log.warning("the template of %s can't be rendered: %s", endpoint.name, error)
+            return json.dumps(message)
+
+    def _summary(self, message: Mapping[str, Any]) -> CommitSummary | None:
+        job, commit = self._config.jobs.get(message["job"]), message["commit"]
+        if self._summarise is None or job is None or commit is None:
+            return None
+        if message["event"] not in EVENTS_OF_A_COMMIT:
+            return None
+        return self._summarise(job, commit)
 
     def _set_status(self, one: PendingNotification) -> Outcome:
         if self._send_status is None:

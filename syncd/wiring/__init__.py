@@ -8,7 +8,7 @@ from syncd.wiring.app_context import AppContext
 from syncd.wiring.connections import ConnectionOptions, IdentityConnection
 from syncd.wiring.http_sender import http_sender, senders
 from syncd.wiring.job_owner import look_up_owner, resolve_owner
-from syncd.wiring.status_sender import SendStatus, status_sender
+from syncd.wiring.status_sender import SendStatus, status_sender, summariser
 
 __all__ = [
     "AppContext",
@@ -20,4 +20,5 @@ __all__ = [
     "resolve_owner",
     "senders",
     "status_sender",
+    "summariser",
 ]

@@ -1,4 +1,4 @@
-"""Sends commit statuses through the connections of the identities that may write them."""
+"""What the outbox asks of GitHub: commit statuses, and who made a commit."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from syncd.errors import RateLimitedError, SyncdError
 from syncd.github.commit_status import set_status
+from syncd.models import CommitSummary, Job
 from syncd.wiring.app_context import AppContext
 
 TIMEOUT_SECONDS = 30.0
@@ -39,4 +40,18 @@ def status_sender(app: AppContext) -> SendStatus:
     return send
 
 
-__all__ = ["SendStatus", "status_sender"]
+def summariser(app: AppContext) -> Callable[[Job, str], CommitSummary | None]:
+    """Return a function that says who made a commit; None where GitHub does not say now."""
+
+    def summarise(job: Job, commit: str) -> CommitSummary | None:
+        try:
+            source = app.source(app.config.identities[job.identity])
+            deadline = app.command_deadline(TIMEOUT_SECONDS)
+            return source.commit_summary(job.repo, commit, deadline)
+        except (SyncdError, KeyError):
+            return None
+
+    return summarise
+
+
+__all__ = ["SendStatus", "status_sender", "summariser"]

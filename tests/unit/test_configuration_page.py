@@ -101,7 +101,7 @@ def test_the_page_has_the_default_of_the_key(section: str, key: str) -> None:
         assert read(info, written[1]) == info.default
     elif text == "see its keys":
         assert isinstance(info.default, Strict)
-    elif text == "all":
+    elif text == "`failed`, `recovered` and `drift`":
         assert info.default == ["failed", "recovered", "drift"]
     else:
         assert info.is_required() == (text == "required")

@@ -117,6 +117,12 @@ def test_the_message_has_everything_that_its_page_names() -> None:
         "commit": "c" * 40,
         "status": "failed",
         "drifted": 1,
+        "author": None,
+        "subject": None,
+        "changes": 0,
+        "files": [],
+        "until": None,
+        "remedy": "add it",
         "at": "2026-11-24T12:00:00Z",
         "error": {"kind": "auth", "message": "the key is missing\nmore", "hint": "add it"},
     }
