@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from tests.fault.planted import Fault
 from tests.fault.planted_health_faults import HEALTH_FAULTS
+from tests.fault.planted_signature_faults import SIGNATURE_FAULTS
 from tests.fault.planted_timing_faults import TIMING_FAULTS
 
 Rows = Mapping[str, tuple[str, str, str]]  # name -> old text, new text, test
@@ -726,3 +727,4 @@ FAULTS = [
 ]
 FAULTS += HEALTH_FAULTS
 FAULTS += TIMING_FAULTS
+FAULTS += SIGNATURE_FAULTS
