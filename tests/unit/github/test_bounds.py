@@ -136,6 +136,7 @@ READERS = {
     },
     "protocol.py": {".chunks(": "max_body_bytes; of an error ERROR_BYTES"},
     "resumable.py": {".chunks(": "the pointer's size"},
+    "sender.py": {"json.loads": "a message of the outbox, which events.py made"},
     "sessions.py": {"answer.read(": "MAX_ANSWER_BYTES"},
     "tree_json.py": {
         "msgspec.json": "the Decoder below",
