@@ -7,15 +7,21 @@ import re
 import shutil
 import stat
 import subprocess
+import threading
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from syncd.simulator.repository import Node
 from tests.support.examples import EXAMPLES, MovedExample, moved_example
+from tests.support.fast_clock import PassingClock
+from tests.support.http_receiver import Receiver, receiving
+from tests.support.signing import SshKey
 from tests.support.sync_env import SyncEnv
 
 SSHD_FOLDER = Path("/run/sshd")  # made by ssh.service; `sshd -t` wants it too
@@ -120,6 +126,19 @@ TABLE = [
 ]
 
 
+SHOP = 'listen = "127.0.0.1:8080"\nworkers = %s\n'
+CAREFUL = Example(
+    "careful",
+    {"shop/shop.toml": SHOP % 8},
+    "/etc/shop/shop.toml",
+    {"shop/shop.toml": SHOP % 0},
+    "commit {bad} is not healthy, and commit {good} was put back",
+    "systemctl reload shop",
+    needs=("curl",),
+)
+ALL = [*TABLE, CAREFUL]
+
+
 @contextmanager
 def running(example: Example, folder: Path) -> Iterator[MovedExample]:
     """The example, if its validator can run here; else the test is skipped with the reason."""
@@ -163,8 +182,130 @@ def test_a_change_arrives_and_a_bad_commit_is_rejected(example: Example, tmp_pat
         assert reloads == ([example.reload] * 2 if example.reload else [])
 
 
+class Shop(ThreadingHTTPServer):
+    """The service of the example `careful`: it works while its live file has a worker."""
+
+    daemon_threads = True
+
+    def __init__(self, file: Path) -> None:
+        super().__init__(("127.0.0.1", 0), ShopHandler)
+        self.file, self.url = file, f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class ShopHandler(BaseHTTPRequestHandler):
+    server: Shop
+
+    def do_GET(self) -> None:
+        works = tomllib.loads(self.server.file.read_text())["workers"] > 0
+        self.send_response(200 if works and self.path == "/healthz" else 503)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        return
+
+
+@dataclass
+class CarefulRun:
+    """The example `careful` on a Monday at 13:00 in Berlin, with its service and its chat."""
+
+    moved: MovedExample
+    clock: PassingClock
+    chat: Receiver
+
+    @property
+    def live(self) -> str:
+        return self.moved.path(CAREFUL.to).read_text()
+
+    @property
+    def reloads(self) -> int:
+        lines = self.moved.reloads.read_text().splitlines()
+        assert set(lines) == {CAREFUL.reload}
+        return len(lines)
+
+
+@pytest.fixture
+def careful(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CarefulRun]:
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not installed")
+    clock = PassingClock()
+    monkeypatch.setattr("syncd.wiring.app_context.SystemClock", lambda: clock)
+    shop = Shop(tmp_path / "root/etc/shop/shop.toml")
+    serving = threading.Thread(target=shop.serve_forever, daemon=True)
+    serving.start()
+    try:
+        with (
+            receiving() as chat,
+            moved_example(tmp_path, "careful", "careful/config.yaml", shop.url) as moved,
+        ):
+            monkeypatch.setenv("HOOK_URL", chat.url)
+            moved.env.github._real_now = lambda: clock.now().timestamp()
+            yield CarefulRun(moved, clock, chat)
+    finally:
+        shop.shutdown()
+        shop.server_close()
+        serving.join()
+
+
+def test_careful_applies_a_change_in_its_window_and_takes_an_unhealthy_one_back(
+    careful: CarefulRun,
+) -> None:
+    began = careful.clock.monotonic()
+    first = careful.moved.sync()
+    assert (first.code, first.job["status"]) == (0, "changed"), first.out + first.err
+    careful.moved.commit(CAREFUL.change)
+    arrived = careful.moved.sync()
+    assert (arrived.code, careful.live) == (0, SHOP % 8)
+    assert "healthy: 24 checks passed in 120 s" in arrived.job["notes"]
+    assert careful.reloads == 2 and careful.clock.monotonic() - began >= 300 + 120
+    good = arrived.job["commit"]
+
+    careful.moved.commit(CAREFUL.bad)
+    back = careful.moved.sync()
+    error = back.job["error"]
+    assert (back.code, error["kind"], error["id"]) == (1, "hook", "hook/not-healthy")
+    assert CAREFUL.says.format(bad=back.job["commit"][:7], good=good[:7]) in error["message"]
+    assert careful.live == SHOP % 8
+    assert careful.reloads == 4, "for the bad set, and for the previous one"
+    assert [event for _, event in careful.chat.events] == ["changed", "changed", "rolled_back"]
+
+
+@pytest.mark.parametrize(
+    ("hours", "until"),
+    [(3, "2026-11-24T08:00:00Z"), (26 * 24, "2027-01-07T08:00:00Z: freeze: holidays")],
+    ids=["in the evening", "in the freeze"],
+)
+def test_careful_lets_a_commit_wait_until_its_operator_types_now(
+    careful: CarefulRun, hours: int, until: str
+) -> None:
+    assert careful.moved.sync().code == 0
+    careful.clock.advance(hours * 3600)
+    careful.moved.commit(CAREFUL.change)
+    waiting = careful.moved.sync()
+    assert (waiting.code, waiting.job["status"], careful.live) == (0, "waiting", SHOP % 4)
+    assert until in careful.moved.call("status").out
+    assert careful.moved.sync("shop", "--now").code == 0
+    assert careful.live == SHOP % 8
+    assert [event for _, event in careful.chat.events] == ["changed", "waiting", "changed"]
+
+
 @pytest.mark.docs
-@pytest.mark.parametrize("example", TABLE, ids=str)
+def test_the_signers_that_careful_has_in_a_comment_are_valid(hub: SyncEnv) -> None:
+    text = (EXAMPLES / "careful/config.yaml").read_text()
+    assert text.count("# require: {signed_by: /etc/syncd/allowed_signers, ") == 1
+    signers = hub.folder / "allowed_signers"
+    signers.write_text(SshKey().line())
+    signers.chmod(0o644)
+    text = text.replace("# require:", "require:").replace(
+        "/etc/syncd/allowed_signers", f"{signers}"
+    )
+    hub.config.write_text(text)
+    checked = hub.call("check", "--without-secrets")
+    assert (checked.code, checked.err) == (0, ""), checked.err
+
+
+@pytest.mark.docs
+@pytest.mark.parametrize("example", ALL, ids=str)
 def test_each_configuration_is_valid_as_it_is(example: Example, hub: SyncEnv) -> None:
     config = EXAMPLES / example.name / example.config
     checked = hub.call("-c", str(config), "check", "--without-secrets")
@@ -229,7 +370,7 @@ def test_the_index_names_each_example_and_the_reverse() -> None:
     index = (EXAMPLES / "README.md").read_text()
     folders = {path.name for path in EXAMPLES.iterdir() if path.is_dir()}
     assert set(re.findall(r"\]\((\w+)/README\.md\)", index)) == folders
-    assert {one.name for one in TABLE} == folders - {"privileges", "python"}
+    assert {one.name for one in ALL} == folders - {"privileges", "python"}
     assert all((EXAMPLES / name / "README.md").is_file() for name in folders)
 
 

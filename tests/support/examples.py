@@ -2,12 +2,14 @@
 
 What is moved: every `to:`, the state, the identities (their App's key and API), and in hooks the
 path after the staged folder. `on_change` writes its command to `reloads` instead: there is no
-service to reload. Everything else is taken as it is in the example.
+service to reload. A health check asks `service`, and notices go to the address in the variable
+`HOOK_URL`. Everything else is taken as it is in the example.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -35,8 +37,9 @@ def files_of(example: str) -> dict[str, File]:
 class MovedExample:
     """An example that runs below `root`; `commit` and `sync` are a day of its repository."""
 
-    def __init__(self, env: SyncEnv, example: str, config: str) -> None:
+    def __init__(self, env: SyncEnv, example: str, config: str, service: str = "") -> None:
         self.env, self.example, self.source = env, example, EXAMPLES / config
+        self._service = service
         self.root, self.reloads = env.folder / "root", env.folder / "reloads"
         self._config = env.folder / "moved"
         self._config.mkdir(mode=0o700)
@@ -59,6 +62,8 @@ class MovedExample:
             identity["api"] = self.env.served.url + path
             identity.pop("ca_file", None)
             value["state"] = str(self.env.state)
+        for receiver in value.get("notify", []):
+            receiver["webhook"] = {"env": "HOOK_URL"}
         jobs: dict[str, dict[str, Any]] = value.get("jobs", {})
         repos = {
             job["repo"] for job in [value.get("defaults", {}), *jobs.values()] if "repo" in job
@@ -81,6 +86,11 @@ class MovedExample:
         if "on_change" in job:
             line = f"echo {shlex.quote(job['on_change'])} >> {shlex.quote(str(self.reloads))}"
             job["on_change"] = {"shell": line}
+        if "health" in job:
+            job["health"]["command"] = [
+                re.sub(r"^http://127\.0\.0\.1:\d+", self._service, word)
+                for word in job["health"]["command"]
+            ]
 
     def _staged(self, hook: Any) -> Any:
         if isinstance(hook, Mapping):
@@ -91,12 +101,13 @@ class MovedExample:
         hook = hook.replace('"$SYNCD_STAGED"/', f'"$SYNCD_STAGED"{self.root}/')
         return hook.replace("Include %s/", f"Include %s{self.root}/")
 
-    def sync(self) -> CommandResult:
+    def sync(self, *arguments: str) -> CommandResult:
         """Run `syncd sync` of the moved configuration."""
         self.env.github.forget_requests()
-        return self._call("sync", "--json")
+        return self.call("sync", "--json", *arguments)
 
-    def _call(self, *arguments: str) -> CommandResult:
+    def call(self, *arguments: str) -> CommandResult:
+        """Run a command with the moved configuration."""
         return self.env.call("-c", str(self._config), *arguments)
 
     def path(self, place: str) -> Path:
@@ -105,8 +116,10 @@ class MovedExample:
 
 
 @contextmanager
-def moved_example(folder: Path, example: str, config: str) -> Iterator[MovedExample]:
+def moved_example(
+    folder: Path, example: str, config: str, service: str = ""
+) -> Iterator[MovedExample]:
     """Return the example below `folder`, with its repository on a simulator."""
     with sync_env(folder, {}) as env:
         app_with_known_key(env.github, 12345)
-        yield MovedExample(env, example, config)
+        yield MovedExample(env, example, config, service)
