@@ -158,7 +158,7 @@ class Run(RunState):
                 break
             self._record_progress(decision, applied)
         result = run_result.conclude(self, self.report, decision, applied)
-        if result.report.error is None and not self.is_rollback:
+        if result.report.error is None and not self.is_rollback and decision.waiting is None:
             result = accept(self, state_before, result)
         return result
 

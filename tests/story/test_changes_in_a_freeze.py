@@ -224,6 +224,15 @@ def test_the_page_has_the_same_rows_with_the_same_results() -> None:
     ]
 
 
+def test_a_fix_that_waits_is_no_ref_that_went_back(
+    hub: SyncEnv, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Machine(hub, monkeypatch, "health")
+    machine.happens("freeze bad now fix sync")
+    assert machine.file.read_text() == "one\n"
+    assert [note for note in machine.last.job.get("notes", []) if "went back" in note] == []
+
+
 def test_a_change_that_was_taken_back_before_a_fix_waits_is_in_the_history(
     hub: SyncEnv, monkeypatch: pytest.MonkeyPatch
 ) -> None:
