@@ -68,9 +68,9 @@ def test_an_applied_commit_gets_one_success_however_many_runs_see_it(hub: SyncEn
 
 
 def test_a_refused_commit_gets_its_reason_and_the_next_one_its_own_status(hub: SyncEnv) -> None:
-    refuse = f"{sys.executable} -c \"import sys; sys.exit('bad' in open(sys.argv[1]).read())\""
+    refuse = "import sys; sys.exit('bad' in open(sys.argv[1]).read())"
     hub.write_config(
-        validate=f"{refuse} {{staged}}{hub.dest}/nginx.conf",
+        validate=[sys.executable, "-c", refuse, f"{{staged}}{hub.dest}/nginx.conf"],
         report={"status": True, "as": "reporter", "context": "deploy {job}"},
     )
     assert hub.sync().code == 0

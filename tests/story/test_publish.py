@@ -779,13 +779,17 @@ def test_the_way_over_from_git_sync_shows_readers_one_set_or_the_other(site: Syn
     site.write_config(paths=[{"from": "nginx/", "to": f"{site.dest}/site.syncd/current/"}])
     assert site.sync().code == 0
     steps = re.findall(r"`((?:ln|mv) [^`]+)`", PAGE.read_text())
-    assert len(steps) == 2
-    for step in steps:
+    there, back = steps[:2], steps[2:]
+    assert back == ["ln -s TARGET /srv/site/current.new", "mv -T"]
+    for step in there:
         assert (root / "current/nginx.conf").read_text() == "git-sync's\n"
         subprocess.run(step.replace("/srv/", f"{site.dest}/"), shell=True, check=True)
     assert (root / "current/nginx.conf").read_text() == "one\n"
     site.repo.commit({"nginx/nginx.conf": "two\n"})
     assert site.sync().code == 0 and (root / "current/nginx.conf").read_text() == "two\n"
+    for step in (back[0].replace("TARGET", ".worktrees/8ef9ee"), there[1]):
+        subprocess.run(step.replace("/srv/", f"{site.dest}/"), shell=True, check=True)
+    assert (root / "current/nginx.conf").read_text() == "git-sync's\n"
 
 
 # --- at once --------------------------------------------------------------------------------------
