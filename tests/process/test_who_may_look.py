@@ -287,9 +287,25 @@ def test_only_the_owner_may_change_the_state(place: Place, condition: str) -> No
         assert look_of(place.hub.folder, content=condition != "running") == before
 
 
+@pytest.mark.parametrize("condition", ["stopped", "killed"])
+def test_watch_looks_as_status_does_and_ends_where_no_daemon_runs(
+    place: Place, condition: str
+) -> None:
+    place.into(condition)
+    with place.daemon(condition):
+        before = look_of(place.hub.folder, content=True)
+        done = {caller: place.call(caller, "watch") for caller in CALLERS}
+        assert {caller: one.code for caller, one in done.items()} == dict.fromkeys(CALLERS, 1)
+        assert "belongs to daemon" in done.pop("stranger").err
+        for one in done.values():
+            assert "start it: systemctl start syncd" in one.err and "Traceback" not in one.err
+        assert look_of(place.hub.folder, content=True) == before
+
+
 def test_the_two_tables_have_every_command() -> None:
     words = {line.split()[0] for line in (*TABLE, *CHANGING)}
-    assert set(COMMANDS) - words == {"demo", "web"}, "they use no configuration and no state"
+    # the first two use no configuration and no state; the last has a test above
+    assert set(COMMANDS) - words == {"demo", "web", "watch"}
 
 
 def test_root_sees_what_the_owner_sees(place: Place) -> None:
