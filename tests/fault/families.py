@@ -118,7 +118,7 @@ FAMILIES: dict[str, Family] = {
     "power-xfs-many": Family(power("xfs", False, extra=MANY), CUT, 10_000, no_loop),
     "power-ext4-many": Family(power("ext4", True, extra=MANY), CUT, 10_000, no_loop),
     "no-room": Family(no_room, 300, 3000, no_root),
-    "race": Family(race, 2000, 60_000, no_root),
+    "race": Family(race, 1200, 60_000, no_root),
     "places": Family(places, 1, 1),
     "bugs": Family(lambda _points, _seed: calibration(), 1, 1, no_loop),
     "syscalls-kill": Family(syscalls(KILL), STRACED, 2500, no_strace),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 
 import pytest
@@ -12,7 +13,9 @@ from tests.fault.planted_faults import FAULTS, TABLE
 PLAN = "syncd.engine.plan"
 
 
-EVERY = 15  # at a push one of so many is tried; the root lane tries the others
+EVERY = 15  # at a push one of so many is tried
+# of the others the root lane tries one of so many, and all with SYNCD_PLANTED=1
+ELSEWHERE = int(os.environ.get("SYNCD_PLANTED", "3"))
 
 
 def _id(fault: Fault) -> str:
@@ -26,9 +29,11 @@ def test_a_planted_fault_is_found(fault: Fault) -> None:
 
 @pytest.mark.root
 @pytest.mark.parametrize(
-    "fault", [fault for number, fault in enumerate(FAULTS) if number % EVERY], ids=_id
+    "fault",
+    [fault for number, fault in enumerate(FAULTS) if number % EVERY][::ELSEWHERE],
+    ids=_id,
 )
-def test_every_other_planted_fault_is_found(fault: Fault) -> None:
+def test_another_planted_fault_is_found(fault: Fault) -> None:
     assert verdict(fault) == ""
 
 
