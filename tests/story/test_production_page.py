@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -59,7 +60,9 @@ def test_the_cron_script_prints_only_what_needs_a_person(tmp_path: Path, code: i
 
 @pytest.mark.skipif(shutil.which("sh") is None, reason="there is no shell")
 def test_the_cron_script_is_silent_during_an_outage_and_names_a_missing_ref(hub: SyncEnv) -> None:
-    script = cron_script(hub.folder, f"{sys.executable} -m syncd -c {hub.config}")
+    script = cron_script(
+        hub.folder, f"{shlex.quote(sys.executable)} -m syncd -c {shlex.quote(str(hub.config))}"
+    )
 
     def call() -> tuple[int, str]:
         done = subprocess.run(
