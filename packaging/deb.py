@@ -110,7 +110,8 @@ def prepare(source: Path, moment: datetime) -> None:
     (source / "debian/changelog").write_text(changelog(moment))
     for name in ("CHANGELOG.md", "README.md", "SECURITY.md"):
         shutil.copy(HERE / name, source / name)
-    shutil.copytree(HERE / "docs", source / "docs", ignore=shutil.ignore_patterns("development"))
+    left_out = shutil.ignore_patterns("development", "__pycache__", "conf.py")
+    shutil.copytree(HERE / "docs", source / "docs", ignore=left_out)
 
 
 def changelog(moment: datetime) -> str:
