@@ -65,8 +65,9 @@ def test_a_repair_is_no_change(hub: SyncEnv, receiver: Receiver) -> None:
 
 
 def test_a_rejected_commit_is_reported_once(hub: SyncEnv, receiver: Receiver) -> None:
-    refuse = f"{sys.executable} -c \"import sys; sys.exit('bad' in open(sys.argv[1]).read())\""
-    hub.write_config(validate=f"{refuse} {{staged}}{hub.dest}/nginx.conf")
+    judge = "import sys; sys.exit('bad' in open(sys.argv[1]).read())"
+    staged = f"{{staged}}{hub.dest}/nginx.conf"
+    hub.write_config(validate=[sys.executable, "-c", judge, staged])
     hub.sync()
     bad = hub.repo.commit({"nginx/nginx.conf": "bad\n"})
     for _ in range(3):
@@ -83,7 +84,7 @@ def test_what_is_put_back_after_a_failed_reload_is_rolled_back(
 ) -> None:
     hub.sync()
     judge = "import sys; sys.exit('bad' in open(sys.argv[1]).read())"
-    check = f'{sys.executable} -c "{judge}" {hub.dest}/nginx.conf'
+    check = [sys.executable, "-c", judge, f"{hub.dest}/nginx.conf"]
     hub.write_config(on_change=check, undo_on_failure=True)
     hub.repo.commit({"nginx/nginx.conf": "bad\n"})
     for _ in range(2):
