@@ -6,6 +6,7 @@ import click
 
 from syncd.cli.common import Settings, chosen_jobs, exit_code, say
 from syncd.cli.completions import complete_job
+from syncd.cli.notifying import notification_sender
 from syncd.cli.run_output import as_json, change_line, closing_line
 from syncd.cli.sync import failed, show, stop_on_signals
 from syncd.cli.trash_entries import show_replaced
@@ -15,9 +16,8 @@ from syncd.engine.rollback import rollback_target
 from syncd.errors import SyncdError
 from syncd.fastpath.snapshot import remove_snapshot
 from syncd.models import ActionKind, Job, RunReport, Trigger
-from syncd.notifications.sender import NotificationSender
 from syncd.output import echo
-from syncd.wiring import AppContext, senders, status_sender, summariser
+from syncd.wiring import AppContext
 
 NOTIFY_SECONDS = 5.0  # the next sync sends what takes longer
 
@@ -79,19 +79,10 @@ def command(settings: Settings, job: str, to: str | None, as_object: bool) -> in
 
 def _notify(app: AppContext, settings: Settings, report: RunReport) -> None:
     """Send what `notify:` and `report:` ask for; what takes longer waits for the next process."""
-    environ = settings.environ
-    messenger = NotificationSender(
-        app.config,
-        app.store,
-        app.clock,
-        environ,
-        senders(environ),
-        status_sender(app),
-        summariser(app),
-    )
-    messenger.notify(report)
-    messenger.start()
-    messenger.close(NOTIFY_SECONDS)
+    sender = notification_sender(app, settings.environ)
+    sender.notify(report)
+    sender.start()
+    sender.close(NOTIFY_SECONDS)
 
 
 def _roll_back(app: AppContext, job: Job, to: str | None) -> RunReport:

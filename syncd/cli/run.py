@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from syncd.cli.common import Settings
+from syncd.cli.notifying import notification_sender
 from syncd.config.folder import ignored_line
 from syncd.config.load import find_config, load_with_positions
 from syncd.config.model import Config
@@ -25,7 +26,6 @@ from syncd.store.access import check_process_is_owner
 from syncd.store.lock import daemon_lock
 from syncd.store.migrate import has_current_schema
 from syncd.store.store import FILE_NAME, SqliteStore
-from syncd.wiring import senders, status_sender, summariser
 
 if TYPE_CHECKING:
     from syncd.config.model import Web as WebConfig
@@ -136,37 +136,28 @@ class NotifyService:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._messenger: NotificationSender | None = None
+        self._sender: NotificationSender | None = None
 
     def start(self, daemon: Daemon) -> None:
         """Start the sender, and subscribe it to finished runs."""
-        app, environ = daemon.app, self._settings.environ
-        self._messenger = messenger = NotificationSender(
-            app.config,
-            app.store,
-            app.clock,
-            environ,
-            senders(environ),
-            status_sender(app),
-            summariser(app),
-        )
-        messenger.stale_reasons = lambda: {
+        self._sender = sender = notification_sender(daemon.app, self._settings.environ)
+        sender.stale_reasons = lambda: {
             one.job.name: one.stale
             for one in daemon.status_snapshot().jobs
             if one.stale is not None
         }
-        daemon.job_status.subscribe(lambda report, _before: messenger.notify(report))
-        messenger.start()
+        daemon.job_status.subscribe(lambda report, _before: sender.notify(report))
+        sender.start()
 
     def reload(self, config: Config) -> None:
         """Use the new endpoints."""
-        if self._messenger is not None:
-            self._messenger.replace_config(config)
+        if self._sender is not None:
+            self._sender.replace_config(config)
 
     def stop(self) -> None:
         """Stop the sender; what is not sent by then waits in the store for the next start."""
-        if self._messenger is not None:
-            self._messenger.close(NOTIFY_SECONDS)
+        if self._sender is not None:
+            self._sender.close(NOTIFY_SECONDS)
 
     def stall_reason(self) -> str | None:
         """Return None: a message that is late is in the store."""

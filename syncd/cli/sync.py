@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from syncd.cli.common import Settings, bug_report, chosen_jobs, emit, exit_code, require_utf8, say
 from syncd.cli.completions import complete_job
 from syncd.cli.folding import terminal_columns
+from syncd.cli.notifying import notification_sender
 from syncd.cli.progress import progress_of
 from syncd.cli.run_output import (
     as_json,
@@ -32,10 +33,9 @@ from syncd.engine.worker_pool import WorkerPool
 from syncd.errors import BugError, ConfigError, LockedError, SyncdError, unexpected
 from syncd.fastpath.snapshot import remove_snapshot, write_snapshot
 from syncd.models import ActionKind, Job, RunReport, RunStatus
-from syncd.notifications.sender import NotificationSender
 from syncd.output import echo
 from syncd.stored_jobs import follow_renames
-from syncd.wiring import AppContext, ConnectionOptions, senders, status_sender, summariser
+from syncd.wiring import AppContext, ConnectionOptions
 
 NOTIFY_SECONDS = 10.0  # after the last run; the next sync sends what takes longer
 # After a change, the snapshot lists at most so many files, so that a change does not wait for it,
@@ -137,29 +137,21 @@ def _run(
 ) -> list[RunReport]:
     """Run the jobs, show each when it is done unless `quiet`, and send notifications."""
     width = max((len(job.name) for job in jobs), default=0)
-    messenger = NotificationSender(
-        app.config,
-        app.store,
-        app.clock,
-        settings.environ,
-        senders(settings.environ),
-        status_sender(app),
-        summariser(app),
-    )
+    sender = notification_sender(app, settings.environ)
 
     def on_done(report: RunReport) -> None:
         """Queue the notification of a finished run, and show it."""
-        messenger.notify(report)
+        sender.notify(report)
         if not quiet:
             show(settings, report, width)
             show_replaced(settings, app.config.state, report)
 
-    messenger.start()
+    sender.start()
     try:
         with stop_on_signals(app), progress_of(settings, app, len(jobs)) as progress:
             return run_all(app, jobs, options, on_done, progress.finished)
     finally:
-        messenger.close(NOTIFY_SECONDS)
+        sender.close(NOTIFY_SECONDS)
 
 
 def _print_result(
