@@ -6,10 +6,13 @@ requested, kept and sent apart.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from syncd.github.auth.app import AppCredentials
 
 
 class StatusCredentials(AppCredentials):
     """The tokens of one GitHub App identity for commit statuses."""
 
-    PERMISSIONS = {"statuses": "write"}  # noqa: RUF012 the base class declares it
+    PERMISSIONS: ClassVar[Mapping[str, str]] = {"statuses": "write"}
