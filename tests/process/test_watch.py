@@ -42,9 +42,11 @@ def watching(hub: SyncEnv, *arguments: str) -> Iterator[subprocess.Popen[str]]:
         "HOME": str(hub.folder),
         "PYTHONPATH": str(Path(__file__).parents[2]),
     }
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, text=True, env=env, **pipes) as process:  # type: ignore[call-overload]
+    with subprocess.Popen(
+        command, text=True, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
         try:
+            assert process.stderr is not None
             assert process.stderr.readline() == "watching the job nginx until Ctrl-C\n"
             yield process
         finally:

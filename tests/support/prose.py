@@ -120,8 +120,12 @@ def _without_code_blocks(text: str) -> Iterator[str]:
     fence, in_list, after_empty, in_block = "", False, True, False
     for line in text.splitlines():
         mark = re.match(r" *(```+|~~~+)", line)
-        if fence or mark:
-            fence = ("" if mark and mark[1] == fence else fence) if fence else mark[1]  # type: ignore[index]
+        if fence:
+            if mark and mark[1] == fence:
+                fence = ""
+            continue
+        if mark:
+            fence = mark[1]
             continue
         is_indented = line.startswith("    ")
         if line.strip():

@@ -22,16 +22,17 @@ def attempt(folder: Path) -> Attempt:
     return Attempt(INTENT, str(folder), str(folder), (str(folder / "new"),))
 
 
-def test_a_failed_attempt_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("end", [ValueError, KeyboardInterrupt], ids=["an error", "Ctrl-C"])
+def test_a_failed_attempt_leaves_nothing(tmp_path: Path, end: type[BaseException]) -> None:
     with (
-        pytest.raises(ValueError, match="no"),
+        pytest.raises(end, match="no"),
         one_restore(tmp_path),
         journaled(tmp_path, attempt(tmp_path)),
     ):
         (tmp_path / f".syncd-{INTENT}-0").touch()
         (tmp_path / "new").mkdir()
         (tmp_path / f".syncd-{INTENT[::-1]}-0").touch()
-        raise ValueError("no")
+        raise end("no")
     left = {path.name for path in tmp_path.iterdir()}
     assert left == {f".syncd-{INTENT[::-1]}-0", "restoring.lock"}
 

@@ -205,8 +205,9 @@ def test_whatever_was_damaged_the_next_run_can_be_recorded_and_is_remembered(
 
 
 def look_at_everything(store: SqliteStore, where: str) -> None:
-    store.facts.staleness()
-    store.facts.reload_start("systemctl reload nginx")
+    assert all(one.since.tzinfo is not None for one in store.facts.staleness()), where
+    began_at = store.facts.reload_start("systemctl reload nginx")
+    assert began_at is None or began_at.tzinfo is not None, where
     recorded = store.load_ledger(JOB)
     assert recorded.items() <= LEDGER.items() and len(recorded) >= len(LEDGER) - 1, where
     owners = store.owners(LEDGER)
