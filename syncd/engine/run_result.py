@@ -19,7 +19,7 @@ from syncd.engine.directories import directories_to_fix
 from syncd.engine.signature_policy import signers_digest
 from syncd.errors import LimitError, StoppedError, SyncdError
 from syncd.models import ActionKind, Plan, RunReport, RunStatus
-from syncd.ports import JobState, RunRecord
+from syncd.ports import JobState, Rejection, RunRecord
 
 
 def first_report(run: RunState, started_at: datetime) -> RunReport:
@@ -184,7 +184,7 @@ def _with_applied_set(run: RunState, state: JobState, decision: Decision) -> Job
     """
     return replace(
         health.with_whole_set(run.job, state, decision.commit),
-        rejection=None,
+        rejection=_rejection_after(run, decision),
         applying=None,
         consistent=True,
         applied_commit=decision.commit,
@@ -192,6 +192,19 @@ def _with_applied_set(run: RunState, state: JobState, decision: Decision) -> Job
         files=len(decision.remote),
         applied_files_digest=set_digest(decision.remote),
     )
+
+
+def _rejection_after(run: RunState, decision: Decision) -> Rejection | None:
+    """Return the rejection that is left after a set was applied: none after a commit of the job's
+    ref.
+
+    A commit that waits, one of `--ref` and a rollback leave it: the ref may come back to the
+    rejected commit.
+    """
+    known, asked_ref = run.state.rejection, run.options.ref is not None
+    if known is None or decision.waiting is not None or run.is_rollback:
+        return known
+    return known if asked_ref and known.commit != decision.commit else None
 
 
 def _still_to_fix(decision: Decision, result: ApplyResult) -> tuple[str, ...]:

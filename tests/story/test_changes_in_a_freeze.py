@@ -62,7 +62,11 @@ class Machine:
         self.hub.write_config(apply=None)
 
     def bad(self) -> None:
-        self.hub.repo.commit({"nginx/nginx.conf": "BAD\n"})
+        self.bad_commit = self.hub.repo.commit({"nginx/nginx.conf": "BAD\n"})
+
+    def back(self) -> None:
+        """The branch is moved back to the bad commit."""
+        self.hub.repo.refs["refs/heads/main"] = self.bad_commit
 
     def fix(self) -> None:
         self.hub.repo.commit({"nginx/nginx.conf": "fix\n"})
@@ -197,6 +201,8 @@ ROWS: tuple[tuple[int, str, str, tuple[Any, ...], str], ...] = (
         (0, "changed", None, "paused", 3, PREVIOUS),
         f"{DONE}, validate one, on_change one",
     ),
+    (23, "health", "bad sync freeze fix sync back sync", REJECTED, f"{BACK}, validate fix"),
+    (24, "health", "bad sync freeze fix sync back thaw sync", REJECTED, f"{BACK}, validate fix"),
 )
 
 

@@ -533,3 +533,17 @@ def test_check_warns_of_a_health_command_that_is_not_there(hub: SyncEnv) -> None
     hub.write_config(health={"command": "no-such-command"})
     found = hub.call("check")
     assert found.code == 0 and "jobs.nginx.health: warning: there is no command" in found.err
+
+
+def test_a_commit_that_the_operator_applies_by_hand_does_not_end_a_rejection(hub: SyncEnv) -> None:
+    good = begin(hub)
+    hub.repo.commit({"nginx/nginx.conf": "BAD\n"})
+    assert hub.sync().job["status"] == "refused"
+    older = hub.repo.commit({"nginx/nginx.conf": "older\n"}, branch="aside", parents=[good])
+    assert hub.sync("nginx", "--ref", older).code == 0 and hub.tree()["nginx.conf"] == b"older\n"
+    again = hub.sync()
+    assert (again.job["status"], again.job["error"]["id"]) == ("refused", "hook/commit-rejected")
+    assert hub.tree()["nginx.conf"] == b"older\n"
+    assert hub.call("rollback", "nginx").code == 0 and hub.call("resume", "nginx").code == 0
+    assert hub.sync().job["error"]["id"] == "hook/commit-rejected"
+    assert log(hub, "checked").count("BAD") == 2
