@@ -140,10 +140,7 @@ class _Window(Struct):
         undo = read_undo(state, ctx.blobs)
         if undo is None:
             return self._reject_only(pending)
-        live = "what was there before it is back"
-        if undo.commit is not None:
-            live = f"commit {undo.commit[:7]} was put back"
-        verdict = self._verdict(pending, live)
+        verdict = self._verdict(pending, _live_again(undo.commit, pending.commit))
         one = replace(self.one, report=replace(self.one.report, previous=undo.commit))
         return take_back(one, verdict, self.deadline) or self._reject_only(pending)
 
@@ -158,7 +155,7 @@ class _Window(Struct):
 
     def _reject_only(self, pending: PendingHealth) -> RunReport:
         """Reject a commit that stays, because the cache has lost what was there before it."""
-        live = "it stays, because what was there before it is not in the cache any more"
+        live = ", and it stays, because what was there before it is not in the cache any more"
         verdict, job, now = self._verdict(pending, live), self.one.job, self.one.now
         state = self.one.ctx.store.change_state(
             job.name,
@@ -178,6 +175,18 @@ class _Window(Struct):
         )
         self.one.ctx.store.record(job.name, RunRecord(report, state=state))
         return report
+
+
+def _live_again(commit: str | None, rejected: str) -> str:
+    """Return what is in place again, as it follows "commit X is not healthy"."""
+    if commit is None:
+        return ", and what was there before it is back"
+    if commit != rejected:
+        return f", and commit {commit[:7]} was put back"
+    return (
+        " with the changed configuration of the job, and the files of the configuration before it "
+        "were put back"
+    )
 
 
 def _result_of(end: HookResult) -> CheckResult:

@@ -83,10 +83,10 @@ def undo_verdict(hook: Hook, end: HookResult, commit: str) -> HookFailedError | 
 
 
 def health_verdict(commit: str, live: str, reason: str, end: HookResult) -> HookFailedError:
-    """Return the verdict on a commit that is not healthy; `live` says what is in place again."""
+    """Return the verdict on a commit that is not healthy; `live` goes on with what is in place."""
     return _rejection(
         "hook/not-healthy",
-        f"commit {commit[:7]} is not healthy, and {live}: {reason}",
+        f"commit {commit[:7]} is not healthy{live}: {reason}",
         end,
         commit,
     )

@@ -185,9 +185,11 @@ def _commit_changes(
     if rejected is not None and rejected != before.rejection:
         text = f"commit {rejected.commit[:7]} is not tried again"
         yield JobEvent(now, job, "rejected", text, rejected.commit)
-        is_taken_back = before.applied_commit == rejected.commit != after.applied_commit
-        if is_taken_back:
+        was, is_now = ((one.applied_commit, one.applied_config_digest) for one in (before, after))
+        if rejected.commit == before.applied_commit and was != is_now:
             text = f"back to {(after.applied_commit or '-')[:7]}"
+            if after.applied_commit == rejected.commit:
+                text = "back to the files of the configuration before it"
             yield JobEvent(now, job, "rolled_back", text, after.applied_commit)
     if waiting is not None and waiting != before.waiting:
         hint = f"syncd sync {job} --now"
@@ -195,9 +197,14 @@ def _commit_changes(
     if checked is not None and after.checking and not _is_checking(before, checked.commit):
         text = f"the health of commit {checked.commit[:7]} is being checked"
         yield JobEvent(now, job, "checking", text, checked.commit)
-    was = before.pending_health
-    if was is not None and checked is None and rejected == before.rejection:
-        yield JobEvent(now, job, "healthy", f"commit {was.commit[:7]}", was.commit)
+    pending = before.pending_health
+    if pending is not None and checked is None and rejected == before.rejection:
+        yield JobEvent(now, job, "healthy", f"commit {pending.commit[:7]}", pending.commit)
+
+
+def _is_ill(state: JobState) -> bool:
+    """Return whether the job fails, or its commit was rejected and the fix still waits."""
+    return state.last_error is not None or None not in (state.rejection, state.waiting)
 
 
 def _is_checking(state: JobState, commit: str) -> bool:

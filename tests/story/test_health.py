@@ -547,3 +547,15 @@ def test_a_commit_that_the_operator_applies_by_hand_does_not_end_a_rejection(hub
     assert hub.call("rollback", "nginx").code == 0 and hub.call("resume", "nginx").code == 0
     assert hub.sync().job["error"]["id"] == "hook/commit-rejected"
     assert log(hub, "checked").count("BAD") == 2
+
+
+def test_what_is_put_back_after_a_change_of_the_configuration_is_named_so(hub: SyncEnv) -> None:
+    good = begin(hub)
+    hub.write_config(mode="0600", health={"command": ["false"], "for": "30s", "failures": 1})
+    message = hub.sync().job["error"]["message"]
+    assert message == (
+        f"commit {good[:7]} is not healthy with the changed configuration of the job, and the "
+        "files of the configuration before it were put back: `false` exited 1 (1 in a row)"
+    )
+    assert (hub.dest / "nginx.conf").stat().st_mode & 0o777 == 0o644
+    assert hub.sync().job["error"]["message"] == message
