@@ -74,7 +74,8 @@ def alert_state(report: RunReport, state: JobState, reported: str | None) -> str
     """Return the state to report after this run: `OK`, `FAILED` or `DRIFT`.
 
     A run that was skipped, locked or stopped says nothing, so the state stays as it was reported
-    before; and so it does until the health of a change is known.
+    before; and so it does until the health of a change is known. A job whose commit was rejected is
+    well again when another commit is applied, not while it waits.
     """
     if report.reload_at is not None and report.error is None:
         return reported  # not yet known: the reload waits for its time
@@ -84,6 +85,8 @@ def alert_state(report: RunReport, state: JobState, reported: str | None) -> str
         return FAILED
     if report.checking:
         return reported
+    if report.waiting is not None and state.rejection is not None and reported == FAILED:
+        return reported  # the fix only waits
     return DRIFT if state.drift_count else OK
 
 

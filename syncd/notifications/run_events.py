@@ -31,7 +31,8 @@ def run_events(report: RunReport, before: Reported) -> tuple[tuple[Event, ...], 
         return (*first, Event.REJECTED), after.with_mark("rejected", rejected)
     if report.error is not None:
         return (), after
-    after = after.with_mark("rejected", None)
+    if report.waiting is None:  # else the rejected commit may come back
+        after = after.with_mark("rejected", None)
     if report.status is RunStatus.CHANGED and report.commit != report.previous:
         rollback = report.trigger is Trigger.ROLLBACK
         return (Event.ROLLED_BACK if rollback else Event.CHANGED,), after

@@ -159,7 +159,7 @@ def _changes(job: str, before: JobState, after: JobState, now: datetime) -> Iter
     error = after.last_error
     if error is not None and (before.last_error is None or before.last_error.id != error.id):
         yield event("failed", _first_line(error.message), error.hint)
-    if before.last_error is not None and error is None:
+    if _is_ill(before) and not _is_ill(after):
         yield event("recovered")
     if after.drift_count and after.drift_count != before.drift_count:
         files = f"{after.drift_count} files or folders differ"

@@ -138,6 +138,25 @@ def test_a_commit_that_waits_is_reported_once_and_again_when_it_is_applied(
     assert [event for _, event in receiver.events] == ["changed", "waiting", "changed"]
 
 
+def test_a_job_has_not_recovered_while_its_fix_waits(hub: SyncEnv, receiver: Receiver) -> None:
+    judge = "import sys; sys.exit('bad' in open(sys.argv[1]).read())"
+    hub.write_config(validate=[sys.executable, "-c", judge, f"{{staged}}{hub.dest}/nginx.conf"])
+    hub.sync()
+    bad = hub.repo.commit({"nginx/nginx.conf": "bad\n"})
+    hub.sync()
+    freeze = [{"from": "2020-01-01", "to": "2099-01-01", "reason": "holidays"}]
+    hub.write_config(apply={"freeze": freeze})
+    fix = hub.repo.commit({"nginx/nginx.conf": "good\n"})
+    for head in (fix, fix, bad, fix):
+        hub.repo.refs["refs/heads/main"] = head
+        hub.sync()
+    before = ["changed", "rejected", "waiting"]
+    assert [event for _, event in receiver.events[:3]] == before
+    assert "recovered" not in [event for _, event in receiver.events]
+    hub.call("sync", "nginx", "--now")
+    assert receiver.events[-1] == ("nginx", "recovered")
+
+
 @pytest.mark.parametrize(
     ("template", "expected"),
     [

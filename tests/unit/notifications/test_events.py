@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from syncd.apply_rules import WaitingCommit
 from syncd.errors import AuthError, LimitError, LockedError, StoppedError
 from syncd.models import RunReport, RunStatus
 from syncd.notifications.events import (
@@ -21,7 +22,7 @@ from syncd.notifications.events import (
     event_for,
     events,
 )
-from syncd.ports import JobState
+from syncd.ports import JobState, Rejection
 
 AT = datetime(2026, 11, 24, 13, 0, tzinfo=timezone(timedelta(hours=1)))
 
@@ -62,6 +63,14 @@ def test_a_pause_another_at_work_and_a_signal_say_nothing_of_the_job(one: RunRep
         DRIFT,
         FAILED,
     ]
+
+
+def test_a_job_has_not_recovered_while_the_fix_of_a_rejected_commit_waits() -> None:
+    waits = report(RunStatus.WAITING, waiting=WaitingCommit("d" * 40, None, "holidays"))
+    rejected = JobState(rejection=Rejection("c" * 40, "", "no"))
+    assert [alert_state(waits, rejected, told) for told in (OK, DRIFT, FAILED)] == [OK, OK, FAILED]
+    assert [alert_state(waits, JobState(), told) for told in (OK, DRIFT, FAILED)] == [OK, OK, OK]
+    assert alert_state(report(), rejected, FAILED) is OK, "after --ref and a rollback"
 
 
 def test_each_change_of_state_has_its_events_and_no_change_has_none() -> None:

@@ -57,6 +57,12 @@ def report(status: RunStatus, commit: str | None = NEW, **more: Any) -> RunRepor
         (report(CHANGED), {"stale": "1", "rejected": OLD}, (Event.CHANGED,), {}),
         (report(UNCHANGED, OLD, waiting=WAITS), {}, (Event.WAITING,), {"waiting": NEW}),
         (report(UNCHANGED, OLD, waiting=WAITS), {"waiting": NEW}, (), {"waiting": NEW}),
+        (
+            report(UNCHANGED, OLD, waiting=WAITS),
+            {"rejected": OLD},
+            (Event.WAITING,),
+            {"waiting": NEW, "rejected": OLD},
+        ),
         (report(CHANGED), {"waiting": NEW}, (Event.CHANGED,), {}),
         (report(RunStatus.SKIPPED), {"waiting": NEW}, (), {"waiting": NEW}),
     ],

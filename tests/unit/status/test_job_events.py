@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
+from msgspec.structs import replace
 
 from syncd.apply_rules import WaitingCommit
 from syncd.ports import (
@@ -37,6 +38,10 @@ WAITING = JobState(
     last_success_at=NOW,
     waiting=WaitingCommit(NEW, NOW, "closed"),
 )
+FIX_WAITS = replace(WAITING, rejection=REJECTED.rejection)
+OTHER_CONFIG = replace(  # the configuration of a job was changed, and that was put back
+    REJECTED, applied_commit=NEW, applied_config_digest="before"
+)
 PAUSED = JobState(applied_commit=OLD, pause=Pause("maintenance"))
 HELD = JobState(applied_commit=OLD, held=True)
 DRIFT = JobState(applied_commit=OLD, last_success_at=NOW, drift_count=2)
@@ -49,6 +54,10 @@ def run(status: str, trigger: str = "push", error: str | None = None, **changes:
 
 
 START = "08:00:01 started: "
+WAITS = (
+    "08:00:05 waiting: commit bbbbbbb waits until 2026-11-30T08:00:05Z: closed"
+    " → syncd sync nginx --now"
+)
 
 
 @pytest.mark.parametrize(
@@ -119,6 +128,18 @@ START = "08:00:01 started: "
             ],
         ),
         (REJECTED, REJECTED, [], []),
+        (REJECTED, FIX_WAITS, [], [WAITS]),
+        (FIX_WAITS, AFTER, [], ["08:00:05 recovered: "]),
+        (
+            CHECKING,
+            OTHER_CONFIG,
+            [],
+            [
+                "08:00:05 rejected: commit bbbbbbb is not tried again",
+                "08:00:05 rolled_back: back to the files of the configuration before it",
+                "08:00:05 failed: no → do it",
+            ],
+        ),
         (WELL, CHECKING, [], ["08:00:05 checking: the health of commit bbbbbbb is being checked"]),
         (CHECKING, (CHECKING, True), [], []),
         ((CHECKING, True), CHECKING, [], []),
@@ -129,10 +150,7 @@ START = "08:00:01 started: "
             WELL,
             WAITING,
             [],
-            [
-                "08:00:05 waiting: commit bbbbbbb waits until 2026-11-30T08:00:05Z: closed"
-                " → syncd sync nginx --now"
-            ],
+            [WAITS],
         ),
         (WAITING, WAITING, [], []),
         (WELL, PAUSED, [], ["08:00:05 paused: maintenance → syncd resume nginx"]),
