@@ -446,3 +446,5 @@ class RunReport(Struct, frozen=True):
     waiting: WaitingCommit | None = None  # what is not applied yet, for `apply:`
     reload_at: datetime | None = None  # when a reload that `reload:` puts off may run
     overrode: str | None = None  # what of `apply:` would have kept the commit, but for `--now`
+    # of the health window that an earlier run left open, and that this one-shot ended first
+    ended_window: RunReport | None = None

@@ -26,7 +26,7 @@ from syncd.cli.run_output import (
 from syncd.cli.trash_entries import show_replaced
 from syncd.config.cache import save_cached
 from syncd.engine.context import Options
-from syncd.engine.health_check import finish_window, watch, window_report
+from syncd.engine.health_check import finish_window, watch, window_report, with_ended_window
 from syncd.engine.reload import JobRun, ReloadGroup, run_reload
 from syncd.engine.run import run_job
 from syncd.engine.worker_pool import WorkerPool
@@ -140,8 +140,11 @@ def _run(
     sender = notification_sender(app, settings.environ)
 
     def on_done(report: RunReport) -> None:
-        """Queue the notification of a finished run, and show it."""
-        sender.notify(report)
+        """Queue the notification of a finished run, and of a window that it ended; show it."""
+        for one in (report.ended_window, report):
+            if one is not None:
+                sender.notify(one)
+        report = with_ended_window(report)
         if not quiet:
             show(settings, report, width)
             show_replaced(settings, app.config.state, report)
@@ -149,7 +152,8 @@ def _run(
     sender.start()
     try:
         with stop_on_signals(app), progress_of(settings, app, len(jobs)) as progress:
-            return run_all(app, jobs, options, on_done, progress.finished)
+            reports = run_all(app, jobs, options, on_done, progress.finished)
+            return [with_ended_window(report) for report in reports]
     finally:
         sender.close(NOTIFY_SECONDS)
 
@@ -249,8 +253,8 @@ def _run_one(
         lock.enter_context(app.locked(job))
         ctx = made  # stays None without the lock: a pending reload is the holder's to run
         before = window_report(job, app.store.state(job.name), options.trigger)
-        finish_window(JobRun(job, ctx, before), deadline)
-        report = run_job(job, ctx, deadline, options)
+        window = finish_window(JobRun(job, ctx, before), deadline)
+        report = replace(run_job(job, ctx, deadline, options), ended_window=window)
     except SyncdError as error:
         report = failed(job, options, error)
     except Exception as error:  # noqa: BLE001  (a bug in one job stops no other)

@@ -207,14 +207,33 @@ def _passed(pending: PendingHealth) -> str:
 # --- for a command that waits for the end of the window -------------------------------------------
 
 
-def finish_window(one: JobRun, deadline: Deadline) -> None:
-    """Wait for the end of a window that an earlier run has left open.
+def finish_window(one: JobRun, deadline: Deadline) -> RunReport | None:
+    """Wait for the end of a window that an earlier run has left open; return the report that ended
+    it, if one was open.
 
-    What it came to is in the job's state. Raises StoppedError, StoreError.
+    Raises StoppedError, StoreError.
     """
-    began = deadline.clock.monotonic()
-    _wait_for({one.job.name: one}, {}, deadline)
+    began, ended = deadline.clock.monotonic(), dict[str, RunReport]()
+    _wait_for({one.job.name: one}, ended, deadline)
     deadline.extend(deadline.clock.monotonic() - began)
+    return ended.get(one.job.name)
+
+
+def with_ended_window(report: RunReport) -> RunReport:
+    """Return the report of a one-shot with what the window that it ended first came to.
+
+    A run that put a change back and applied nothing newer is refused: a fix that only waits is no
+    success. In other runs, a note names what was put back.
+    """
+    window = report.ended_window
+    if window is None or window.error is None:
+        return report
+    if report.error is None and report.waiting is not None:
+        return replace(report, status=window.status, error=window.error, commit=window.commit)
+    if report.error is not None and rejection.rejected_commit(report.error) == window.commit:
+        return report
+    note = f"before it, {hook_result.first_line(window.error.message)}"
+    return replace(report, notes=(*report.notes, note))
 
 
 def watch(
@@ -271,4 +290,11 @@ def _wait(seconds: float, deadline: Deadline) -> None:
         raise StoppedError(STOPPED)
 
 
-__all__ = ["NextCheck", "continue_check", "finish_window", "watch", "window_report"]
+__all__ = [
+    "NextCheck",
+    "continue_check",
+    "finish_window",
+    "watch",
+    "window_report",
+    "with_ended_window",
+]

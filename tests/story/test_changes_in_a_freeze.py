@@ -138,7 +138,13 @@ ROWS: tuple[tuple[int, str, str, tuple[Any, ...], str], ...] = (
     (5, "-", "freeze fix sync sync thaw sync", FIXED, f"validate fix, {DONE}"),
     (6, "health", "bad stopped freeze sync", REJECTED, BACK),
     (7, "-", "fix stopped freeze sync", (0, "unchanged", None, "in_sync", 0, FIX), DONE),
-    (8, "health", "bad stopped freeze fix sync", WAITING, f"{BACK}, validate fix"),
+    (
+        8,
+        "health",
+        "bad stopped freeze fix sync",
+        (1, "refused", "hook/not-healthy", "waiting", 0, PREVIOUS),
+        f"{BACK}, validate fix",
+    ),
     (9, "health", "bad sync freeze sync", REJECTED, BACK),
     (10, "health", "bad sync freeze now", REJECTED, BACK),
     (11, "health", "bad sync freeze ref", REJECTED, BACK),
@@ -242,7 +248,20 @@ def test_a_fix_that_waits_is_no_ref_that_went_back(
 def test_a_change_that_was_taken_back_before_a_fix_waits_is_in_the_history(
     hub: SyncEnv, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Machine(hub, monkeypatch, "health").happens("bad stopped freeze fix sync")
+    machine = Machine(hub, monkeypatch, "health")
+    machine.happens("bad stopped freeze fix sync")
+    assert machine.last.job["commit"] == machine.bad_commit
+    assert machine.last.job["waiting"]["commit"] == hub.repo.head()
     runs = hub.call("history", "--json").json["runs"]
     assert [run["status"] for run in runs[:2]] == ["waiting", "refused"]
     assert "is not healthy, and commit" in str(runs[1])
+
+
+def test_a_run_that_takes_a_change_back_and_applies_the_fix_is_done_and_names_both(
+    hub: SyncEnv, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Machine(hub, monkeypatch, "health")
+    machine.happens("bad stopped fix sync")
+    assert machine.seen() == FIXED
+    said = f"before it, commit {machine.bad_commit[:7]} is not healthy, and commit"
+    assert said in " ".join(machine.last.job["notes"])
