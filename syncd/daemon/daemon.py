@@ -200,8 +200,8 @@ class Daemon:
         """Return the jobs that follow the pushed ref."""
         config = self.app.config
         apis = {name: one.api for name, one in config.identities.items()}
-        renamed = self.app.request_metrics.renamed_repositories()
-        names = jobs_for_push(push, config.jobs.values(), apis, renamed)
+        numbers = self.app.connections.repository_numbers()
+        names = jobs_for_push(push, config.jobs.values(), apis, numbers)
         short = [name for name in names if is_short(config.jobs[name].ref)]
         self.runner.ref_pushed(short, push.ref)
         return names

@@ -221,7 +221,7 @@ def jobs_for_push(
     """Return the names of the jobs that a push starts, in the given order.
 
     `apis` is identity -> its API's address. `numbers` is (identity, repository in lower case) ->
-    GitHub's number, of those that were found under another name than the job's.
+    GitHub's number, where it is known: it outlives a new name.
     A deletion starts no job: a tag that is deleted and created again is not worth an alarm, and a
     ref that stays deleted is found by the next scheduled run.
     A host that is no identity's own matches every identity: a server may have one name for its API

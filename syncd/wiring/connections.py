@@ -167,6 +167,21 @@ class Connections:
             state_owner(self._config.state),
         )
 
+    def repository_numbers(self) -> dict[tuple[str, str], int]:
+        """Return GitHub's numbers of repositories by identity and lower-case name.
+
+        They come with an App's tokens and with redirects from a former name.
+        """
+        with self._lock:
+            found = list(self._connections.items())
+        numbers = {
+            (name, repo): number
+            for name, one in found
+            if isinstance(one.credentials, AppCredentials)
+            for repo, number in one.credentials.repository_numbers().items()
+        }
+        return numbers | self.request_metrics.renamed_repositories()
+
     # --- credentials ------------------------------------------------------------------------------
 
     def _credentials(

@@ -14,25 +14,24 @@ import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime
 from typing import ClassVar
 
 from msgspec.structs import replace
 
 from syncd.clock import Clock
 from syncd.deadline import Deadline
-from syncd.errors import AuthError, BadResponseError, ConfigError, SyncdError
+from syncd.errors import AuthError, ConfigError, SyncdError
 from syncd.github.auth.app_signer import AppSigner
 from syncd.github.auth.credentials import (
     POLL_INTERVAL_SECONDS,
     REFUSAL_CACHE_SECONDS,
     Token,
     bearer,
-    presentable,
     share_failure,
 )
 from syncd.github.auth.grants import Grant, Grants, GrantStore
 from syncd.github.auth.rotating_key import RotatingKey
+from syncd.github.auth.token_answer import parse_token, repository_numbers
 from syncd.github.protocol import (
     Request,
     Response,
@@ -96,6 +95,7 @@ class AppCredentials:
             else {}
         )
         self._installations = {covers: number for covers, (number, _) in saved.items()}
+        self._repository_numbers: dict[str, int] = {}  # of those that a token was given for
         self._accounts |= {
             number: account for number, account in saved.values() if account is not None
         }
@@ -148,6 +148,13 @@ class AppCredentials:
                 repo, self._installations.get(repo.partition("/")[0])
             )
         return self._configured_id if self._configured_id is not None else looked_up
+
+    def repository_numbers(self) -> dict[str, int]:
+        """Return GitHub's number of each repository that a token was given for, by its name in
+        lower case.
+        """
+        with self._lock:
+            return self._repository_numbers | self._grants.numbers()
 
     def revoke_all(self, deadline: Deadline) -> int:
         """End every usable token at GitHub, as far as it can be reached; return how many ended."""
@@ -358,7 +365,7 @@ class AppCredentials:
             )
         with self._lock:
             self._installations[repo] = identity
-        return self._grants.has_number(repo)
+        return repo in self._grants.numbers()
 
     def token_request_if_known(self, repo: str) -> Request | None:
         """Return the unsigned request for a token that covers `repo`.
@@ -396,27 +403,13 @@ class AppCredentials:
     def _mint(self, grant: Grant, repo: str, deadline: Deadline) -> Token:
         request = self._token_request(grant, repo)
         answer = self.send_as_app(request, deadline)
-        server = date_of(answer.headers)
         found = read_json(request, answer)
-        try:
-            value, expires_at = found["token"], datetime.fromisoformat(found["expires_at"])
-            lifetime = (expires_at - (server or self._signer.server_now())).total_seconds()
-        except (TypeError, KeyError, ValueError) as error:
-            raise BadResponseError(
-                "GitHub answered the request for an installation token without one",
-                id="bad_response/no-token",
-                hint="check api:",
-            ) from error
-        if not isinstance(value, str) or not presentable(value) or lifetime <= 0:
-            raise BadResponseError(
-                "GitHub answered the request for an installation token with one that can't be used",
-                id="bad_response/no-token",
-                hint="check api:",
-            )
-        secret = Secret(value)
-        add_secret(secret, long_lived=False)
-        now = self._clock.monotonic()
-        return Token(secret, expires_at, now, now + lifetime, grant.installation)
+        now = date_of(answer.headers) or self._signer.server_now()
+        token = parse_token(found, grant.installation, now, self._clock.monotonic())
+        add_secret(token.value, long_lived=False)
+        with self._lock:
+            self._repository_numbers |= repository_numbers(found)
+        return token
 
     def _raise_if_refused(self, what: Grant | str) -> None:
         until, error = self._refused.get(what, (0.0, None))

@@ -73,9 +73,9 @@ class Grants:
         else:
             self._numbers[repo] = number
 
-    def has_number(self, repo: str) -> bool:
-        """Return whether the repository is asked for by its number."""
-        return repo in self._numbers
+    def numbers(self) -> dict[str, int]:
+        """Return the numbers of the repositories that are asked for by number."""
+        return dict(self._numbers)
 
     def split(self, grant: Grant, accepted: Callable[[Grant], bool]) -> None:
         """Leave the lost repositories out of a grant that was refused; `accepted` asks GitHub.
