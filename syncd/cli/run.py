@@ -17,7 +17,8 @@ from syncd.config.load import find_config, load_with_positions
 from syncd.config.model import Config
 from syncd.config.secrets import check_secrets
 from syncd.daemon import logging_setup
-from syncd.daemon.daemon import Daemon, Service
+from syncd.daemon.catch_up import CatchUp, watched_apps
+from syncd.daemon.daemon import BUG, Daemon, Service
 from syncd.daemon.malloc import tune_malloc
 from syncd.daemon.signals import Signals
 from syncd.errors import ConfigError, SyncdError
@@ -35,6 +36,8 @@ LOG = logging.getLogger("syncd.daemon")
 HEARTBEAT_SECONDS = 5.0
 POLL_INTERVAL_SECONDS = 0.02
 NOTIFY_SECONDS = 1.0
+CATCH_UP_SECONDS = 5.0  # between two looks whether something is due
+CATCH_UP_STOP_SECONDS = 1.0
 
 
 @click.command(name="run", short_help="The daemon: follow every job's schedule.")
@@ -99,7 +102,7 @@ def make_store_ready(config: Config, signals: Signals) -> None:
 
 def services(settings: Settings) -> list[Service]:
     """Return the services that run beside the scheduler and the workers."""
-    return [LogService(settings), NotifyService(settings), WebService(settings)]
+    return [LogService(settings), NotifyService(settings), WebService(settings), CatchUpService()]
 
 
 class LogService:
@@ -211,6 +214,44 @@ class WebService:
             from syncd.web.server import Web  # Flask and waitress, for those who want a page alone
 
             self._web = Web(asked, self._daemon, self._settings.environ)
+
+
+class CatchUpService:
+    """Looks for pushes that did not reach the webhook, on a thread, while there is a webhook."""
+
+    def __init__(self) -> None:
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self, daemon: Daemon) -> None:
+        """Start the thread if the configuration has a webhook."""
+        self._catch_up = CatchUp(daemon.app, daemon.push_trigger, daemon.clock)
+        self.reload(daemon.app.config)
+
+    def reload(self, config: Config) -> None:
+        """Start the thread if the configuration has a webhook now."""
+        if self._thread is None and next(watched_apps(config), None) is not None:
+            self._thread = threading.Thread(target=self._loop, name="syncd-catch-up", daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread. A request under way ends with the daemon's own stop."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(CATCH_UP_STOP_SECONDS)
+
+    def stall_reason(self) -> str | None:
+        """Return None: what it finds late, schedules find too."""
+        return None
+
+    def _loop(self) -> None:
+        while True:
+            try:
+                self._catch_up.run_if_due()
+            except Exception:
+                LOG.exception(BUG, "the search for missed deliveries")
+            if self._stop.wait(CATCH_UP_SECONDS):
+                return
 
 
 def set_up_logging(settings: Settings, config: Config) -> None:

@@ -120,6 +120,23 @@ class PushTrigger:
                 self._count_unmatched(push, what)
             return PushOutcome(len(names), len(paused))
 
+    def deliveries_missed(self, count: int, jobs: Sequence[str]) -> list[str]:
+        """Start the jobs of pushes that did not arrive, and return which of them start.
+
+        Paused jobs do not, as at a push. `count` is the number of these pushes.
+        """
+        with self._lock:
+            paused = self._paused(jobs)
+            started = [
+                name
+                for name in jobs
+                if name not in paused and self._enqueue(name, None, self._clock.now())
+            ]
+            counts = dict(self._stats.counts)
+            counts["missed"] = counts.get("missed", 0) + count
+            self._stats = replace(self._stats, counts=counts)
+            return started
+
     def ignored(self, what: str) -> None:
         """Count a signed delivery that starts nothing."""
         with self._lock:

@@ -58,7 +58,9 @@ class Bound(Struct, frozen=True):
 
 DEPTH: Final = 32  # GitHub's own answers nest 6 levels
 BOUNDS: Final = {
-    "app": Bound(4 << 20, 100_000, DEPTH, 60, "the App itself, and a page of its installations"),
+    "app": Bound(
+        4 << 20, 100_000, DEPTH, 60, "the App itself, a page of its installations or deliveries"
+    ),
     "blob": Bound(
         FILE_BYTES * 3 // 2 + (64 << 10),
         0,

@@ -16,7 +16,7 @@ from syncd.simulator.accounts import ApiError, App, Credential, SimInstallation
 from syncd.simulator.faults import Answer
 from syncd.simulator.repository import Repository
 from syncd.simulator.request import Route, SimRequest
-from syncd.simulator.state import SimulatorState
+from syncd.simulator.state import SimDelivery, SimulatorState
 
 STATELESS_HEADER = "x-github-stateless-s2s-token"
 NOT_A_GITHUB_APP_TEXT = (
@@ -30,6 +30,8 @@ def route(state: SimulatorState, request: SimRequest, parts: Sequence[str]) -> R
     match parts:
         case ["app"]:
             return "app", lambda: _app(state, request)
+        case ["app", "hook", "deliveries"]:
+            return "deliveries", lambda: _deliveries(state, request)
         case ["app", "installations"]:
             return "app", lambda: _installations(state, request)
         case ["app", "installations", number, "access_tokens"] if request.method == "POST":
@@ -99,6 +101,43 @@ def _paged(
     last = f'<{address}?page=99>; rel="last"'
     headers = {**answer.headers, "link": f"{following}, {last}"}
     return Answer(answer.status, headers, answer.body)
+
+
+def _deliveries(state: SimulatorState, request: SimRequest) -> Answer:
+    """List what the App's webhook got, the newest first; a cursor in Link leads to the next page.
+
+    Source: REST docs, "List deliveries for an app webhook".
+    """
+    app, query = _authenticated_app(state, request), request.query
+    found = [one for one in reversed(state.deliveries) if one.app_id == app.id]
+    cursor = query.get("cursor", "").removeprefix("v1_")
+    if cursor.isdigit():
+        found = [one for one in found if one.id <= int(cursor)]
+    size = min(int(query.get("per_page", 30)), 100)
+    answer = responses.as_json([_delivery_shape(one) for one in found[:size]])
+    if len(found) <= size:
+        return answer
+    address = f"{request.url(request.path)}?per_page={size}&cursor=v1_{found[size].id}"
+    return Answer(
+        answer.status, {**answer.headers, "link": f'<{address}>; rel="next"'}, answer.body
+    )
+
+
+def _delivery_shape(one: SimDelivery) -> dict[str, Any]:
+    return {
+        "id": one.id,
+        "guid": one.guid,
+        "delivered_at": responses.github_time(one.at),
+        "redelivery": False,
+        "duration": 0.27,
+        "status": one.status,
+        "status_code": one.status_code,
+        "event": one.event,
+        "action": None,
+        "installation_id": one.installation_id,
+        "repository_id": one.repository_id,
+        "throttled_at": None,
+    }
 
 
 def _shape(one: SimInstallation) -> dict[str, Any]:

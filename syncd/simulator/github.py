@@ -29,6 +29,7 @@ UNMETERED_ROUTES = frozenset(
         "lfs_object",
         "token",
         "app",
+        "deliveries",
         "installation",
         "device",
         "poll",

@@ -6,8 +6,11 @@ Responses are made elsewhere.
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
+
+from msgspec import Struct
 
 from syncd.simulator.accounts import Accounts, ApiError
 from syncd.simulator.oauth import OAuthServer
@@ -17,6 +20,22 @@ WRITE_LIMIT_TEXT = (
     "You have exceeded a secondary rate limit and have been temporarily blocked from content "
     "creation. Please retry your request again later."
 )
+# What GitHub says of an answer of the webhook; 0: no connection was opened.
+DELIVERY_STATUSES = {0: "failed to connect to host", 200: "OK", 202: "OK"}
+
+
+class SimDelivery(Struct, frozen=True):
+    """One delivery of an App's webhook, and what came of it. `at` is in epoch seconds."""
+
+    id: int
+    guid: str
+    app_id: int
+    repository_id: int
+    installation_id: int | None
+    at: float
+    status_code: int = 200
+    status: str = "OK"
+    event: str = "push"
 
 
 class SimulatorState:
@@ -40,6 +59,7 @@ class SimulatorState:
         self.clock_offset = 0.0
         self.codeload_origin: str | None = None
         self.lfs_ranges = True  # whether the storage of LFS continues a download
+        self.deliveries: list[SimDelivery] = []  # of the webhooks of Apps, the oldest first
         self._real_now = now
 
     def now(self) -> float:
@@ -56,6 +76,26 @@ class SimulatorState:
             if sum(at > now - seconds for at in times) >= most:
                 raise ApiError(403, WRITE_LIMIT_TEXT, {"retry-after": "60"})
         times.append(now)
+
+    def add_delivery(
+        self, app_id: int, repo: Repository, status_code: int = 200, guid: str | None = None
+    ) -> SimDelivery:
+        """Add a push to the list of an App's deliveries, as if the webhook had answered so."""
+        number = 17_000_000_000 + len(self.deliveries)
+        installations = self.accounts.installations.values()
+        covering = (one.id for one in installations if one.app.id == app_id and one.covers(repo))
+        made = SimDelivery(
+            number,
+            guid or str(uuid.UUID(int=number)),
+            app_id,
+            repo.id,
+            next(covering, None),
+            self.now(),
+            status_code,
+            DELIVERY_STATUSES.get(status_code, "Invalid HTTP Response: " + str(status_code)),
+        )
+        self.deliveries.append(made)
+        return made
 
     def add_repo(
         self,

@@ -32,7 +32,7 @@ CONDITIONS = (
     "in_sync",
 )  # the worst first
 RUN_OUTCOMES = tuple(status.value for status in RunStatus)
-DELIVERY_OUTCOMES = ("asked", "ignored", "repeated", "refused", "unmatched")
+DELIVERY_OUTCOMES = ("asked", "ignored", "repeated", "refused", "unmatched", "missed")
 INTERVALS = 3  # a job without a success for more intervals than this is not ready
 
 

@@ -35,10 +35,11 @@ MAX_REPOSITORIES = 1000  # of a limit and hour; the others are counted under OTH
 OTHERS = "others"
 RELOAD_STARTS_KEPT = timedelta(days=366)  # the longest duration of a configuration
 WEBHOOK_ROW = 1  # the id of the only row
-REPOSITORY_MOVED, DELIVERY_MISSED, PUSH_UNMATCHED = (
+REPOSITORY_MOVED, DELIVERY_MISSED, PUSH_UNMATCHED, DELIVERIES_READ = (
     "repository_moved",
     "delivery_missed",
     "push_unmatched",
+    "deliveries_read",
 )
 DAEMON_ROW = "daemon"  # the name of the only heartbeat
 
@@ -76,9 +77,10 @@ class WebhookFacts(Struct, frozen=True):
 class Staleness(Struct, frozen=True):
     """One fact that makes changes come late, and fails no run.
 
-    `reason` is one of three: `repository_moved` (`subject` is IDENTITY/OWNER/NAME in lower case,
-    `detail` GitHub's number), `delivery_missed` (`subject` is the job, `detail` the commit) and
-    `push_unmatched` (`subject` is OWNER/NAME, `detail` the ref).
+    `reason` is one of four: `repository_moved` (`subject` is IDENTITY/OWNER/NAME in lower case,
+    `detail` GitHub's number), `delivery_missed` (`subject` is the job, `detail` the commit),
+    `push_unmatched` (`subject` is OWNER/NAME, `detail` the ref), and `deliveries_read`, up to
+    which delivery syncd has looked for missed ones (`subject` is API and App, `detail` its id).
     """
 
     reason: str
@@ -401,6 +403,7 @@ def _text(value: Any) -> str | None:
 
 
 __all__ = [
+    "DELIVERIES_READ",
     "DELIVERY_MISSED",
     "PUSH_UNMATCHED",
     "REPOSITORY_MOVED",
