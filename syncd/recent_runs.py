@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from syncd.diff import MAX_BYTES, DiffBudget, DiffBudgetExhausted, changed_lines, readable_by_all
 from syncd.models import LedgerRow
+from syncd.store.actions import OperatorAction
 from syncd.store.blobs import BlobCache
 from syncd.store.history import PastChange, PastRun
 from syncd.store.store import SqliteStore
@@ -24,6 +25,7 @@ MAX_RUNS = 10
 MAX_FILES_PER_RUN = 50
 MAX_FILES_OF_ONE_RUN = 500
 MAX_JOB_RUNS = 50
+MAX_JOB_ACTIONS = 50
 MAX_LINES = 2000
 MAX_CHARS = 256 << 10
 MAX_DIFF_STEPS = 5_000_000  # less than a second
@@ -176,6 +178,10 @@ class RunHistory:
             )
             for run, count in self._store.runs_of(job, MAX_JOB_RUNS)
         )
+
+    def actions_of(self, job: str) -> tuple[OperatorAction, ...]:
+        """Return what people last did with the job on the page, newest first."""
+        return tuple(self._store.actions_of(job, MAX_JOB_ACTIONS))
 
     def run(self, number: int, show_diffs: bool) -> RecentRun | None:
         """Return one run; None where there is none with this id."""

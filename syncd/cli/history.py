@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import click
 from msgspec.structs import asdict
@@ -17,6 +17,7 @@ from syncd.cli.trash_entries import entry_of, short_ids_in
 from syncd.output import echo
 from syncd.recent_runs import parse_time
 from syncd.status import rfc3339
+from syncd.store.actions import OperatorAction
 from syncd.store.history import PastChange, PastRun
 from syncd.stored_jobs import open_store, spellings_in_history
 from syncd.text import json_text, one_line
@@ -46,7 +47,7 @@ MARKS = {
     default=20,
     show_default=True,
     metavar="N",
-    help="How many runs at most.",
+    help="How many entries at most.",
 )
 @click.option(
     "--diff",
@@ -72,7 +73,9 @@ def command(
     show_secrets: bool,
     as_object: bool,
 ) -> int:
-    """Show past runs that changed something or failed, the newest first."""
+    """Show past runs that changed something or failed, and what people did on the status page, the
+    newest first.
+    """
     config = settings.load_read_only(
         members=not diff
     )  # the lines are the cache's, which is no member's to read
@@ -82,26 +85,64 @@ def command(
     try:
         spellings = spellings_in_history(store, os.path.abspath(path)) if path is not None else []
         runs = store.history(job, path, limit, spellings)
+        actions = store.actions_of(job, limit) if path is None else []
         past = PastContent(config, store, {run.job for run in runs}) if diff else None
     finally:
         store.close()
     names = short_ids_in(config.state)
     if as_object:
-        echo(json_text({"schema": "syncd.history/1", "runs": [_row(run, names) for run in runs]}))
+        rows = [_row(run, names) for run in runs]
+        done = [_action_row(one) for one in actions]
+        echo(json_text({"schema": "syncd.history/1", "runs": rows, "actions": done}))
         return 0
-    for run in runs:
-        _show(settings, run)
-        for change in run.changes:
-            emit(settings, f"    {change.action:<8} {one_line(change.path)}")
-            entry = entry_of(change, names)
-            if entry is not None:
-                emit(settings, f"             → syncd trash restore {names[entry]}")
-            if past is not None:
-                for line in _diff(run.job, change, past, show_secrets):
-                    emit(settings, line)
-    if not runs:
+    for one in by_time(runs, actions, limit):
+        if isinstance(one, OperatorAction):
+            emit(settings, f"◆ {rfc3339(one.at)}  {one.job}  {one_line(one.describe())}")
+            continue
+        _show(settings, one)
+        _show_changes(settings, one, names, past, show_secrets)
+    if not runs and not actions:
         emit(settings, "Nothing happened yet" + (f" to {path}" if path else "") + ".")
     return 0
+
+
+def _show_changes(
+    settings: Settings,
+    run: PastRun,
+    names: Mapping[str, str],
+    past: PastContent | None,
+    show_secrets: bool,
+) -> None:
+    for change in run.changes:
+        emit(settings, f"    {change.action:<8} {one_line(change.path)}")
+        entry = entry_of(change, names)
+        if entry is not None:
+            emit(settings, f"             → syncd trash restore {names[entry]}")
+        if past is not None:
+            for line in _diff(run.job, change, past, show_secrets):
+                emit(settings, line)
+
+
+def by_time(
+    runs: Sequence[PastRun], actions: Sequence[OperatorAction], limit: int
+) -> list[PastRun | OperatorAction]:
+    """Return runs and actions together, newest first, and at most `limit` of them."""
+    found: list[tuple[str, PastRun | OperatorAction]] = [(run.started_at, run) for run in runs]
+    found += [(one.at.isoformat(), one) for one in actions]
+    newest = sorted(found, key=lambda one: one[0], reverse=True)
+    return [one for _, one in newest[:limit]]
+
+
+def _action_row(one: OperatorAction) -> dict[str, object]:
+    return {
+        "job": one.job,
+        "action": one.action,
+        "at": rfc3339(one.at),
+        "user": one.by.user,
+        "client": one.by.client,
+        "reason": one.reason,
+        "until": rfc3339(one.until),
+    }
 
 
 def _row(run: PastRun, names: Mapping[str, str]) -> dict[str, object]:

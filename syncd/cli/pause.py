@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import click
-from msgspec.structs import replace
 
 from syncd.cache_file import remove_cache
 from syncd.cli.common import Settings, chosen_jobs, emit, require_utf8
@@ -49,12 +48,8 @@ def command(settings: Settings, job: str, lasting: str | None, reason: str) -> i
             ) from error
     store = open_store(config)
     try:
-        store.change_state(
-            job,
-            lambda state: replace(state, pause=Pause(reason, until)).with_condition(
-                datetime.now(UTC)
-            ),
-        )
+        pause = Pause(reason, until)
+        store.change_state(job, lambda state: state.with_pause(pause, datetime.now(UTC)))
     finally:
         store.close()
     remove_cache(f"{config.state}/{SNAPSHOT}")  # the nothing-to-do check would ask GitHub

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import click
-from msgspec.structs import replace
 
 from syncd.cli.common import Settings, chosen_jobs, emit
 from syncd.cli.completions import complete_job
@@ -24,10 +23,7 @@ def command(settings: Settings, job: str) -> int:
     store = open_store(config)
     try:
         before = store.state(job)
-        store.change_state(
-            job,
-            lambda state: replace(state, held=False, pause=None).with_condition(datetime.now(UTC)),
-        )
+        store.change_state(job, lambda state: state.with_pause(None, datetime.now(UTC)))
     finally:
         store.close()
     went_on = before.paused(datetime.now(UTC))

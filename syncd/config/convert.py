@@ -65,6 +65,7 @@ def _web(one: WebModel) -> Web:
         one.token,
         one.prefix,
         tuple(one.trusted_proxies),
+        one.actions,
     )
 
 

@@ -255,11 +255,16 @@ def _freezes(config: Config, problem_at: ProblemFactory) -> Iterator[Problem]:
 
 
 def _web(config: Config, problem_at: ProblemFactory) -> Iterator[Problem]:
-    """Yield a listener that others can reach and that has no password.
+    """Yield a listener that others can reach and that has no password, and actions of strangers.
 
     What a host name means, and what systemd opens, only shows when it is opened.
     """
     web = config.web
+    if web is not None and web.actions and not (web.password or web.users):
+        yield problem_at(
+            ("web", "actions"),
+            "actions are for people who logged in, so they need web.users or web.password",
+        )
     if web is None or web.is_guarded or web.listen.startswith(("unix:", "fd:")):
         return
     host = web.listen.rpartition(":")[0].strip("[]")

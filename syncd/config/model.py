@@ -29,7 +29,7 @@ class Web(Struct, frozen=True):
     """The listener for the status page, the metrics and the webhook.
 
     `users` are the hashes of their passwords, by name. `trusted_proxies` are networks, and `unix`
-    for every client of a unix socket.
+    for every client of a unix socket. `actions` lets people who logged in act.
     """
 
     listen: str
@@ -40,6 +40,7 @@ class Web(Struct, frozen=True):
     token: SecretRef | None = None
     prefix: str = "/"
     trusted_proxies: tuple[str, ...] = ()
+    actions: bool = False
 
     @property
     def is_guarded(self) -> bool:

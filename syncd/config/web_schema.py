@@ -76,6 +76,7 @@ class WebModel(Strict):
         default_factory=list
     )
     show_diffs: Flag = False
+    actions: Flag = False
     webhook: WebhookModel | None = None
 
     @field_validator("listen")

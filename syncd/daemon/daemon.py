@@ -22,6 +22,7 @@ from syncd.clock import Clock, SystemClock
 from syncd.config.model import Config
 from syncd.daemon.context import DaemonContext
 from syncd.daemon.housekeeping import Housekeeper
+from syncd.daemon.job_control import JobControl
 from syncd.daemon.job_status import JobStatus, JobStatusBoard
 from syncd.daemon.malloc import trim_heap
 from syncd.daemon.push_trigger import PushTrigger, is_announced
@@ -140,6 +141,7 @@ class Daemon:
             self.push_trigger,
             self.scheduler,
         )
+        self.job_control = JobControl(self._parts)
         schedule_jobs(self._parts, config, list(config.jobs), starting=True)
         self._housekeeper = Housekeeper(self._parts)
         self._watchdog = Watchdog(
@@ -416,11 +418,9 @@ class Daemon:
         return True
 
     def _announce_stop(self) -> None:
-        running = self.runner.active_jobs()
+        running = ", ".join(self.runner.active_jobs())
         self.sd_notify.stopping("finishing what is being written")
-        LOG.info(
-            "stopping: %s", f"waiting for {', '.join(running)}" if running else "nothing is running"
-        )
+        LOG.info("stopping: %s", f"waiting for {running}" if running else "nothing is running")
         self._stop.set()
         self._wake.set()
         self.app.stop.set()

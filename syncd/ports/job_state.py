@@ -221,6 +221,11 @@ class JobState(Struct, frozen=True):
         """
         return self.held or (self.pause is not None and not self.pause.is_over(now))
 
+    def with_pause(self, pause: Pause | None, now: datetime) -> JobState:
+        """Return the state with this pause; with None, neither paused nor held any more."""
+        held = self.held and pause is not None
+        return replace(self, held=held, pause=pause).with_condition(now)
+
     def describe_pause(self) -> str:
         """Return in words why the job is left alone; empty when nothing keeps it from running."""
         if self.held:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from msgspec.structs import replace
 from sqlalchemy import Connection, bindparam, delete, func, select, union
 
 from syncd.apply_rules import WaitingCommit
@@ -180,10 +181,21 @@ def file_counts(connection: Connection) -> dict[str, int]:
     return {job: count for job, count in counted if isinstance(job, str)}
 
 
-def mark_checked(connection: Connection, job: str, at: datetime) -> None:
-    """Set the time of the last run and of the last success; nothing else of the state changes."""
-    times = {name: at.isoformat() for name in RUN_TIMES}
-    connection.execute(JOB.update().where(JOB.c.name == job).values(times))
+def mark_all_checked(connection: Connection, jobs: Mapping[str, tuple[JobState, datetime]]) -> None:
+    """Set the times of the last run and success of each job whose state is still the given one.
+
+    Nothing else of the state changes.
+    """
+    for name, state in read_states(connection).items():
+        if name in jobs:
+            expected, at = jobs[name]
+            if _without_times(state) == _without_times(expected):
+                times = {column: at.isoformat() for column in RUN_TIMES}
+                connection.execute(JOB.update().where(JOB.c.name == name).values(times))
+
+
+def _without_times(state: JobState) -> JobState:
+    return replace(state, last_run_at=None, last_success_at=None)
 
 
 def state_row(job: str, state: JobState) -> dict[str, Any]:

@@ -8,13 +8,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from msgspec.structs import replace
-from sqlalchemy import Connection, bindparam, delete, select
+from sqlalchemy import Connection, bindparam, delete, select, union
 
 from syncd.models import LedgerRow
 from syncd.ports import OwnedRow, RunRecord
 from syncd.store import serialization
 from syncd.store.checksum import checksum, matches
-from syncd.store.schema import DIRECTORY, FILE
+from syncd.store.schema import APPLIED_SET, DIRECTORY, FILE
 from syncd.store.sqlite import in_parts, insert, text_of, upsert
 
 WHOLE = [*serialization.LEDGER, FILE.c.checksum]
@@ -152,3 +152,9 @@ def _update(connection: Connection, job: str, path: str, row: LedgerRow) -> None
     )
     values |= {"job": job, "checksum": checksum(job, *stored)}
     connection.execute(FILE.update().where(FILE.c.path == path).values(values))
+
+
+def jobs_with_files(connection: Connection) -> list[str]:
+    """Return each job that the ledger or a set names, also where its own row cannot be read."""
+    query = union(select(FILE.c.job), select(APPLIED_SET.c.job))
+    return [job for job in connection.execute(query).scalars() if isinstance(job, str)]

@@ -1,4 +1,5 @@
-"""Stores everything that is known of a job under another name, in the caller's transaction.
+"""Stores everything that is known of a job under another name, or deletes it, in the caller's
+transaction.
 
 A damaged row stays under the old name, because its content is unknown.
 """
@@ -11,7 +12,7 @@ from sqlalchemy import Connection, delete, select, update
 from syncd.store import intents, ledger
 from syncd.store.checksum import checksum, matches
 from syncd.store.job_states import read_state, remove_state, write_state
-from syncd.store.schema import APPLIED_SET, NOTIFICATION, RUN
+from syncd.store.schema import ACTION, APPLIED_SET, DIRECTORY, FILE, NOTIFICATION, RUN
 from syncd.store.sqlite import upsert
 
 
@@ -27,8 +28,19 @@ def rename(connection: Connection, old: str, new: str) -> None:
         intents.write(connection, replace(intent, job=new))
         intents.remove(connection, old)
     _rename_sets(connection, old, new)
-    connection.execute(update(RUN).where(RUN.c.job == old).values(job=new))
+    for table in (RUN, ACTION):
+        connection.execute(update(table).where(table.c.job == old).values(job=new))
     _rename_notifications(connection, old, new)
+
+
+def forget(connection: Connection, job: str) -> int:
+    """Delete everything but the history of the job; return the number of its ledger rows."""
+    count = connection.execute(delete(FILE).where(FILE.c.job == job)).rowcount
+    remove_state(connection, job)
+    intents.remove(connection, job)
+    for table in (DIRECTORY, APPLIED_SET):
+        connection.execute(delete(table).where(table.c.job == job))
+    return count
 
 
 def _rename_sets(connection: Connection, old: str, new: str) -> None:

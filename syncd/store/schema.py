@@ -30,7 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-VERSION = "0010"
+VERSION = "0011"
 
 METADATA = MetaData()
 
@@ -217,6 +217,20 @@ CHANGE = Table(
     Column("after_sha", Text),
 )
 
+# What a person did on the status page.
+ACTION = Table(
+    "action",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("job", Text, nullable=False),
+    Column("action", Text, nullable=False),  # sync, pause or resume
+    Column("at", Text, nullable=False),
+    Column("user_name", Text),  # of `web.users`; null for `web.password`
+    Column("client", Text, nullable=False),  # its address, or `this machine`
+    Column("reason", Text),
+    Column("until", Text),  # of a pause
+)
+
 HEAD = Table(
     "head",
     METADATA,
@@ -374,6 +388,7 @@ INDEXES = (
     Index("run_job", RUN.c.job, RUN.c.id),
     Index("change_run", CHANGE.c.run),
     Index("change_path", CHANGE.c.path),
+    Index("action_job", ACTION.c.job, ACTION.c.id),
 )
 
 

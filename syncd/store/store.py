@@ -14,12 +14,13 @@ from datetime import datetime
 from pathlib import Path
 
 from msgspec.structs import replace
-from sqlalchemy import Connection, delete, select, union
+from sqlalchemy import Connection
 
 from syncd.errors import StoreError
 from syncd.models import Change, LedgerRow, TreeEntry
 from syncd.ports import AcceptedCommit, AppliedSet, Head, Intent, JobState, OwnedRow, RunRecord
 from syncd.store import (
+    actions,
     applied_sets,
     heads,
     history,
@@ -39,7 +40,6 @@ from syncd.store.facts import Facts
 from syncd.store.job_states import read_state, read_states, write_state
 from syncd.store.notification_queue import NewNotification, NotificationQueue
 from syncd.store.read_ledgers import LedgerReader
-from syncd.store.schema import APPLIED_SET, DIRECTORY, FILE
 
 AdaptState = Callable[[str, str, JobState], JobState]
 
@@ -199,13 +199,23 @@ class SqliteStore:
         """Return whether anything is stored of the job under its own name."""
         return self._database.read(lambda connection: job_states.is_stored(connection, job))
 
-    def change_state(self, job: str, change: Callable[[JobState], JobState]) -> JobState:
-        """Read, change and write the job's state in one transaction; return the new state."""
+    def change_state(
+        self,
+        job: str,
+        change: Callable[[JobState], JobState],
+        action: actions.OperatorAction | None = None,
+    ) -> JobState:
+        """Read, change and write the job's state in one transaction; return the new state.
+
+        `action` is recorded in the same transaction.
+        """
         job = self._stored(job)
 
         def work(connection: Connection) -> JobState:
             after = change(read_state(connection, job) or JobState())
             write_state(connection, job, after)
+            if action is not None:
+                actions.add(connection, job, action)
             return after
 
         return self._database.write(work)
@@ -239,27 +249,15 @@ class SqliteStore:
     def mark_checked(self, jobs: Mapping[str, tuple[JobState, datetime]]) -> None:
         """Record that each job was unchanged at that time, unless its state has changed since."""
 
-        def work(connection: Connection) -> None:
-            for name, state in read_states(connection).items():
-                if name in jobs:
-                    expected, at = jobs[name]
-                    if _without_times(state) == _without_times(expected):
-                        job_states.mark_checked(connection, name, at)
-
         if jobs:
-            self._database.write(work)
+            self._database.write(lambda connection: job_states.mark_all_checked(connection, jobs))
 
     def forget(self, job: str) -> int:
         """Delete everything stored of the job; its files stay. Return the number of ledger rows."""
 
         def work(connection: Connection) -> int:
             self._ledgers.note_write()
-            count = connection.execute(delete(FILE).where(FILE.c.job == job)).rowcount
-            job_states.remove_state(connection, job)
-            intents.remove(connection, job)
-            for table in (DIRECTORY, APPLIED_SET):
-                connection.execute(delete(table).where(table.c.job == job))
-            return count
+            return renames.forget(connection, job)
 
         self._accepted.delete(job)
         return self._database.write(work)
@@ -355,7 +353,7 @@ class SqliteStore:
     def blobs_in_use(self) -> set[str]:
         """Return each blob that the ledger, an applied set or an undo needs: the cache keeps it."""
         used: set[str] = set()
-        for job in self._database.read(_jobs_with_files):
+        for job in self._database.read(ledger.jobs_with_files):
             used.update(
                 blob
                 for row in self.load_ledger(job).values()
@@ -402,6 +400,16 @@ class SqliteStore:
             )
         )
 
+    def add_action(self, action: actions.OperatorAction) -> None:
+        """Record what a person did with a job; nothing else of the job changes."""
+        stored = self._stored(action.job)
+        self._database.write(lambda connection: actions.add(connection, stored, action))
+
+    def actions_of(self, job: str | None, limit: int) -> list[actions.OperatorAction]:
+        """Return what people did on the page with the job, or with all jobs, newest first."""
+        stored = self._stored(job) if job is not None else None
+        return self._database.read(lambda connection: actions.actions_of(connection, stored, limit))
+
     def end_of_history(self) -> new_runs.Position:
         """Return the position after every run that is recorded now."""
         return self._database.read(new_runs.end_of_history)
@@ -438,13 +446,3 @@ class SqliteStore:
     def facts(self) -> Facts:
         """Facts that may be lost: they decide nothing about files."""
         return Facts(self._database)
-
-
-def _without_times(state: JobState) -> JobState:
-    return replace(state, last_run_at=None, last_success_at=None)
-
-
-def _jobs_with_files(connection: Connection) -> list[str]:
-    """Return each job that the ledger or a set names, also where its own row cannot be read."""
-    query = union(select(FILE.c.job), select(APPLIED_SET.c.job))
-    return [job for job in connection.execute(query).scalars() if isinstance(job, str)]

@@ -1,7 +1,8 @@
 """Flask application: what each path answers, and who may ask.
 
-No path changes anything, on this machine or elsewhere; only the webhook can start runs. No answer
-holds a secret. Who may ask is decided in `access`. Every page is whole without scripts.
+No path changes anything, on this machine or elsewhere, but for `web.actions` (actions.py), and for
+the webhook, which can start runs. No answer holds a secret. Who may ask is decided in `access`.
+Every page is whole without scripts.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ from collections.abc import Callable
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
+from syncd.config.model import Web as WebConfig
 from syncd.errors import SyncdError
 from syncd.redaction import redact_json
 from syncd.status import status_json
 from syncd.web.access import AccessControl
+from syncd.web.actions import add_actions
 from syncd.web.answers import text_answer, too_many
 from syncd.web.log_filter import LogLimit
 from syncd.web.login import accepts_html, add_login, login_form
@@ -46,17 +49,16 @@ def make_app(
     source: StatusSource,
     access: AccessControl,
     views: Views,
-    show_diffs: bool,
+    web: WebConfig,
     hook: WebhookEndpoint | None = None,
 ) -> Flask:
-    """Return the WSGI application.
-
-    With `show_diffs` the page shows lines of files that every user may read. The webhook needs
-    neither password nor local name, because its deliveries are signed.
+    """Return the WSGI application. The webhook needs neither password nor local name, because its
+    deliveries are signed.
     """
     app = Flask(__name__)
     app.url_map.merge_slashes = False  # two slashes are another path, and not a redirect
-    pages = Pages(source, show_diffs)
+    has_actions = web.actions and access.passwords.exist
+    pages = Pages(source, access, web.show_diffs, has_actions)
     pages.install(app)
 
     @app.before_request
@@ -78,6 +80,8 @@ def make_app(
     _add_views(app, source, views, pages)
     if access.passwords.exist:
         add_login(app, access)
+    if has_actions:
+        add_actions(app, access, lambda: source.job_control, views.acted)
     if hook is not None:
         app.add_url_rule(
             hook.path,
@@ -112,11 +116,17 @@ def _add_views(app: Flask, source: StatusSource, views: Views, pages: Pages) -> 
         )
 
     def page(rule: str, make: Callable[..., Response]) -> None:
-        """Add a page that depends on its path and query string."""
+        """Add a page that depends on its path, its query string and who asks."""
+
+        def answer(**parts: object) -> Response:
+            kind, personal = pages.viewer()
+            asked = f"{kind} {request.full_path}"
+            return views.answer(rule, lambda: make(**parts), asked, personal)
+
         app.add_url_rule(
             rule,
             rule,
-            lambda **parts: views.answer(rule, lambda: make(**parts), request.full_path),
+            answer,
             methods=["GET"],
             provide_automatic_options=False,
         )

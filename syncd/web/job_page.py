@@ -6,7 +6,7 @@ Pure: no I/O.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 
 from msgspec import Struct
 
@@ -14,10 +14,12 @@ from syncd.engine.hook_result import shown_command
 from syncd.models import Hook, Job
 from syncd.recent_runs import RecentRun, RunSummary
 from syncd.status import JobSnapshot, ago, duration, rfc3339
+from syncd.store.actions import OperatorAction
 from syncd.web.status_page import Row, When, cut, row_of
 
 PLOT_HEIGHT, BAR_WIDTH = 80, 12
 MAX_ERROR_CHARACTERS = 500
+NEW_SECONDS = 60.0  # for so long the page says on top what a person did
 
 
 class Bar(Struct, frozen=True):
@@ -44,17 +46,26 @@ class PastRow(Struct, frozen=True):
     error: str | None
 
 
+class Past(Struct, frozen=True):
+    """One entry of the timeline: a run, or in `action` what a person did."""
+
+    when: When
+    run: PastRow | None = None
+    action: str | None = None
+
+
 class JobView(Struct, frozen=True):
-    """Everything that the page of a job shows."""
+    """Everything that the page of a job shows. `newest` is an action of a moment ago."""
 
     title: str
     row: Row
     files: int
     settings: tuple[tuple[str, str], ...]
     commands: tuple[str, ...]
-    runs: tuple[PastRow, ...]
+    timeline: tuple[Past, ...]
     bars: tuple[Bar, ...]
     longest: str
+    newest: Past | None = None
 
     @property
     def width(self) -> int:
@@ -71,9 +82,15 @@ class RunView(Struct, frozen=True):
     when: str
 
 
-def job_view(one: JobSnapshot, runs: Sequence[RunSummary], now: datetime) -> JobView:
+def job_view(
+    one: JobSnapshot,
+    runs: Sequence[RunSummary],
+    actions: Sequence[OperatorAction],
+    now: datetime,
+) -> JobView:
     """Return the page of a job."""
     row = row_of(one, now)
+    is_new = bool(actions) and (now - actions[0].at).total_seconds() < NEW_SECONDS
     longest = max((run.seconds for run in runs), default=0.0)
     return JobView(
         f"{one.job.name}: {row.shown}",
@@ -81,10 +98,26 @@ def job_view(one: JobSnapshot, runs: Sequence[RunSummary], now: datetime) -> Job
         one.files,
         settings(one.job),
         commands(one),
-        tuple(_past_row(run, now) for run in runs),
+        timeline(runs, actions, now),
         bars(runs),
         f"{longest:.1f} s",
+        _past_action(actions[0], now) if is_new else None,
     )
+
+
+def timeline(
+    runs: Sequence[RunSummary], actions: Sequence[OperatorAction], now: datetime
+) -> tuple[Past, ...]:
+    """Return runs and actions, newest first."""
+    long_ago = datetime.min.replace(tzinfo=UTC)
+    found = [(one.at, _past_action(one, now)) for one in actions]
+    rows = [(run.at, _past_row(run, now)) for run in runs]
+    found += [(at or long_ago, Past(row.when, run=row)) for at, row in rows]
+    return tuple(past for _, past in sorted(found, key=lambda one: one[0], reverse=True))
+
+
+def _past_action(one: OperatorAction, now: datetime) -> Past:
+    return Past(When(ago(one.at, now), rfc3339(one.at)), action=one.describe())
 
 
 def run_view(run: RecentRun) -> RunView:
@@ -160,4 +193,4 @@ def _past_row(run: RunSummary, now: datetime) -> PastRow:
     )
 
 
-__all__ = ["JobView", "RunView", "bars", "commands", "job_view", "run_view", "settings"]
+__all__ = ["JobView", "RunView", "bars", "commands", "job_view", "run_view", "settings", "timeline"]

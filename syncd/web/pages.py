@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import re
+import secrets
 import socket
 
-from flask import Flask, Response, abort, render_template, request
+from flask import Flask, Response, abort, g, render_template, request
 from markupsafe import Markup, escape
 
 from syncd import __version__
 from syncd.redaction import redact
 from syncd.text import visible
 from syncd.web import job_page, status_page
+from syncd.web.access import AccessControl
 from syncd.web.ports import StatusSource
+from syncd.web.views import ANY_PERSON, Personal
 
 MAX_PAGE_CHARACTERS = 2 << 20  # characters; a thousand jobs take half of it
 MAX_FILTER_CHARACTERS = 200
@@ -25,11 +28,35 @@ AS_OF = re.compile(r"<p>as of .*?</p>")
 
 
 class Pages:
-    """Makes the pages. With `show_diffs` they show lines of files that every user may read."""
+    """Makes the pages. With `show_diffs` they show lines of files that every user may read.
 
-    def __init__(self, source: StatusSource, show_diffs: bool, host: str | None = None) -> None:
-        self._source, self._show_diffs = source, show_diffs
-        self._host = host or socket.gethostname()
+    A page is made once for all people who logged in: what differs between them has a placeholder
+    that no text of a repository can contain.
+    """
+
+    def __init__(
+        self,
+        source: StatusSource,
+        access: AccessControl,
+        show_diffs: bool,
+        has_actions: bool = False,
+        host: str | None = None,
+    ) -> None:
+        self._source, self._access, self._show_diffs = source, access, show_diffs
+        self._has_actions, self._host = has_actions, host or socket.gethostname()
+        self._user, self._token = (f"person-{secrets.token_hex(12)}" for _ in range(2))
+
+    def viewer(self) -> tuple[str, Personal]:
+        """Return of what kind the person is who asks, and what of a page is theirs."""
+        if not g.caller.in_session:
+            return "", ANY_PERSON
+        token = self._access.sessions.form_token()
+        user = escape(g.caller.account.user or "web.password")
+        texts = {self._user: user, self._token: token}
+        tag = hashlib.sha256(f"{user} {token}".encode()).hexdigest()[:16]
+        return "in session", Personal(
+            {key.encode(): text.encode() for key, text in texts.items()}, tag
+        )
 
     def install(self, app: Flask) -> None:
         """Add what the templates use to the application."""
@@ -60,8 +87,10 @@ class Pages:
         one = next((one for one in readings.jobs if one.job.name == name), None)
         if one is None:
             abort(404)
-        runs = self._source.run_history.of_job(name)
-        return _html(self._render("job.html", job_page.job_view(one, runs, readings.at)))
+        past = self._source.run_history
+        runs, actions = past.of_job(name), past.actions_of(name)
+        view = job_page.job_view(one, runs, actions, readings.at)
+        return _html(self._render("job.html", view))
 
     def run(self, number: int) -> Response:
         """Answer with the page of a run."""
@@ -71,7 +100,15 @@ class Pages:
         return _html(self._render("run.html", job_page.run_view(run)))
 
     def _render(self, template: str, view: object) -> str:
-        return render_template(template, view=view, host=self._host, version=__version__)
+        in_session = g.caller.in_session
+        return render_template(
+            template,
+            view=view,
+            host=self._host,
+            version=__version__,
+            user=self._user if in_session else None,
+            form_token=self._token if in_session and self._has_actions else None,
+        )
 
 
 def _html(text: str) -> Response:

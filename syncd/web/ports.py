@@ -8,6 +8,7 @@ from typing import Protocol
 from syncd.github.webhook import Push, PushOutcome
 from syncd.recent_runs import RecentRun, RunHistory
 from syncd.status import StatusSnapshot
+from syncd.store.actions import Person
 
 
 class PushReceiver(Protocol):
@@ -30,6 +31,25 @@ class PushReceiver(Protocol):
         """Count a refused delivery. `why` is None when it was probably not GitHub's."""
 
 
+class JobControl(Protocol):
+    """Acts on jobs for a person. Safe to use from many threads.
+
+    Every method but `has` raises StoreError.
+    """
+
+    def has(self, job: str) -> bool:
+        """Return whether the job is configured."""
+
+    def sync_now(self, job: str, by: Person) -> str | None:
+        """Queue a run; return why none is queued, None if one is."""
+
+    def pause(self, job: str, by: Person, reason: str, seconds: float | None) -> None:
+        """Pause the job, for so many seconds or until it is resumed."""
+
+    def resume(self, job: str, by: Person) -> str | None:
+        """Let a paused job go on; return why not, None if it does."""
+
+
 class StatusSource(Protocol):
     """Source of everything that the pages show. Safe to use from many threads."""
 
@@ -46,6 +66,11 @@ class StatusSource(Protocol):
 
     def recent_runs(self, show_diffs: bool) -> Sequence[RecentRun]:
         """Return what the last runs changed, the newest first. Raises StoreError."""
+
+    @property
+    def job_control(self) -> JobControl:
+        """Return what acts on jobs."""
+        ...
 
     @property
     def run_history(self) -> RunHistory:

@@ -101,7 +101,7 @@ class Web:
             source,
             access,
             Views(lambda: unread_bytes(self._map), self._monotonic),
-            web.show_diffs,
+            web,
             hook,
         )
         server = waitress.create_server(

@@ -51,7 +51,12 @@ class Sessions(SecureCookieSessionInterface):
         """Begin a session for whose password was right."""
         session.clear()
         session.permanent = True
-        session.update(user=account.user, proof=account.proof, id=secrets.token_hex(16))
+        session.update(
+            user=account.user,
+            proof=account.proof,
+            id=secrets.token_hex(16),
+            form=secrets.token_urlsafe(24),
+        )
 
     def account(self) -> Account | None:
         """Return whose session this is; None without a valid one.
@@ -64,6 +69,16 @@ class Sessions(SecureCookieSessionInterface):
         if found is None or not hmac.compare_digest(found.proof, session["proof"]):
             return None
         return found
+
+    def form_token(self) -> str:
+        """Return the token that a form of this session has to send; empty without a session."""
+        token: str = session.get("form", "")
+        return token
+
+    def is_form_token(self, given: str) -> bool:
+        """Return whether a form of this session sent this."""
+        token = self.form_token()
+        return bool(token) and hmac.compare_digest(token.encode(), given.encode())
 
     def end(self) -> None:
         """End the session of this request, also for copies of its cookie."""

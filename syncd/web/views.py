@@ -8,7 +8,7 @@ variant of it is made only after that time, so that views take a fifth of a proc
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from threading import BoundedSemaphore, Lock
 
@@ -33,6 +33,25 @@ class TooLargeError(Exception):
     """The answer would be larger than a page may be."""
 
 
+class Personal(Struct, frozen=True):
+    """What differs in a view between people: each text of it that another one replaces.
+
+    `tag` is a part of the ETag.
+    """
+
+    texts: Mapping[bytes, bytes] = {}
+    tag: str = ""
+
+    def filled(self, body: bytes) -> bytes:
+        """Return the view for this person."""
+        for placeholder, text in self.texts.items():
+            body = body.replace(placeholder, text)
+        return body
+
+
+ANY_PERSON = Personal()
+
+
 class _Kept(Struct, frozen=True):
     variant: str
     status: int
@@ -40,12 +59,14 @@ class _Kept(Struct, frozen=True):
     content_type: str
     until: float
     etag: str | None
+    actions: int
 
-    def answer(self) -> Response:
+    def answer(self, personal: Personal) -> Response:
         """Return the answer, or 304 where the client has it already."""
-        made = Response(self.body, self.status, content_type=self.content_type)
+        body = personal.filled(self.body)
+        made = Response(body, self.status, content_type=self.content_type)
         if self.etag is not None:
-            made.set_etag(self.etag)
+            made.set_etag(self.etag + personal.tag)
             made.make_conditional(request)
         return made
 
@@ -74,10 +95,17 @@ class Views:
         self._places = BoundedSemaphore(MAX_CONCURRENT)
         self._guard = Lock()
         self._views: dict[str, _View] = {}
+        self._actions = 0
 
-    def answer(self, name: str, make: Callable[[], Response], variant: str = "") -> Response:
-        """Return what `make` answers, now or a moment ago. `variant` says what of the view is
-        asked for, such as the name of a job.
+    def answer(
+        self,
+        name: str,
+        make: Callable[[], Response],
+        variant: str = "",
+        personal: Personal = ANY_PERSON,
+    ) -> Response:
+        """Return what `make` answers, now or a moment ago, for this person. `variant` says what of
+        the view is asked for, such as the name of a job.
 
         Raises TooBusyError, TooLargeError and what `make` raises.
         """
@@ -87,14 +115,19 @@ class Views:
             view = self._views.setdefault(name, _View())
         kept = self._still_good(view, variant)
         if kept is not None:
-            return kept.answer()
+            return kept.answer(personal)
         with taken(view.places), taken(self._places), view.making:
             kept = self._still_good(view, variant)
-            return (kept or self._make(view, make, variant)).answer()
+            return (kept or self._make(view, make, variant)).answer(personal)
+
+    def acted(self) -> None:
+        """Make every view anew: a person has done something, and wants to see it."""
+        with self._guard:
+            self._actions += 1
 
     def _still_good(self, view: _View, variant: str) -> _Kept | None:
         kept = view.kept
-        if kept is None or kept.variant != variant:
+        if kept is None or (kept.variant, kept.actions) != (variant, self._actions):
             return None
         return kept if self._monotonic() < kept.until else None
 
@@ -106,6 +139,7 @@ class Views:
         if view.kept is not None and (wait := view.kept.until - self._monotonic()) > 0:
             self._sleep(wait)
         view.kept = None
+        actions = self._actions
         began = time.thread_time()
         made = make()
         body = made.get_data()
@@ -113,9 +147,8 @@ class Views:
             raise TooLargeError
         took = time.thread_time() - began
         until = self._monotonic() + min(MAX_CACHE_SECONDS, CACHE_TIME_FACTOR * took)
-        view.kept = _Kept(
-            variant, made.status_code, body, made.content_type or "", until, made.get_etag()[0]
-        )
+        etag, kind = made.get_etag()[0], made.content_type or ""
+        view.kept = _Kept(variant, made.status_code, body, kind, until, etag, actions)
         return view.kept
 
 
@@ -130,4 +163,13 @@ def taken(places: BoundedSemaphore) -> Iterator[None]:
         places.release()
 
 
-__all__ = ["MAX_CONCURRENT", "MAX_PAGE_BYTES", "TooBusyError", "TooLargeError", "Views", "taken"]
+__all__ = [
+    "ANY_PERSON",
+    "MAX_CONCURRENT",
+    "MAX_PAGE_BYTES",
+    "Personal",
+    "TooBusyError",
+    "TooLargeError",
+    "Views",
+    "taken",
+]

@@ -47,9 +47,12 @@ def bearer(token: str) -> dict[str, str]:
 
 @contextmanager
 def listening(
-    listen: str = "127.0.0.1:0", environ: Mapping[str, str] = ENVIRON, **more: Any
+    listen: str = "127.0.0.1:0",
+    environ: Mapping[str, str] = ENVIRON,
+    board: Any = None,
+    **more: Any,
 ) -> Iterator[Web]:
-    web = Web(WebConfig(listen, webhook=HOOK, **more), FixedBoard(), dict(environ))
+    web = Web(WebConfig(listen, webhook=HOOK, **more), board or FixedBoard(), dict(environ))
     try:
         yield web
     finally:
@@ -123,6 +126,11 @@ GUARDS = {
     "GET /login": (401, 401, 401, 401, 401, 401, 401, 403, 401),
     "POST /login": (401, 401, 401, 401, 401, 401, 401, 403, 401),
     "POST /logout": (401, 401, 303, 303, 401, 401, 401, 403, 303),
+    # tests/story/test_web_actions.py has the sessions
+    "POST /jobs/nginx/sync": (401, 401, 403, 403, 401, 401, 401, 403, 403),
+    "POST /jobs/nginx/pause": (401, 401, 403, 403, 401, 401, 401, 403, 403),
+    "POST /jobs/nginx/resume": (401, 401, 403, 403, 401, 401, 401, 403, 403),
+    "GET /jobs/nginx/sync": (401, 401, 405, 405, 401, 401, 401, 403, 405),
     "POST /github": (401, 401, 401, 401, 401, 401, 401, 401, 401),
 }
 # without a password: a stranger, a foreign origin, a foreign host; the last over a unix socket
@@ -141,6 +149,10 @@ OPEN = {
     "GET /login": (404, 403, 421, 404),
     "POST /login": (404, 403, 421, 404),
     "POST /logout": (404, 403, 421, 404),
+    "POST /jobs/nginx/sync": (404, 403, 421, 404),
+    "POST /jobs/nginx/pause": (404, 403, 421, 404),
+    "POST /jobs/nginx/resume": (404, 403, 421, 404),
+    "GET /jobs/nginx/sync": (404, 403, 421, 404),
     "POST /github": (401, 401, 401, 401),
 }
 
@@ -161,7 +173,7 @@ def assert_says_nothing(answer: Answer) -> None:
 def test_every_route_with_its_guard(route: str, listen: str, monkeypatch: Any) -> None:
     monkeypatch.setattr("syncd.web.failed_attempts.CLIENT_BURST", 100)
     method, _, path = route.partition(" ")
-    with listening(listen, **guarded()) as web:
+    with listening(listen, **guarded(actions=True)) as web:
         answers = [ask(web, path, headers, method) for headers in CASES.values()]
     assert tuple(answer.status for answer in answers) == GUARDS[route]
     for answer in answers:
@@ -176,7 +188,7 @@ def test_every_route_with_its_guard(route: str, listen: str, monkeypatch: Any) -
 def test_every_route_without_a_password(route: str, listen: str) -> None:
     method, _, path = route.partition(" ")
     known, origin, host, unix_host = OPEN[route]
-    with listening(listen) as web:
+    with listening(listen, actions=True) as web:
         assert ask(web, path, {}, method).status == known
         foreign = ask(web, path, {"Origin": "https://evil.example"}, method)
         assert foreign.status == origin
@@ -195,7 +207,7 @@ def of_parameters(rule: str) -> str:
 
 
 def test_no_route_is_missing_in_the_table() -> None:
-    with listening(**guarded()) as web:
+    with listening(**guarded(actions=True)) as web:
         rules = {
             f"{method} {of_parameters(rule.rule)}"
             for rule in web.app.url_map.iter_rules()

@@ -17,6 +17,7 @@ from syncd.models import Job, PathRule
 from syncd.ports import JobState
 from syncd.recent_runs import DiffCache, RecentRun, RunHistory, read_recent_runs
 from syncd.status import JobSnapshot, ProcessStats, StatusSnapshot, read_status
+from syncd.store.actions import Person
 from syncd.store.blobs import BlobCache
 from syncd.store.store import SqliteStore
 from tests.support.sync_env import SyncEnv
@@ -51,6 +52,28 @@ class PushLog:
 
 
 @dataclass
+class ControlLog:
+    """A job_control that writes down what it does to the only job, nginx."""
+
+    done: list[tuple[object, ...]] = field(default_factory=list)
+    problem: str | None = None
+
+    def has(self, job: str) -> bool:
+        return job == "nginx"
+
+    def sync_now(self, job: str, by: Person) -> str | None:
+        self.done.append(("sync", job, by))
+        return self.problem
+
+    def pause(self, job: str, by: Person, reason: str, seconds: float | None) -> None:
+        self.done.append(("pause", job, by, reason, seconds))
+
+    def resume(self, job: str, by: Person) -> str | None:
+        self.done.append(("resume", job, by))
+        return self.problem
+
+
+@dataclass
 class StoreBoard:
     """`now` is what the clock says; the real one where it is None.
 
@@ -63,6 +86,7 @@ class StoreBoard:
     fails: Exception | None = None
     stuck: str | None = None
     push_trigger: PushLog = field(default_factory=PushLog)
+    job_control: ControlLog = field(default_factory=ControlLog)
     diffs: DiffCache = field(default_factory=DiffCache)
 
     def stall_reason(self) -> str | None:
@@ -98,6 +122,9 @@ class NoRuns:
     def of_job(self, job: str) -> tuple[()]:
         return ()
 
+    def actions_of(self, job: str) -> tuple[()]:
+        return ()
+
     def run(self, number: int, show_diffs: bool) -> None:
         return None
 
@@ -107,6 +134,7 @@ class FixedBoard:
     """One job in sync, and nothing behind it."""
 
     push_trigger: PushLog = field(default_factory=PushLog)
+    job_control: ControlLog = field(default_factory=ControlLog)
 
     def stall_reason(self) -> str | None:
         return None

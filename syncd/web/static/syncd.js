@@ -19,7 +19,9 @@
 
   const isInUse = () => {
     const selection = document.getSelection();
-    return document.hidden || (selection !== null && !selection.isCollapsed);
+    const fields = [...document.querySelectorAll("#content input")];
+    return document.hidden || (selection !== null && !selection.isCollapsed)
+      || fields.some((one) => one === document.activeElement || one.value !== one.defaultValue);
   };
 
   const replaced = (text) => {

@@ -702,6 +702,13 @@ MISTAKES: dict[str, tuple[str, int, int, str, str]] = {
         "jobs.nginx.validate",
         "'ini' is no built-in check",
     ),
+    "actions of strangers": (
+        BASE + "web: {listen: 127.0.0.1:1, token: /etc/x, actions: true}\n",
+        10,
+        52,
+        "web.actions",
+        "so they need web.users or web.password",
+    ),
     "a listener for all": (
         BASE + "web: {listen: '0.0.0.0:80'}\n",
         10,

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from syncd.ports import OwnedRow, RunRecord
 from syncd.store import notification_queue
+from syncd.store.actions import OperatorAction, Person
 from syncd.store.database import Database
 from syncd.store.facts import Staleness
 from syncd.store.schema import HEARTBEAT, statements
@@ -78,6 +79,7 @@ def columns() -> list[tuple[str, str]]:
 
 
 COLUMNS = columns()
+ACTION = OperatorAction(JOB, "pause", AT, Person("octocat", "192.0.2.7"), "change freeze", AT)
 
 
 EVERY, ELSEWHERE = 4, int(os.environ.get("SYNCD_SEALED_COLUMNS", "3"))  # 1: all the others
@@ -119,6 +121,7 @@ class Bench:
         facts = [Staleness("repository_moved", JOB, "acme/new", AT, 1)]
         self.store.facts.save_staleness("repository_moved", facts)
         self.store.facts.save_reload_start("systemctl reload nginx", AT)
+        self.store.add_action(ACTION)
         connection = self.store._database._connection
         assert connection is not None
         raw = driver_of(connection)
@@ -206,6 +209,8 @@ def test_whatever_was_damaged_the_next_run_can_be_recorded_and_is_remembered(
 
 def look_at_everything(store: SqliteStore, where: str) -> None:
     assert all(one.since.tzinfo is not None for one in store.facts.staleness()), where
+    for action in store.actions_of(None, 10):
+        assert action.at.tzinfo is not None and action.describe(), where
     began_at = store.facts.reload_start("systemctl reload nginx")
     assert began_at is None or began_at.tzinfo is not None, where
     recorded = store.load_ledger(JOB)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from syncd.config.model import Web as WebConfig
 from syncd.config.schema import WebModel
 from syncd.redaction import Secret
 from syncd.web import clients, failed_attempts, request_limits, server, views
@@ -42,7 +43,7 @@ def test_every_route_of_the_listener_has_a_row_of_bounds() -> None:
     hook = WebhookEndpoint("/github", lambda: Secret("x" * 16), board.push_trigger)
     passwords = Passwords(lambda: Secret("x" * 16), {})
     access = AccessControl(passwords, Names(False), FailureLimits())
-    app = make_app(board, access, Views(lambda: 0), True, hook)
+    app = make_app(board, access, Views(lambda: 0), WebConfig("127.0.0.1:0", actions=True), hook)
     routes = {
         f"{method} {rule.rule}"
         for rule in app.url_map.iter_rules()
@@ -62,6 +63,9 @@ def test_every_route_of_the_listener_has_a_row_of_bounds() -> None:
         "GET /login",
         "POST /login",
         "POST /logout",
+        "POST /jobs/<name>/sync",
+        "POST /jobs/<name>/pause",
+        "POST /jobs/<name>/resume",
     }
     said = {first.strip("`") for first in rows()}
     assert routes - {"POST /github"} <= said and "POST` of the webhook's path" in said
