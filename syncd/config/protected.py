@@ -9,7 +9,7 @@ link changes where it leads.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from importlib.machinery import all_suffixes
 
@@ -106,35 +106,59 @@ def protected_paths(
     """
     system = system or SYSTEM
     program = program or this_program()
+    links = Links()
     named = (
         *_configured(config, environ),
         *_own_folders(environ, system),
         *_credentials(config, environ, system),
     )
     shared = [*_shared(environ, system), *_modules(program)]
-    found = [*resolve_places(named), *_installed(program), *resolve_places(_commands(environ))]
-    found += [place for one in shared for place in _links(one.folder, one.what, one.at_check)]
+    found = [*links.places(named), *_installed(program), *links.places(_commands(environ))]
+    found += [place for one in shared for place in links.to(one.folder, one.what, one.at_check)]
     places = tuple(dict.fromkeys(found))
     names = tuple(
-        dict.fromkeys(replace(one, folder=resolve_links(one.folder)[-1]) for one in shared)
+        dict.fromkeys(replace(one, folder=links.resolve(one.folder)[-1]) for one in shared)
     )
     return ProtectedPaths(places, names, _identities(places, names))
 
 
-def resolve_places(named: Iterable[NamedPlace]) -> Iterator[ProtectedPlace]:
-    """Yield each place by its real path, and each link on the way to it."""
-    for one in named:
-        yield from _links(one.path, one.what, one.at_check)
-        yield ProtectedPlace(resolve_links(one.path)[-1], one.what, one.is_folder, one.at_check)
+class Links:
+    """Resolves paths that have most of their folders in common, and reads each link once."""
+
+    def __init__(self) -> None:
+        self._targets: dict[str, str | None] = {}
+
+    def places(self, named: Iterable[NamedPlace]) -> Iterator[ProtectedPlace]:
+        """Yield each place by its real path, and each link on the way to it."""
+        for one in named:
+            yield from self.to(one.path, one.what, one.at_check)
+            real = self.resolve(one.path)[-1]
+            yield ProtectedPlace(real, one.what, one.is_folder, one.at_check)
+
+    def to(self, path: str, what: str, at_check: bool) -> Iterator[ProtectedPlace]:
+        """Yield each link on the way to a path."""
+        for link in self.resolve(path)[:-1]:
+            yield ProtectedPlace(link, f"a link on the way to {what}", at_check=at_check)
+
+    def resolve(self, path: str) -> list[str]:
+        """Return the real path of each link that leads to `path`, in order, then its own."""
+        return _resolved(path, self._target)
+
+    def _target(self, path: str) -> str | None:
+        if path not in self._targets:
+            self._targets[path] = _target(path)
+        return self._targets[path]
 
 
-def _links(path: str, what: str, at_check: bool) -> Iterator[ProtectedPlace]:
-    for link in resolve_links(path)[:-1]:
-        yield ProtectedPlace(link, f"a link on the way to {what}", at_check=at_check)
+def _target(path: str) -> str | None:
+    """Return where a link leads; None for what is no link, not there, or not to be looked at."""
+    try:
+        return os.readlink(path)
+    except OSError:
+        return None
 
 
-def resolve_links(path: str) -> list[str]:
-    """Return the real path of each link that leads to `path`, in order, then its own real path."""
+def _resolved(path: str, target_of: Callable[[str], str | None]) -> list[str]:
     found: list[str] = []
     rest, at = os.path.abspath(path).split("/")[::-1], "/"
     while rest:
@@ -144,10 +168,9 @@ def resolve_links(path: str) -> list[str]:
         if name == "..":
             at = os.path.dirname(at)
             continue
-        here = os.path.join(at, name)
-        try:
-            target = os.readlink(here)
-        except OSError:  # no link, or not there, or not to be looked at: it leads nowhere else
+        here = f"{at.rstrip('/')}/{name}"
+        target = target_of(here)
+        if target is None:
             at = here
             continue
         found.append(here)
@@ -248,7 +271,7 @@ def _installed(program: Program) -> tuple[ProtectedPlace, ...]:
             named.append(
                 NamedPlace(f"{beside.rstrip('/')}/pyvenv.cfg", "syncd's Python", at_check=False)
             )
-    return tuple(resolve_places(named))
+    return tuple(Links().places(named))
 
 
 def _commands(environ: Mapping[str, str]) -> Iterator[NamedPlace]:

@@ -14,7 +14,7 @@ import pytest
 
 from syncd.config.load import load_config
 from syncd.config.program import this_program
-from syncd.config.protected import protected_paths, resolve_links
+from syncd.config.protected import Links, protected_paths
 from syncd.wiring import AppContext, ConnectionOptions
 from tests.support.clock import FakeClock
 from tests.support.machine import machine
@@ -77,12 +77,12 @@ def test_each_link_on_the_way_is_named_and_a_ring_of_links_ends(tmp_path: Path) 
     (tmp_path / "one").symlink_to("two")
     (tmp_path / "two").symlink_to(tmp_path / "real")
     (tmp_path / "ring").symlink_to("ring")
-    assert resolve_links(f"{tmp_path}/one/../one//x") == [
+    assert Links().resolve(f"{tmp_path}/one/../one//x") == [
         f"{tmp_path}/one",
         f"{tmp_path}/two",
         f"{tmp_path}/real/x",
     ]
-    assert f"{tmp_path}/ring" in resolve_links(f"{tmp_path}/ring/x")
+    assert f"{tmp_path}/ring" in Links().resolve(f"{tmp_path}/ring/x")
 
 
 def test_a_key_whose_link_moves_is_protected_within_a_minute_and_after_a_reload_at_once(
