@@ -5,17 +5,20 @@ no HOME's configuration, no proxies, no netrc.
 from __future__ import annotations
 
 import gc
+import importlib
 import os
 import shutil
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from syncd import redaction
 from tests import lanes
 from tests.support.deep import clear
 from tests.support.sync_env import SyncEnv, sync_env
@@ -59,6 +62,20 @@ def _alone(monkeypatch: pytest.MonkeyPatch, _homes: Path) -> None:
     home = _homes / str(next(HOMES))
     home.mkdir()
     monkeypatch.setenv("HOME", str(home))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _module_alone() -> Iterator[None]:
+    """Forget the secrets of the module's tests after it, and what else they left behind.
+
+    A process knows each secret to its end and searches every log line for all of them, and every
+    run of a daemon searches all objects for rings: both would grow with the number of tests.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(redaction, "_PROCESS", redaction.Redactor())
+        yield
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
@@ -116,6 +133,31 @@ def _begins(item: pytest.Item) -> int:
         if item.get_closest_marker("root")
         else 2
     )
+
+
+def pytest_collection(session: pytest.Session) -> None:
+    """Import a share of the test modules first, each process of pytest-xdist another one.
+
+    To rewrite the assertions of all modules takes a process longer than anything else here, as long
+    as no compiled file is there. So each process finds what the others have written.
+    """
+    worker = getattr(session.config, "workerinput", None)
+    if worker is None:
+        return
+    left_out = {Path(path).resolve() for path in session.config.getoption("ignore") or ()}
+    modules = [
+        ".".join(file.relative_to(lanes.TESTS.parent).with_suffix("").parts)
+        for argument in session.config.args
+        for file in _test_files(Path(argument.partition("::")[0]).resolve())
+        if file.is_relative_to(lanes.TESTS) and file not in left_out
+    ]
+    for module in modules[int(worker["workerid"][2:]) :: worker["workercount"]]:
+        with suppress(Exception, pytest.skip.Exception):  # raised again at its own collection
+            importlib.import_module(module)
+
+
+def _test_files(path: Path) -> list[Path]:
+    return sorted(path.rglob("test_*.py")) if path.is_dir() else [path]
 
 
 def pytest_collection_finish() -> None:
