@@ -71,6 +71,19 @@ def files_of(lane: Lane) -> list[Path]:
     return [path for path in sorted(TESTS.rglob("test_*.py")) if named.search(path.read_text())]
 
 
+def files_left_out(lane: Lane) -> list[Path]:
+    """The test files with a mark for the whole file that the lane does not run.
+
+    Pytest need not even import them.
+    """
+    if lane.marks:
+        return []
+    marked = re.compile(
+        rf"^pytestmark = \[?pytest\.mark\.({'|'.join(lane.without)})\b", re.MULTILINE
+    )
+    return [path for path in sorted(TESTS.rglob("test_*.py")) if marked.search(path.read_text())]
+
+
 def note(name: str, seconds: float, environment: Mapping[str, str] = os.environ) -> None:
     """Add a lane that has ended to the file that .ci/run names, if it runs."""
     if file := environment.get("SYNCD_LANE_TIMES"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -49,6 +48,7 @@ from tests.contract.doors import (
     memory_door,
     socket_door,
 )
+from tests.support.bombs import gzip_of_zeros
 
 REPO = "acme/infra"
 Door = Callable[[GitHub], AbstractContextManager[tuple[Transport, str]]]
@@ -858,7 +858,7 @@ class TestCost:
         assert near.cost() == {"head": 2, "contents": 2}
 
 
-BOMB = gzip.compress(b"\0" * (70 << 20), 1)  # a bit more than any JSON may have
+BOMB = gzip_of_zeros(70)  # mebibytes, a bit more than any JSON may have
 
 
 def bomb(answer: faults.Answer) -> faults.Answer:

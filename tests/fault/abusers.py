@@ -8,7 +8,6 @@ here judges anything.
 from __future__ import annotations
 
 import base64
-import gzip
 import hashlib
 import http.client
 import json
@@ -27,6 +26,7 @@ from typing import Any
 from syncd.git_objects import FILE, LINK, SUBMODULE, TREE
 from syncd.simulator.github import GitHub
 from syncd.simulator.repository import Repository
+from tests.support.bombs import gzip_of_zeros
 from tests.support.push import headers_of, push_event
 
 Done = Counter[str]
@@ -165,7 +165,7 @@ def _after(head: bytes, pieces: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _bomb() -> bytes:
-    body = gzip.compress(b"\0" * (50 << 20), 9)
+    body = gzip_of_zeros(50)
     return OK + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body) + body
 
 

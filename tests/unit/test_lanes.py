@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from _pytest.mark.expression import Expression
 
-from tests.lanes import CI_SECONDS, LANES, MARKS, files_of, note, table
+from tests.lanes import CI_SECONDS, LANES, MARKS, files_left_out, files_of, note, table
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -46,6 +46,13 @@ class _matcher:
 
     def __call__(self, name: str, /, **_kwargs: object) -> bool:
         return name in self.marks
+
+
+def test_the_push_lane_leaves_out_files_that_are_another_lanes_as_a_whole() -> None:
+    left_out = {path.name for path in files_left_out(LANES["push"])}
+    assert left_out >= {"test_docs.py", "test_service.py", "test_dist.py"}
+    assert not left_out & {"test_lanes.py", "test_sync.py", "test_runner.py"}
+    assert files_left_out(LANES["docs"]) == []
 
 
 def test_the_budgets_are_those_of_the_plan() -> None:

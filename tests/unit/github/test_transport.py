@@ -37,6 +37,7 @@ from syncd.github.retry import RetryingTransport
 from syncd.github.transport import Network
 from syncd.progress import SilentListener
 from syncd.redaction import redact
+from tests.support.bombs import gzip_of_zeros
 from tests.support.clock import FakeClock
 from tests.support.raw_server import RawServer
 
@@ -471,7 +472,7 @@ def test_of_a_cut_head_nothing_is_made_up(caplog: pytest.LogCaptureFixture) -> N
         assert body_of(server.url) == b""
 
 
-BOMB = gzip.compress(b"\0" * (64 << 20), 9)
+BOMB = gzip_of_zeros(64)
 TOO_MUCH = {
     "says so": said("200 OK", f"Content-Length: {10 << 30}", body=b"x"),
     "says nothing": said("200 OK", body=b"x" * (3 << 20)),
