@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable
 
 from flask import Flask, Response, request
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from syncd.config.model import Web as WebConfig
 from syncd.errors import SyncdError
@@ -167,7 +167,10 @@ def _handle_errors(app: Flask) -> None:
 
     @app.errorhandler(HTTPException)
     def refused(error: HTTPException) -> Response:
-        return text_answer(error.code or 500, error.name)
+        answer = text_answer(error.code or 500, error.name)
+        if isinstance(error, MethodNotAllowed) and error.valid_methods:
+            answer.headers["Allow"] = ", ".join(sorted(error.valid_methods))  # RFC 9110, 15.5.6
+        return answer
 
     @app.errorhandler(SyncdError)
     def failed(error: SyncdError) -> Response:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 import socket
 import struct
 import time
@@ -31,6 +32,7 @@ from waitress.utilities import Error
 
 from syncd.github.webhook import MAX_BODY_BYTES
 from syncd.web.clients import LOCAL, MAX_CONNECTIONS_PER_CLIENT, Proxies, client_name
+from syncd.web.failed_attempts import CLIENT_REFILL_SECONDS
 from syncd.web.webhook import WebhookEndpoint
 
 REQUEST_TIMEOUT_SECONDS = 10.0  # GitHub gives a delivery up after so long
@@ -62,6 +64,11 @@ class _Busy(Error):  # type: ignore[misc]
 class _TooMany(Error):  # type: ignore[misc]
     code = 429
     reason = "Too Many Requests"
+
+    def to_response(self, ident: str | None = None) -> tuple[str, list[tuple[str, str]], bytes]:
+        status, headers, body = super().to_response(ident)
+        seconds = str(math.ceil(CLIENT_REFILL_SECONDS))  # the longest wait for one try
+        return status, [*headers, ("Retry-After", seconds)], body
 
 
 Opener = Callable[[Any, socket.socket, Any, Any, Any], None]
