@@ -17,7 +17,7 @@ TYPES: dict[str, tuple[type, ...]] = {
     "boolean": (bool,),
     "null": (type(None),),
 }
-SAID_ONLY = {"$schema", "$defs", "title", "description", "default"}
+SAID_ONLY = {"$schema", "$defs", "title", "description", "default", "format"}
 WITHIN = {"properties", "patternProperties", "additionalProperties"}
 
 
