@@ -15,11 +15,9 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from msgspec import Struct
-
 from syncd.cli.common import Settings
 from syncd.output import echo
-from syncd.progress import SILENT, ProgressListener, Step, Wait
+from syncd.progress import SILENT, ProgressListener
 from syncd.text import one_line
 
 if TYPE_CHECKING:
@@ -67,39 +65,16 @@ class RunProgress:
         log.warning("GitHub does not answer (%s): %s%s", host, reason, again)
 
 
-class JobListener(Struct, frozen=True):
-    """Passes the reports of one job on: to its line of the display, or to be said at once."""
+class JobListener:
+    """Passes the reports of one job on: to its line of the display, or to be said at once.
 
-    line: ProgressListener
-    said: RunProgress
+    The methods are bound once: a run reports each of its files, of which there may be thousands.
+    """
 
-    def step(self, step: Step, detail: str = "", files: int = 0, size_bytes: int = 0) -> None:
-        """Show the step."""
-        self.line.step(step, detail, files, size_bytes)
-
-    def advance(self, files: int = 0, size_bytes: int = 0) -> None:
-        """Show how much is done."""
-        self.line.advance(files, size_bytes)
-
-    def asking(self, subject: str) -> None:
-        """Show what GitHub is asked for."""
-        self.line.asking(subject)
-
-    def acted(self, action: str, path: str) -> None:
-        """Say what was done."""
-        self.said.say_action(action, path)
-
-    def waiting(self, reason: Wait, until: datetime | None = None) -> None:
-        """Show what the job waits for."""
-        self.line.waiting(reason, until)
-
-    def resumed(self) -> None:
-        """Show one wait less."""
-        self.line.resumed()
-
-    def unreachable(self, host: str, reason: str, retry_until: datetime | None) -> None:
-        """Warn that the host does not answer."""
-        self.said.say_unreachable(host, reason, retry_until)
+    def __init__(self, line: ProgressListener, said: RunProgress) -> None:
+        self.step, self.advance, self.asking = line.step, line.advance, line.asking
+        self.waiting, self.resumed = line.waiting, line.resumed
+        self.acted, self.unreachable = said.say_action, said.say_unreachable
 
 
 @contextmanager

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import io
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
+from itertools import islice
 
 import pytest
-from rich.live import Live
 
 from syncd.cli import progress_display
-from syncd.cli.progress_display import JobLine, ProgressDisplay, cut
+from syncd.cli.progress_display import (
+    DrawnLines,
+    JobLine,
+    ProgressDisplay,
+    cut,
+    refresh_pauses,
+)
 from syncd.output import echo
 from syncd.progress import Step, Wait
 from tests.support.clock import FakeClock
@@ -152,7 +161,32 @@ def test_a_low_window_shows_some_jobs_and_counts_the_others() -> None:
         display.close()
 
 
-@pytest.mark.parametrize("method", ["start", "update", "stop"])
+def test_lines_are_replaced_where_they_changed_and_leave_nothing() -> None:
+    stream = io.StringIO()
+    drawn = DrawnLines(stream)
+    for text in ("", "one\ntwo", "one\ntwo", "three", ""):
+        drawn.draw(text)
+    assert stream.getvalue() == "one\ntwo\r\x1b[2K\x1b[1A\x1b[2Kthree\r\x1b[2K"
+
+
+def test_a_stream_without_a_window_has_the_usual_one() -> None:
+    assert DrawnLines(io.StringIO()).window() == (80, 24)
+
+
+def test_the_display_is_drawn_twice_a_second_and_after_five_seconds_once() -> None:
+    assert list(islice(refresh_pauses(), 13)) == [0.5] * 10 + [1.0] * 3
+
+
+def test_the_display_loads_nothing_of_rich_but_its_widths() -> None:
+    program = (
+        "import sys; from syncd.cli.progress_display import cut; cut('文文', 3);"
+        "print(*[name for name in sys.modules if name in ('rich.cells', 'rich.segment')])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert done.stdout == b"rich.cells\n"
+
+
+@pytest.mark.parametrize("method", ["window", "draw"])
 def test_a_display_that_fails_fails_nothing_else(
     method: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -165,7 +199,7 @@ def test_a_display_that_fails_fails_nothing_else(
     monkeypatch.setattr(threading, "excepthook", unhandled.append)
     monkeypatch.setattr(progress_display, "DELAY_SECONDS", 0.0)
     monkeypatch.setattr(progress_display, "REFRESH_SECONDS", 0.01)
-    monkeypatch.setattr(Live, method, fail)
+    monkeypatch.setattr(DrawnLines, method, fail)
     display = ProgressDisplay(1, threading.Event(), FakeClock(NOON))
     try:
         display.line_of("nginx").step(Step.LISTING)
