@@ -58,6 +58,10 @@ def _job(report: RunReport) -> dict[str, Any]:
         more["waiting"] = report.waiting.to_json()
     if report.overrode is not None:
         more["overrode"] = report.overrode
+    if report.reload_at is not None:
+        more["reload_at"] = f"{report.reload_at:%Y-%m-%dT%H:%M:%SZ}"
+    if report.checking:
+        more["health_pending"] = True
     return {
         "job": report.job,
         "status": report.status.value,
@@ -135,7 +139,7 @@ def summary_line(report: RunReport, width: int, columns: int | None = None) -> s
     An error or a note is folded to so many columns. The lines of a hook's output, which it ends
     with, follow.
     """
-    mark, colour = MARK[report.status]
+    mark, colour = MARK[RunStatus.WAITING if _waits(report) else report.status]
     more: list[str] = []
     if report.status is RunStatus.UNCHANGED:
         what = "in sync" + (f"  {counts(report.changes)}" if report.changes else "")
@@ -156,6 +160,14 @@ def summary_line(report: RunReport, width: int, columns: int | None = None) -> s
         + styled(tail, dim=True)
     )
     return "\n".join([line, *more])
+
+
+def _waits(report: RunReport) -> bool:
+    """Return whether a commit waits for its window, or the files are in place and the reload
+    waits for its time.
+    """
+    is_put_off = report.reload_at is not None and report.error is None
+    return is_put_off or report.status is RunStatus.WAITING
 
 
 def id_line(error: SyncdError) -> str:
@@ -188,9 +200,10 @@ def cost_of(requests: Mapping[str, int]) -> str:
 
 def closing_line(reports: Sequence[RunReport], exit_code: int, requests: Mapping[str, int]) -> str:
     """Return the last line of a command over several jobs."""
-    done = sum(report.status in (RunStatus.CHANGED, RunStatus.UNCHANGED) for report in reports)
+    waiting = sum(_waits(report) for report in reports)
+    finished = [report for report in reports if not _waits(report)]
+    done = sum(report.status in (RunStatus.CHANGED, RunStatus.UNCHANGED) for report in finished)
     failed = sum(report.status in (RunStatus.FAILED, RunStatus.REFUSED) for report in reports)
-    waiting = sum(report.status is RunStatus.WAITING for report in reports)
     skipped = len(reports) - done - failed - waiting
     parts = (
         [f"{done} in sync"]

@@ -186,9 +186,16 @@ def _reload_in_turn(
 
 def _deferred(one: DueReload, until: datetime) -> RunReport:
     """Put the job's reload off, and return the report that says so."""
-    one.ctx.store.change_state(one.name, lambda state: reload_state.deferred(state, until, one.now))
-    note = f"on_change waits until {until:%Y-%m-%dT%H:%M:%SZ}, as reload: asks"
-    notes = (*one.report.notes, note)
+    is_well = one.report.error is None
+    state = one.ctx.store.change_state(
+        one.name, lambda state: reload_state.deferred(state, until, is_well, one.now)
+    )
+    notes = (
+        *one.report.notes,
+        f"on_change waits until {until:%Y-%m-%dT%H:%M:%SZ}, as reload: asks",
+    )
+    if state.pending_health is not None:
+        notes += ("the health of the change is checked after that, and is not known yet",)
     return replace(one.report, reload_pending=True, reload_at=until, notes=notes)
 
 

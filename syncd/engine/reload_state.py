@@ -95,11 +95,17 @@ def reload_pending_error(hook: Hook, state: JobState, until: datetime) -> HookFa
     )
 
 
-def deferred(state: JobState, until: datetime, now: datetime) -> JobState:
-    """Return the state whose pending reload `reload:` puts off."""
-    if state.pending_reload is None:
+def deferred(state: JobState, until: datetime, is_well: bool, now: datetime) -> JobState:
+    """Return the state whose pending reload `reload:` puts off.
+
+    `is_well`: the run had no error. An earlier error is over then, but for that of the reload.
+    """
+    pending = state.pending_reload
+    if pending is None:
         return state
-    pending = replace(state.pending_reload, deferred_until=until)
+    if is_well and pending.attempts == 0:
+        state = replace(state, failures=0, last_error=None)
+    pending = replace(pending, deferred_until=until)
     return replace(state, pending_reload=pending).with_condition(now)
 
 

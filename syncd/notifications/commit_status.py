@@ -66,10 +66,13 @@ def status_of(report: RunReport, state: JobState) -> CommitStatus | None:
         return _waiting(report.waiting)
     if commit is None:
         return None
-    if report.checking:
-        return CommitStatus(commit, "pending", "applied, and its health is being checked")
+    if report.reload_at is not None:
+        text = f"applied, and on_change waits until {report.reload_at:%Y-%m-%dT%H:%M:%SZ}"
+        return CommitStatus(commit, "pending", text)
     if report.reload_pending:
         return CommitStatus(commit, "pending", "on_change has not succeeded yet")
+    if report.checking:
+        return CommitStatus(commit, "pending", "applied, and its health is being checked")
     if commit != state.applied_commit:
         return None
     files = "1 file" if report.files == 1 else f"{report.files} files"

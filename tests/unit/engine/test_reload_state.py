@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
+import pytest
 from msgspec.structs import replace
 
 from syncd.engine import reload_state
@@ -55,6 +56,24 @@ def test_a_reload_that_succeeds_does_not_make_a_failed_run_a_success() -> None:
         last_error=LastError("unavailable", "gone"),
         condition=Condition("failing", NOW),
     )
+
+
+@pytest.mark.parametrize(
+    ("attempts", "is_well", "condition"),
+    [(0, True, "waiting"), (0, False, "failing"), (1, True, "failing")],
+    ids=["an error before it is over", "the run has an error", "the reload has failed"],
+)
+def test_a_job_is_waiting_while_its_reload_is_put_off_and_nothing_else_is_wrong(
+    attempts: int, is_well: bool, condition: str
+) -> None:
+    state = JobState(
+        pending_reload=PendingReload(COMMIT, attempts=attempts),
+        failures=1,
+        last_error=LastError("hook", "x"),
+        last_success_at=NOW,
+    )
+    after = reload_state.deferred(state, NOW + timedelta(minutes=1), is_well, NOW)
+    assert after.condition == Condition(condition, NOW)
 
 
 def test_only_scheduled_runs_wait_with_a_failed_reload_and_longer_each_time() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from syncd.notifications.run_events import run_events
 from syncd.ports import JobState
 
 NEW, OLD = "b" * 40, "a" * 40
+AT = datetime(2026, 11, 30, 8, tzinfo=UTC)
 CHANGED, UNCHANGED, REFUSED = RunStatus.CHANGED, RunStatus.UNCHANGED, RunStatus.REFUSED
 REJECTED = HookFailedError("no", rejected=True, commit=NEW, id="hook/commit-rejected")
 UNDONE = HookFailedError("undone", rejected=True, commit=NEW, id="hook/change-undone")
@@ -80,6 +82,10 @@ def test_each_run_has_its_events_once(
         (report(UNCHANGED, files=1), (NEW, "success", "applied: 1 file")),
         (report(UNCHANGED, OLD), None),
         (report(CHANGED, reload_pending=True), (NEW, "pending", "on_change has not succeeded yet")),
+        (
+            report(CHANGED, reload_pending=True, reload_at=AT, checking=True),
+            (NEW, "pending", "applied, and on_change waits until 2026-11-30T08:00:00Z"),
+        ),
         (
             report(CHANGED, checking=True),
             (NEW, "pending", "applied, and its health is being checked"),
