@@ -57,6 +57,11 @@ class PendingReload(Struct, frozen=True):
         """Return whether `reload:` puts it off at this moment."""
         return self.deferred_until is not None and now < self.deferred_until
 
+    @property
+    def planned_at(self) -> datetime | None:
+        """When it may run, where `reload:` puts it off; None for one that has failed."""
+        return self.deferred_until if self.attempts == 0 else None
+
 
 class UndoInfo(Struct, frozen=True):
     """What an undo of the changes needs whose reload or health check is pending.

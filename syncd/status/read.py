@@ -215,10 +215,14 @@ def _stale_reason(
     """Return why the job is not ready: no success for three intervals.
 
     For a job that never succeeded, the intervals count from the start of the process. A job that is
-    paused, or whose health is being checked, is never stale.
+    paused, or whose health is being checked, is never stale, nor is one before its reload may run.
     """
     since = one.state.last_success_at or (process.started_at if process is not None else None)
+    pending = one.state.pending_reload
+    planned_at = None if pending is None else pending.planned_at
     if one.condition in ("paused", "checking") or since is None:
+        return None
+    if planned_at is not None and now < planned_at:
         return None
     ends = nth_run_after(one.job, timezone, since, INTERVALS)
     if ends is None or now <= ends:

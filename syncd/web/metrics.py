@@ -91,6 +91,13 @@ RELOAD_PENDING = Metric(
     "1 while on_change has not succeeded since the last change.",
     JOB,
 )
+RELOAD_UNTIL = Metric(
+    "syncd_job_reload_waiting_until_timestamp_seconds",
+    "gauge",
+    "When a pending reload may run that reload: puts off; left out where none waits, and for one "
+    "that has failed.",
+    JOB,
+)
 PAUSED = Metric(
     "syncd_job_paused",
     "gauge",
@@ -194,6 +201,7 @@ METRICS = (
     FILES,
     DRIFTED,
     RELOAD_PENDING,
+    RELOAD_UNTIL,
     PAUSED,
     CHECKING,
     WAITING_COMMIT,
@@ -251,6 +259,9 @@ def _of_jobs(jobs: Iterable[JobSnapshot]) -> Iterator[tuple[Metric, list[Sample]
     yield FILES, [(job, one.files) for job, one in named]
     yield DRIFTED, [(job, one.state.drift_count) for job, one in named]
     yield RELOAD_PENDING, [(job, one.state.pending_reload is not None) for job, one in named]
+    planned = [(job, one.state.pending_reload) for job, one in named]
+    times = [(job, one.planned_at) for job, one in planned if one is not None]
+    yield RELOAD_UNTIL, [(job, _seconds(at)) for job, at in times if at is not None]
     yield PAUSED, [(job, one.condition == "paused") for job, one in named]
     yield CHECKING, [(job, one.condition == "checking") for job, one in named]
     reasons = [((*job, why), one.warnings, why) for job, one in named for why in WARNINGS]

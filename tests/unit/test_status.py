@@ -136,6 +136,17 @@ def test_a_job_that_never_succeeded_is_stale_three_intervals_after_the_start(
     )
 
 
+@pytest.mark.parametrize(
+    ("attempts", "until", "is_stale"), [(0, 1, False), (0, -1, True), (1, 1, True)]
+)
+def test_a_job_is_not_stale_until_its_reload_may_run_unless_that_has_failed(
+    store: SqliteStore, attempts: int, until: int, is_stale: bool
+) -> None:
+    put_off = PendingReload("c", attempts=attempts, deferred_until=NOW + timedelta(seconds=until))
+    state = replace(WELL, last_success_at=NOW - timedelta(minutes=16), pending_reload=put_off)
+    assert (stale(store, job(every_seconds=300.0), state) is not None) is is_stale
+
+
 def test_a_paused_job_is_never_stale(store: SqliteStore) -> None:
     assert (
         stale(

@@ -89,6 +89,18 @@ def test_every_metric_of_the_contract_is_there_with_exactly_its_labels() -> None
     assert found == set(CONTRACT) | more
 
 
+@pytest.mark.parametrize(("attempts", "expected"), [(0, AT.timestamp()), (1, None)])
+def test_a_reload_that_is_put_off_says_until_when_unless_it_has_failed(
+    attempts: int, expected: float | None
+) -> None:
+    pending = PendingReload("c", attempts=attempts, deferred_until=AT)
+    job = Job("nginx", "ops", "acme/infra", "main", ())
+    one = JobSnapshot(job, JobState(pending_reload=pending), "waiting", 7, None)
+    found = samples(exposition(StatusSnapshot(AT, (one,), (), None)))
+    name = 'syncd_job_reload_waiting_until_timestamp_seconds{job="nginx"}'
+    assert found.get(name) == expected and found['syncd_job_reload_pending{job="nginx"}'] == 1
+
+
 def test_values_are_what_the_readings_say() -> None:
     found = samples(exposition(readings()))
     assert found['syncd_job_last_run_timestamp_seconds{job="nginx"}'] == AT.timestamp()
