@@ -46,6 +46,16 @@ ORDER = (
     Event.CHANGED,
     Event.WAITING,
 )
+# While an endpoint is away, the newest message of each slot of a job waits for it: an older message
+# of a state is over, but that a commit was put back is still to be known after the next one.
+STATE_SLOT, VERDICT_SLOT, COMMIT_SLOT, STALE_SLOT = "", "@verdict", "@commit", "@stale"
+SLOTS = {
+    Event.ROLLED_BACK: VERDICT_SLOT,
+    Event.REJECTED: VERDICT_SLOT,
+    Event.CHANGED: COMMIT_SLOT,
+    Event.WAITING: COMMIT_SLOT,
+    Event.STALE: STALE_SLOT,
+}
 MAX_FILES = 20  # that a message names
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from syncd.errors import HookFailedError, SyncdError, UntrustedError
 from syncd.models import RunReport, RunStatus, Trigger
-from syncd.notifications.events import Event
+from syncd.notifications.events import COMMIT_SLOT, STALE_SLOT, Event
 from syncd.notifications.reported import Reported
 
 STALE_MARK = "stale"  # of a job that was reported as not up to date
@@ -39,6 +39,14 @@ def run_events(report: RunReport, before: Reported) -> tuple[tuple[Event, ...], 
     if report.waiting is not None and before.marks.get("waiting") != report.waiting.commit:
         return (Event.WAITING,), after
     return (), after
+
+
+def outdated_slots(before: Reported, after: Reported) -> tuple[str, ...]:
+    """Return the slots whose message, if it still waits to be sent, is not true any more."""
+    slots = {"waiting": COMMIT_SLOT, STALE_MARK: STALE_SLOT}
+    return tuple(
+        slot for mark, slot in slots.items() if mark in before.marks and mark not in after.marks
+    )
 
 
 def _rejected(error: SyncdError | None) -> str | None:

@@ -13,7 +13,7 @@ import random
 import secrets
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from msgspec.structs import replace
@@ -28,7 +28,7 @@ from syncd.notice_template import TemplateError, render
 from syncd.notifications import commit_status, events, reported
 from syncd.notifications.http_post import Outcome, Send, host_of, post
 from syncd.notifications.reported import Reported
-from syncd.notifications.run_events import STALE_MARK, run_events
+from syncd.notifications.run_events import STALE_MARK, outdated_slots, run_events
 from syncd.ports import JobState
 from syncd.redaction import Secret, add_secret
 from syncd.store.notification_queue import FailedAttempt, NewNotification, PendingNotification
@@ -111,31 +111,44 @@ class NotificationSender:
         state = self._store.state(report.job)
         before = reported.parse(state.notified_as)
         after, notices = self._notices(report, state, before)
-        after, statuses = self._statuses(report, state, after)
-        new = [one for one in (notices, statuses) if one.bodies]
+        after, status = self._statuses(report, state, after)
+        new = [*notices, *([status] if status.bodies else [])]
         if after == before and not new:
             return False
-        queued = self._store.queue_notifications(report.job, state.notified_as, after.text(), *new)
-        return queued and bool(new)
+        at = self._clock.now().timestamp()
+        ended = [NewNotification("", {}, at, slot) for slot in outdated_slots(before, after)]
+        texts = state.notified_as, after.text()
+        return self._store.queue_notifications(report.job, *texts, *ended, *new) and bool(new)
 
     def _notices(
         self, report: RunReport, state: JobState, before: Reported
-    ) -> tuple[Reported, NewNotification]:
-        """Return what is reported after the run, and the message for each endpoint of `notify`."""
-        message_id, now = secrets.token_hex(8), self._clock.now()
+    ) -> tuple[Reported, list[NewNotification]]:
+        """Return what is reported after the run, and the messages for the endpoints of `notify`."""
         after = replace(before, alert=events.OK)
         if self._endpoints:
             alert = events.alert_state(report, state, before.alert)
             after = replace(before, alert=alert)
         of_run, after = run_events(report, after)
         changed = (*events.events(before.alert, after.alert), *of_run)
-        context = events.Context(report, state, self._host, now)
-        bodies = {
-            endpoint.name: events.body(message_id, event, context)
-            for endpoint in self._endpoints
-            if (event := events.event_for(changed, endpoint.when)) is not None
-        }
-        return after, NewNotification(message_id, bodies, now.timestamp())
+        return after, self._messages(
+            changed, events.Context(report, state, self._host, self._clock.now())
+        )
+
+    def _messages(
+        self, changed: Sequence[events.Event], context: events.Context
+    ) -> list[NewNotification]:
+        """Return the message for each endpoint, by the slot in which it waits."""
+        message_id, by_slot = secrets.token_hex(8), dict[str, dict[str, str]]()
+        for endpoint in self._endpoints:
+            event = events.event_for(changed, endpoint.when)
+            if event is not None:
+                bodies = by_slot.setdefault(events.SLOTS.get(event, events.STATE_SLOT), {})
+                bodies[endpoint.name] = events.body(message_id, event, context)
+        created_at = context.at.timestamp()
+        return [
+            NewNotification(message_id, bodies, created_at, slot)
+            for slot, bodies in by_slot.items()
+        ]
 
     def queue_stale(self, reasons: Mapping[str, str]) -> None:
         """Queue a message for each job that is not up to date; `reasons` is job -> why.
@@ -150,16 +163,10 @@ class NotificationSender:
             report = RunReport(
                 name, RunStatus.FAILED, job.repo, job.ref, None, state.applied_commit
             )
-            message_id, now = secrets.token_hex(8), self._clock.now()
-            context = events.Context(report, state, self._host, now, reason)
-            bodies = {
-                endpoint.name: events.body(message_id, events.Event.STALE, context)
-                for endpoint in self._endpoints
-                if events.Event.STALE.value in endpoint.when
-            }
-            new = NewNotification(message_id, bodies, now.timestamp())
+            context = events.Context(report, state, self._host, self._clock.now(), reason)
+            new = self._messages((events.Event.STALE,), context)
             after = before.with_mark(STALE_MARK, "1").text()
-            self._store.queue_notifications(name, state.notified_as, after, new)
+            self._store.queue_notifications(name, state.notified_as, after, *new)
 
     def _look_for_stale_jobs(self) -> None:
         asked = any(events.Event.STALE.value in one.when for one in self._endpoints)
@@ -250,7 +257,7 @@ class NotificationSender:
             outcome = self._post(endpoint, self._completed(endpoint, one.body))
         if outcome.error is None:
             self._store.notifications.mark_sent(one, outcome.host, self._now(), spacing)
-            log.info("syncd notified %s of %s", outcome.host, one.job)
+            log.info("syncd notified %s of %s", outcome.host, one.job_name)
         else:
             self._record_failure(one, outcome, outcome.error)
 
@@ -293,7 +300,7 @@ class NotificationSender:
                 "syncd can't notify %s (%s) of %s: %s; %s",
                 outcome.host,
                 one.endpoint,
-                one.job,
+                one.job_name,
                 error,
                 "it is given up" if given_up else "it is tried again",
             )

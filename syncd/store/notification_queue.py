@@ -1,8 +1,8 @@
 """The queue of notifications to be sent, and the delivery statistics of each endpoint, shared by
 all processes.
 
-At most one notification waits for each endpoint and job: a newer one replaces the older, so the
-configuration bounds the queue. The process that sends to an endpoint claims it for a time; the
+At most one notification waits for each endpoint, job and slot: a newer one replaces the older, so
+the configuration bounds the queue. The process that sends to an endpoint claims it for a time; the
 notification of a process that died is sent again. A failed attempt pauses the endpoint for every
 notification, also for later ones. An endpoint is named by where its address is read from, because
 the address is a secret.
@@ -34,7 +34,7 @@ class PendingNotification(Struct, frozen=True):
     """A notification that the caller sends now."""
 
     endpoint: str
-    job: str
+    job: str  # with its slot
     id: str
     body: str
     created_at: float
@@ -43,6 +43,11 @@ class PendingNotification(Struct, frozen=True):
     failures: int
     # Until when the endpoint was paused before this one was claimed, in Unix seconds.
     paused_until: float | None = None
+
+    @property
+    def job_name(self) -> str:
+        """The job's name."""
+        return self.job.partition("@")[0]
 
 
 class DeliveryStats(Struct, frozen=True):
@@ -66,7 +71,8 @@ class DeliveryStats(Struct, frozen=True):
 class NewNotification(Struct, frozen=True):
     """A notification to queue: its id, its body for each endpoint, and its time in Unix seconds.
 
-    It replaces the one that waits for the same endpoint, job and `slot`.
+    It replaces the one that waits for the same endpoint, job and `slot`: a word with an @ before
+    it, or nothing.
     """
 
     id: str
@@ -89,7 +95,12 @@ class FailedAttempt(Struct, frozen=True):
 
 
 def put(connection: Connection, job: str, new: NewNotification) -> None:
-    """Queue the bodies; each replaces the one that waits for the same endpoint and job."""
+    """Queue the bodies; each replaces the one that waits for the same endpoint, job and slot.
+
+    Without a body, what waits in the slot is dropped.
+    """
+    if not new.bodies:
+        connection.execute(delete(NOTIFICATION).where(NOTIFICATION.c.job == job + new.slot))
     common = {"job": job + new.slot, "id": new.id, "created_at": new.created_at, "attempts": 0}
     rows = ({"endpoint": endpoint, "body": body, **common} for endpoint, body in new.bodies.items())
     upsert(connection, NOTIFICATION, rows)

@@ -54,9 +54,10 @@ def _rename_sets(connection: Connection, old: str, new: str) -> None:
 
 
 def _rename_notifications(connection: Connection, old: str, new: str) -> None:
-    mine = NOTIFICATION.c.job == old
+    column = NOTIFICATION.c.job  # with its slot
+    mine = (column == old) | column.startswith(f"{old}@", autoescape=True)
     rows = [
-        dict(row) | {"job": new}
+        dict(row) | {"job": new + row["job"].removeprefix(old)}
         for row in connection.execute(select(NOTIFICATION).where(mine)).mappings()
     ]
     connection.execute(delete(NOTIFICATION).where(mine))
