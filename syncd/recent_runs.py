@@ -9,13 +9,22 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 from msgspec import Struct
 
 from syncd.diff import MAX_BYTES, DiffBudget, DiffBudgetExhausted, changed_lines, readable_by_all
-from syncd.models import LedgerRow
+from syncd.mirror.read_file import NOT_PUBLIC, read_public_file
+from syncd.models import (
+    ActionKind,
+    CommitSummary,
+    Kind,
+    LedgerRow,
+    Ownership,
+    RunStatus,
+    Trigger,
+)
 from syncd.store.actions import OperatorAction
 from syncd.store.blobs import BlobCache
 from syncd.store.history import PastChange, PastRun
@@ -58,8 +67,26 @@ class RecentRun(Struct, frozen=True):
     more: int = 0
 
 
+class LedgerSummary(Struct, frozen=True):
+    """What the ledger has of a job: so many files, links, bytes, and files that are not syncd's.
+
+    `met` were there before and stayed by policy; `dropped` are gone upstream and stayed.
+    """
+
+    files: int = 0
+    links: int = 0
+    size_bytes: int = 0
+    met: int = 0
+    dropped: int = 0
+
+
 class RunSummary(Struct, frozen=True):
-    """One run of a job without its changes; `changes` counts them."""
+    """One run of a job without its changes; `changes` counts them.
+
+    `first_at` is the start of the first of several runs in a row with this result. `lag_seconds` is
+    the time from when syncd first saw the commit until its files were on disk; None for a run that
+    brought no new commit.
+    """
 
     id: int
     at: datetime | None
@@ -70,6 +97,8 @@ class RunSummary(Struct, frozen=True):
     seconds: float
     changes: int
     error: str | None
+    first_at: datetime | None = None
+    lag_seconds: float | None = None
 
 
 class DiffCache:
@@ -112,13 +141,30 @@ class PageDiffs:
         lines = self._diffs.get(change.before, change.after)
         if lines is None:
             lines = self._compared(change)
-        if isinstance(lines, str):
-            return lines
+        return lines if isinstance(lines, str) else self._within(lines)
+
+    def _within(self, lines: tuple[str, ...]) -> tuple[str, ...] | str:
+        """Return the lines, or why they are too many for what is left of the page."""
         if len(lines) > self._lines or _size(lines) > self._chars:
             return f"{len(lines):,} lines, too many for this page"
         self._lines -= len(lines)
         self._chars -= _size(lines)
         return lines
+
+    def between(self, old: bytes | None, new: bytes | None) -> tuple[str, ...] | str:
+        """Return the lines that differ between two contents, which are not cached."""
+        if self._work.steps <= 0:
+            return "not compared: this page had too much to compare"
+        try:
+            found = changed_lines(old, new, self._work)
+        except DiffBudgetExhausted:
+            self._work.steps = 0
+            return "not compared: this page had too much to compare"
+        return found if isinstance(found, str) else self._within(tuple(found))
+
+    def content(self, blob: str | None) -> bytes | None:
+        """Return the first bytes of a cached content; None where it is not cached."""
+        return self._blobs.read_prefix(blob, MAX_BYTES + 1)
 
     def _compared(self, change: PastChange) -> tuple[str, ...] | str:
         if self._work.steps <= 0:
@@ -164,6 +210,8 @@ class RunHistory:
 
     def of_job(self, job: str) -> tuple[RunSummary, ...]:
         """Return the last runs of the job that changed something or failed, newest first."""
+        found = self._store.runs_of(job, MAX_JOB_RUNS)
+        runs = [run for run, _ in found]
         return tuple(
             RunSummary(
                 run.id,
@@ -175,9 +223,45 @@ class RunHistory:
                 run.seconds,
                 count,
                 run.error,
+                parse_time(run.first_started_at or run.started_at),
+                lag_of(run, runs[place + 1 :]),
             )
-            for run, count in self._store.runs_of(job, MAX_JOB_RUNS)
+            for place, (run, count) in enumerate(found)
         )
+
+    def ledger_of(self, job: str) -> LedgerSummary:
+        """Return what the ledger has of the job."""
+        rows = list(self._store.load_ledger(job).values())
+        return LedgerSummary(
+            len(rows),
+            sum(row.entry.kind is Kind.LINK for row in rows),
+            sum(row.entry.size or 0 for row in rows),
+            sum(row.ownership is Ownership.FOREIGN for row in rows),
+            sum(row.ownership is Ownership.UNLISTED for row in rows),
+        )
+
+    def drift_of(self, job: str, show_diffs: bool) -> tuple[RecentChange, ...]:
+        """Return what the job's last runs left as it was, with what differs on disk now."""
+        kept = self._last_kept(job)
+        ledger = self._store.load_ledger(job) if kept and show_diffs else {}
+        page = PageDiffs(self._diffs, self._blobs)
+        return tuple(
+            _drifted(change, ledger.get(change.path), page) if show_diffs else _bare(change)
+            for change in kept[:MAX_FILES_PER_RUN]
+        )
+
+    def _last_kept(self, job: str) -> list[PastChange]:
+        """Return the files that the last run with such files has left alone."""
+        for newest, count in self._store.runs_of(job, MAX_RUNS):
+            run = self._store.run_of(newest.id) if count else None
+            kept = [one for one in run.changes if one.action == ActionKind.KEEP] if run else []
+            if kept:
+                return kept
+        return []
+
+    def commits(self, commits: Collection[str]) -> dict[str, CommitSummary]:
+        """Return who made these commits, as far as the store knows."""
+        return self._store.facts.commit_summaries(commits)
 
     def actions_of(self, job: str) -> tuple[OperatorAction, ...]:
         """Return what people last did with the job on the page, newest first."""
@@ -237,6 +321,47 @@ def _change(
     if isinstance(lines, str):
         return RecentChange(change.action, change.path, why_none=lines)
     return RecentChange(change.action, change.path, lines)
+
+
+def _bare(change: PastChange) -> RecentChange:
+    return RecentChange(change.action, change.path)
+
+
+def _drifted(change: PastChange, row: LedgerRow | None, page: PageDiffs) -> RecentChange:
+    """Return the file with the lines by which it differs from what the repository has.
+
+    Only where every user may read both: by the recorded mode, and by that on disk.
+    """
+    if row is None or row.upstream.kind is not Kind.FILE:
+        return _bare(change)
+    here = read_public_file(change.path, row.upstream.root, MAX_BYTES + 1)
+    if here is None:
+        return RecentChange(change.action, change.path, why_none="it can't be read now")
+    if not readable_by_all(row.upstream.mode) or here is NOT_PUBLIC:
+        return RecentChange(change.action, change.path, why_none="not every user may read it")
+    lines = page.between(page.content(row.upstream.blob), here)
+    if isinstance(lines, str):
+        return RecentChange(change.action, change.path, why_none=lines)
+    return RecentChange(change.action, change.path, lines)
+
+
+def lag_of(run: PastRun, before: Sequence[PastRun]) -> float | None:
+    """Return the seconds from when syncd first saw the run's commit until its files were on disk.
+
+    `before` are the older runs, newest first. None for a run that brought no new commit.
+    """
+    is_new = run.status == RunStatus.CHANGED and run.commit not in (None, run.previous)
+    if not is_new or run.trigger == Trigger.ROLLBACK:
+        return None
+    first, applied = run, parse_time(run.started_at)
+    for one in before:
+        if one.commit != run.commit or one.status == RunStatus.CHANGED:
+            break
+        first = one
+    seen = parse_time(first.first_started_at or first.started_at)
+    if seen is None or applied is None:
+        return None
+    return max(0.0, (applied - seen).total_seconds()) + run.seconds
 
 
 def parse_time(text: str) -> datetime | None:

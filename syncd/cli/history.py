@@ -148,6 +148,8 @@ def _action_row(one: OperatorAction) -> dict[str, object]:
 def _row(run: PastRun, names: Mapping[str, str]) -> dict[str, object]:
     row = asdict(run)
     row["started_at"] = rfc3339(parse_time(run.started_at)) or run.started_at
+    first = run.first_started_at or run.started_at
+    row["first_started_at"] = rfc3339(parse_time(first)) or first
     row["changes"] = [
         {
             "action": change.action,

@@ -127,6 +127,7 @@ class Daemon:
             load_webhook_stats(self.app.store),
             self._paused_of,
             lambda job: is_announced(self.app.config, job),
+            self.app.store.facts.save_commit_summary,
         )
         self.job_status.subscribe(self.push_trigger.run_finished)
         self.scheduler = Scheduler(self.clock, self._on_due, self._jitter)

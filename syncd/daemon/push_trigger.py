@@ -14,6 +14,7 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from datetime import datetime
 
 from msgspec import Struct
@@ -24,9 +25,9 @@ from syncd.config.model import Config
 from syncd.daemon.backoff import push_interval_seconds
 from syncd.daemon.job_status import JobStatus
 from syncd.daemon.queue import Queue
-from syncd.errors import LockedError, NotFoundError, StoppedError
+from syncd.errors import LockedError, NotFoundError, StoppedError, StoreError
 from syncd.github.webhook import Push, PushOutcome, can_start_on_push
-from syncd.models import RunReport, RunStatus, Trigger
+from syncd.models import CommitSummary, RunReport, RunStatus, Trigger
 from syncd.status import WebhookStats
 from syncd.store.facts import DELIVERY_MISSED, PUSH_UNMATCHED, Staleness
 
@@ -44,6 +45,7 @@ MISSING_REF_STATUSES = (
 DELIVERY_TTL_SECONDS = 3600.0
 MAX_DELIVERIES = 4096  # deliveries
 MAX_UNMATCHED = 20  # repositories
+MAX_SUMMARIES = 256  # commits that no run has found yet
 
 
 class Expected(Struct, frozen=True):
@@ -70,7 +72,7 @@ class PushTrigger:
 
     `jobs_for` returns the jobs to start for a push, and `paused` those of them that are paused or
     held; `heard` are the stored statistics of the last daemon. `announced` returns whether GitHub
-    should deliver the pushes of a job.
+    should deliver the pushes of a job. `save_summary` saves who made a commit.
     """
 
     def __init__(
@@ -81,9 +83,11 @@ class PushTrigger:
         heard: WebhookStats,
         paused: Callable[[Sequence[str]], Collection[str]] = lambda names: (),
         announced: Callable[[str], bool] = lambda job: False,
+        save_summary: Callable[[str, CommitSummary, datetime], None] = lambda *_: None,
     ) -> None:
         self._clock, self._queue, self._jobs_for = clock, queue, jobs_for
-        self._paused, self._announced = paused, announced
+        self._paused, self._announced, self._save_summary = paused, announced, save_summary
+        self._summaries: OrderedDict[str, CommitSummary] = OrderedDict()  # of pushed commits
         self._found: dict[str, Found | None] = {}  # of each job that has run in this process
         self._lock = threading.Lock()
         self._seen: OrderedDict[str, float] = (
@@ -105,6 +109,10 @@ class PushTrigger:
                 self._count("repeated")
                 return None
             following = self._jobs_for(push)
+            if following and push.commit is not None and push.summary is not None:
+                self._summaries[push.commit] = push.summary
+                while len(self._summaries) > MAX_SUMMARIES:
+                    self._summaries.popitem(last=False)
             paused = self._paused(following)
             names = [
                 name
@@ -243,6 +251,7 @@ class PushTrigger:
         """
         if isinstance(report.error, (LockedError, StoppedError)):
             return  # nothing was asked
+        self._note_summary(report)
         with self._lock:
             self._note_run(report)
             expected = self._expected.get(report.job)
@@ -265,6 +274,14 @@ class PushTrigger:
             self._queue.enqueue(
                 report.job, Trigger.PUSH, expected.tick + pause, self._clock.monotonic() + pause
             )
+
+    def _note_summary(self, report: RunReport) -> None:
+        """Save who made the commit that the run found, if a delivery said so."""
+        with self._lock:
+            summary = self._summaries.pop(report.commit or "", None)
+        if summary is not None and report.commit is not None:
+            with suppress(StoreError):  # it is only shown
+                self._save_summary(report.commit, summary, self._clock.now())
 
     def forget(self, job: str) -> None:
         """Forget a job that is not configured any more."""

@@ -2,7 +2,7 @@
 
 No part of a body is parsed before its signature is verified over its raw bytes. Whatever the bytes
 are, the result is a value or a named rejection. A delivery is only a reason to ask GitHub now; what
-it says of commits and files is not used. Pure: no I/O.
+it says of files is not used, and what it says of a commit is shown alone. Pure: no I/O.
 Source: GitHub docs, "Validating webhook deliveries", "Best practices for using webhooks", "Webhook
 events and payloads", `push`.
 """
@@ -21,8 +21,9 @@ from msgspec import Struct
 
 from syncd.git_objects import is_object_id
 from syncd.github.bounds import load_json
+from syncd.github.protocol import server_text
 from syncd.github.urls import display_host, web_origin
-from syncd.models import Job
+from syncd.models import CommitSummary, Job
 from syncd.redaction import Secret
 from syncd.ref_names import ref_spellings
 
@@ -43,6 +44,9 @@ USED_KEYS = frozenset(
         "full_name",
         "html_url",
         "default_branch",
+        "message",
+        "author",
+        "name",
     )
 )
 
@@ -79,7 +83,7 @@ class Push(Struct, frozen=True):
 
     `ref` is full (refs/heads/main), `host` is the host of the web pages, and `commit` is what the
     ref named when the event was sent. `number` is GitHub's own of the repository, which outlives a
-    new name. None means that the delivery does not say.
+    new name. `summary` says who made the commit. None means that the delivery does not say.
     """
 
     repo: str
@@ -89,6 +93,7 @@ class Push(Struct, frozen=True):
     default_branch: str | None = None
     host: str | None = None
     number: int | None = None
+    summary: CommitSummary | None = None
 
 
 class OtherEvent(Struct, frozen=True):
@@ -168,7 +173,19 @@ def _push(payload: Any) -> Push:
         branch if isinstance(branch, str) and _is_ref(f"refs/heads/{branch}") else None,
         _host(repository.get("html_url")),
         number if isinstance(number, int) and not isinstance(number, bool) else None,
+        None if is_deleted else _summary(payload.get("head_commit")),
     )
+
+
+def _summary(head: object) -> CommitSummary | None:
+    """Return who made the pushed commit. What is no text in it is left out."""
+    if not isinstance(head, dict):
+        return None
+    message, author = head.get("message"), head.get("author")
+    subject = message.lstrip().split("\n", 1)[0] if isinstance(message, str) else ""
+    name = author.get("name") if isinstance(author, dict) else None
+    found = CommitSummary(server_text(subject), server_text(name))
+    return found if found.subject or found.author else None
 
 
 def _is_deleted(payload: Mapping[str, Any]) -> bool:

@@ -27,6 +27,20 @@ def read_file(path: str, root: str, limit: int) -> bytes | None:
         return None
 
 
+NOT_PUBLIC = b"\0 not public"  # in the place of bytes that not every user may read
+
+
+def read_public_file(path: str, root: str, limit: int) -> bytes | None:
+    """Return as `read_file` does, or NOT_PUBLIC itself for a file that not every user may read."""
+    try:
+        with open_current(path, root) as file:
+            if not os.fstat(file.fileno()).st_mode & stat.S_IROTH:
+                return NOT_PUBLIC
+            return file.read(limit)
+    except (OSError, MirrorError, DirectoryMissingError):
+        return None
+
+
 def open_current(path: str, root: str) -> BinaryIO:
     """Open the bytes of the regular file, or the text of the link, that is at `path` now.
 

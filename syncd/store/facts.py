@@ -8,13 +8,15 @@ because no run depends on it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from msgspec import Struct
 from sqlalchemy import Connection, Table, delete, func, select
 
+from syncd.models import CommitSummary
+from syncd.store import commit_summaries
 from syncd.store.database import Database
 from syncd.store.schema import (
     BACKOFF,
@@ -306,6 +308,20 @@ class Facts:
             upsert(connection, STALENESS, rows)
 
         self._database.write(work, counted=False)
+
+    def save_commit_summary(self, commit: str, summary: CommitSummary, at: datetime) -> None:
+        """Save who made the commit."""
+        self._database.write(
+            lambda connection: commit_summaries.add(connection, commit, summary, at), counted=False
+        )
+
+    def commit_summaries(self, commits: Collection[str]) -> dict[str, CommitSummary]:
+        """Return who made these commits, as far as that is known."""
+        if not commits:
+            return {}
+        return self._database.read(
+            lambda connection: commit_summaries.summaries_of(connection, commits)
+        )
 
     def heartbeat(self) -> Heartbeat | None:
         """Return the daemon's last sign of life; None where no daemon has run."""

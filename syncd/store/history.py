@@ -13,6 +13,7 @@ from msgspec import Struct
 from sqlalchemy import Connection, and_, delete, exists, func, select, update
 
 from syncd.models import ActionKind, Change, RunReport, RunStatus, Trigger
+from syncd.store import commit_summaries
 from syncd.store.schema import CHANGE, RUN
 from syncd.store.sqlite import in_parts, insert, text_of
 
@@ -32,6 +33,7 @@ PAST_RUN = RUN.c[
     "error_kind",
     "error",
     "overrode",
+    "first_started_at",
 ]
 PAST_CHANGE = CHANGE.c["action", "path", "source", "before_sha", "after_sha"]
 PUT_CHANGE = text_of(
@@ -64,6 +66,7 @@ class PastRun(Struct, frozen=True):
     error_kind: str | None
     error: str | None
     overrode: str | None = None  # what of `apply:` would have kept the commit, but for `--now`
+    first_started_at: str | None = None  # of the runs in a row with this result, the first
     changes: tuple[PastChange, ...] = ()
     went_back: bool = False  # to a commit that the job had applied before and left
 
@@ -77,12 +80,16 @@ def add(connection: Connection, report: RunReport) -> None:
     if report.status in (RunStatus.UNCHANGED, RunStatus.SKIPPED) and not report.changes:
         return
     values = _run_values(report)
+    commit, summary = values["commit_sha"], report.commit_summary
+    if summary is not None and commit is not None and report.started_at is not None:
+        commit_summaries.add(connection, commit, summary, report.started_at)
     repeated = _repeated_run(connection, report, values)
     if repeated is not None and report.status is RunStatus.WAITING:
         return
     if repeated is not None:
         connection.execute(update(RUN).where(RUN.c.id == repeated).values(values))
         return
+    values["first_started_at"] = values["started_at"]
     (number,) = connection.execute(insert(RUN).values(values)).inserted_primary_key or (None,)
     changes = [
         (number, change.action.value, change.path, change.source, change.before, change.after)
@@ -292,12 +299,12 @@ def _past_run(
     """Return the run of a row, in the order of PastRun's fields; None where damage has changed the
     types.
     """
-    number, *texts, seconds, size, kind, error, overrode = row
+    number, *texts, seconds, size, kind, error, overrode, first = row
     job, started_at, trigger, status, commit, previous = texts
     fits = all(isinstance(value, str) for value in (job, started_at, trigger, status))
     fits = fits and all(
         value is None or isinstance(value, str)
-        for value in (commit, previous, kind, error, overrode)
+        for value in (commit, previous, kind, error, overrode, first)
     )
     if not fits or not isinstance(seconds, (int, float)) or not isinstance(size, int):
         return None
@@ -314,6 +321,7 @@ def _past_run(
         kind,
         error,
         overrode,
+        first,
         changes,
         went_back,
     )

@@ -30,7 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-VERSION = "0011"
+VERSION = "0012"
 
 METADATA = MetaData()
 
@@ -203,6 +203,8 @@ RUN = Table(
     Column("error_id", Text),
     Column("error_hint", Text),
     Column("overrode", Text),  # what of `apply:` would have kept the commit, but for `--now`
+    # runs in a row with one result share a row: when the first began; null before 0012
+    Column("first_started_at", Text),
 )
 
 CHANGE = Table(
@@ -215,6 +217,16 @@ CHANGE = Table(
     Column("source", Text),
     Column("before_sha", Text),
     Column("after_sha", Text),
+)
+
+# Who made a commit, where something else that syncd reads says so.
+COMMIT_SUMMARY = Table(
+    "commit_summary",
+    METADATA,
+    Column("commit_sha", Text, primary_key=True),
+    Column("subject", Text, nullable=False),  # the first line of its message
+    Column("author", Text, nullable=False),
+    Column("noted_at", Text, nullable=False),
 )
 
 # What a person did on the status page.

@@ -74,7 +74,9 @@ class Pages:
             self._source.status_snapshot(),
             self._source.recent_runs(self._show_diffs),
         )
-        view = status_page.view(readings, recent, chosen)
+        applied = {one.state.applied_commit for one in readings.jobs}
+        commits = self._source.run_history.commits({one for one in applied if one is not None})
+        view = status_page.view(readings, recent, chosen, commits)
         text = self._render("status.html", view)
         while len(text) > MAX_PAGE_CHARACTERS and view.rows:
             view = status_page.shortened(view)
@@ -88,16 +90,25 @@ class Pages:
         if one is None:
             abort(404)
         past = self._source.run_history
-        runs, actions = past.of_job(name), past.actions_of(name)
-        view = job_page.job_view(one, runs, actions, readings.at)
-        return _html(self._render("job.html", view))
+        runs = past.of_job(name)
+        named = {run.commit for run in runs} | {one.state.applied_commit}
+        facts = job_page.JobFacts(
+            runs,
+            past.actions_of(name),
+            past.ledger_of(name),
+            past.drift_of(name, self._show_diffs) if one.state.drift_count else (),
+            past.commits({commit for commit in named if commit is not None}),
+        )
+        return _html(self._render("job.html", job_page.job_view(one, facts, readings.at)))
 
     def run(self, number: int) -> Response:
         """Answer with the page of a run."""
         run = self._source.run_history.run(number, self._show_diffs)
         if run is None:
             abort(404)
-        return _html(self._render("run.html", job_page.run_view(run)))
+        commits = self._source.run_history.commits({run.commit} if run.commit else set())
+        view = job_page.run_view(run, commits.get(run.commit or ""))
+        return _html(self._render("run.html", view))
 
     def _render(self, template: str, view: object) -> str:
         in_session = g.caller.in_session

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from syncd.models import CommitSummary
+from syncd.ports import JobState
 from syncd.recent_runs import RecentChange, RecentRun
 from syncd.status import (
     CONDITIONS,
@@ -64,6 +66,7 @@ COMMAND = re.compile(
 )
 MAX_NAME_CHARACTERS = 500
 MAX_TEXT_CHARACTERS = 4000
+NOTHING_KNOWN: Mapping[str, CommitSummary] = {}
 
 
 class When(Struct, frozen=True):
@@ -94,6 +97,8 @@ class Row(Struct, frozen=True):
     repo: str
     ref: str
     repo_url: str | None
+    lag: str
+    summary: CommitSummary | None
     mirrors: tuple[str, ...]
     commit: str | None
     commit_url: str | None
@@ -126,6 +131,8 @@ class Filter(Struct, frozen=True):
         if self.state and row.word != self.state:
             return False
         parts = (row.name, row.repo, row.ref, row.commit or "", *row.mirrors, *row.reasons)
+        if row.summary is not None:
+            parts = (*parts, row.summary.subject, row.summary.author)
         wanted = self.text.casefold()
         return not wanted or any(wanted in part.casefold() for part in parts)
 
@@ -186,10 +193,15 @@ class View(Struct, frozen=True):
     hidden: int = 0
 
 
-def view(readings: StatusSnapshot, recent: Sequence[RecentRun], chosen: Filter) -> View:
-    """Return the page of a snapshot."""
+def view(
+    readings: StatusSnapshot,
+    recent: Sequence[RecentRun],
+    chosen: Filter,
+    commits: Mapping[str, CommitSummary] = NOTHING_KNOWN,
+) -> View:
+    """Return the page of a snapshot. `commits` says who made a commit."""
     now, counted = readings.at, Counter(one.condition for one in readings.jobs)
-    rows = [row_of(one, now) for one in readings.jobs]
+    rows = [row_of(one, now, commits) for one in readings.jobs]
     found = sorted(filter(chosen.matches, rows), key=lambda row: CONDITIONS.index(row.word))
     troubles = (delivery_problem(one) for one in readings.deliveries)
     return View(
@@ -290,8 +302,10 @@ def summary(counted: Counter[str]) -> str:
     return ", ".join(said)
 
 
-def row_of(one: JobSnapshot, now: datetime) -> Row:
-    """Return one job as the table shows it."""
+def row_of(
+    one: JobSnapshot, now: datetime, commits: Mapping[str, CommitSummary] = NOTHING_KNOWN
+) -> Row:
+    """Return one job as the table shows it. `commits` says who made a commit."""
     job, state = one.job, one.state
     mirrors = (rule.to + ("/" if rule.directory else "") for rule in job.paths)
     remedy, commit, since = remedy_of(one), state.applied_commit, state.condition_since(now)
@@ -304,6 +318,8 @@ def row_of(one: JobSnapshot, now: datetime) -> Row:
         job.repo,
         job.ref or "HEAD",
         one.web_url,
+        lag_of(state, now),
+        commits.get(commit or ""),
         tuple(cut(mirror, MAX_NAME_CHARACTERS) for mirror in mirrors),
         commit,
         None if one.web_url is None or commit is None else f"{one.web_url}/commit/{commit}",
@@ -312,6 +328,18 @@ def row_of(one: JobSnapshot, now: datetime) -> Row:
         _reasons(one, now),
         None if remedy is None else split_remedy(cut(remedy, MAX_TEXT_CHARACTERS)),
     )
+
+
+def lag_of(state: JobState, now: datetime) -> str:
+    """Return in words what of the ref is not on disk yet; empty where nothing is known missing."""
+    commit = None if state.waiting is None else state.waiting.commit
+    if commit is None and state.rejection is not None:
+        commit = state.rejection.commit
+    if commit is None or commit == state.applied_commit:
+        return ""
+    since = state.condition_since(now)
+    how_long = "" if since is None else f", for {duration((now - since).total_seconds())}"
+    return f"behind {commit[:7]}{how_long}"
 
 
 def _reasons(one: JobSnapshot, now: datetime) -> tuple[str, ...]:

@@ -41,13 +41,22 @@ def status_sender(app: AppContext) -> SendStatus:
 
 
 def summariser(app: AppContext) -> Callable[[Job, str], CommitSummary | None]:
-    """Return a function that says who made a commit; None where GitHub does not say now."""
+    """Return a function that says who made a commit; None where GitHub does not say now.
+
+    The store is asked first, and keeps the answer for the status page.
+    """
 
     def summarise(job: Job, commit: str) -> CommitSummary | None:
         try:
+            facts = app.store.facts
+            known = facts.commit_summaries([commit]).get(commit)
+            if known is not None:
+                return known
             source = app.source(app.config.identities[job.identity])
             deadline = app.command_deadline(TIMEOUT_SECONDS)
-            return source.commit_summary(job.repo, commit, deadline)
+            found = source.commit_summary(job.repo, commit, deadline)
+            facts.save_commit_summary(commit, found, app.clock.now())
+            return found
         except (SyncdError, KeyError):
             return None
 

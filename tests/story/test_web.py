@@ -24,13 +24,15 @@ from msgspec.structs import replace
 from syncd.config.model import Web as WebConfig
 from syncd.errors import ConfigError, StoreError
 from syncd.identities import SecretRef
+from syncd.models import CommitSummary
 from syncd.status import ProcessStats, StatusSnapshot
+from syncd.store.store import SqliteStore
 from syncd.web import views
 from syncd.web.ports import StatusSource
 from syncd.web.server import MAX_REQUEST_BODY_BYTES, Web
 from tests.support.metrics import samples
 from tests.support.secret_scan import overheard
-from tests.support.status_board import FixedBoard, StoreBoard, board_of
+from tests.support.status_board import AT, FixedBoard, StoreBoard, board_of
 from tests.support.sync_env import SyncEnv, sync_env
 
 PASSWORD = "correct horse battery"
@@ -95,8 +97,9 @@ def listening(
     listen: str = "127.0.0.1:0",
     password: SecretRef | None = None,
     environ: dict[str, str] | None = None,
+    show_diffs: bool = False,
 ) -> Iterator[Web]:
-    web = Web(WebConfig(listen, password), board, environ or {})
+    web = Web(WebConfig(listen, password, show_diffs), board, environ or {})
     try:
         yield web
     finally:
@@ -307,10 +310,38 @@ def test_the_page_of_a_job_has_its_commands_runs_and_a_plot_and_a_run_its_diff(
     assert '<a href="/jobs/nginx">nginx</a>' in overview and page.status == 200
     for command in ("sync nginx", "plan nginx --diff", "rollback nginx", "pause nginx"):
         assert f'<code class="command">syncd {command}</code>' in page.text
-    assert page.text.count("<rect ") == 2 and 'aria-label="Duration of the last 2 runs' in page.text
+    for label, count in (("Duration of the last runs: 2 runs", 2), ("Lag of the last commits", 2)):
+        drawing = page.text.partition(f'aria-label="{label}')[2].partition("</svg>")[0]
+        assert drawing.count("<rect ") == drawing.count("<title>") == count
     assert '<span class="added">+&lt;b&gt;two&lt;/b&gt;\n</span>' in run
     assert f"{hub.dest}/nginx.conf" in run and "<script" not in run
     assert missing == [404, 404, 404]
+
+
+def test_the_page_of_a_job_shows_what_differs_and_a_reload_that_is_pending(hub: SyncEnv) -> None:
+    hub.write_config(drift="report", on_change={"shell": "echo <i>no</i> such unit; exit 3"})
+    hub.sync()
+    edited, private = hub.dest / "nginx.conf", hub.dest / "sites/a.conf"
+    edited.write_text("<b>mine</b>\n")
+    private.write_text("s3cret\n")
+    private.chmod(0o600)
+    hub.sync()
+    SqliteStore.open(hub.state).facts.save_commit_summary(
+        hub.repo.head(), CommitSummary("<i>Raise</i> it", "Ada <b>"), AT
+    )
+    with listening(board_of(hub), show_diffs=True) as web:
+        page = ask(web, "/jobs/nginx").text.replace("<wbr>", "")
+        overview = ask(web, "/?q=raise").text
+    with listening(board_of(hub)) as web:
+        bare = ask(web, "/jobs/nginx").text
+    assert "Files that differ" in page and "s3cret" not in page and "mine" not in bare
+    assert '<span class="added">+&lt;b&gt;mine&lt;/b&gt;\n</span>' in page
+    assert "not every user may read it" in page and str(edited) in bare.replace("<wbr>", "")
+    assert "Pending reload" in page and "&lt;i&gt;no&lt;/i&gt; such unit" in page
+    for text in (page, overview):
+        assert "&lt;i&gt;Raise&lt;/i&gt; it <small>by Ada &lt;b&gt;</small>" in text
+        assert "<i>" not in text and "Ada <b>" not in text
+    assert "sites/a.conf" in page and "delete 50 %, 10,000 files, 1,024 MiB" in page
 
 
 FILTERED = [

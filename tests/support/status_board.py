@@ -4,7 +4,7 @@ and what a daemon would add to them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -13,9 +13,9 @@ from syncd.config.load import load_config
 from syncd.config.model import Config
 from syncd.github.rate_limit import RateLimitStatus, SavedRateLimit
 from syncd.github.webhook import Push, PushOutcome
-from syncd.models import Job, PathRule
+from syncd.models import CommitSummary, Job, PathRule
 from syncd.ports import JobState
-from syncd.recent_runs import DiffCache, RecentRun, RunHistory, read_recent_runs
+from syncd.recent_runs import DiffCache, LedgerSummary, RecentRun, RunHistory, read_recent_runs
 from syncd.status import JobSnapshot, ProcessStats, StatusSnapshot, read_status
 from syncd.store.actions import Person
 from syncd.store.blobs import BlobCache
@@ -124,6 +124,15 @@ class NoRuns:
 
     def actions_of(self, job: str) -> tuple[()]:
         return ()
+
+    def ledger_of(self, job: str) -> LedgerSummary:
+        return LedgerSummary(7, 1, 4096)
+
+    def drift_of(self, job: str, show_diffs: bool) -> tuple[()]:
+        return ()
+
+    def commits(self, commits: Collection[str]) -> dict[str, CommitSummary]:
+        return {}
 
     def run(self, number: int, show_diffs: bool) -> None:
         return None

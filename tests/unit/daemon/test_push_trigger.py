@@ -19,7 +19,7 @@ from syncd.daemon.push_trigger import (
 from syncd.daemon.queue import Queue
 from syncd.errors import LockedError, NotFoundError, SyncdError
 from syncd.github.webhook import Push, PushOutcome
-from syncd.models import RunReport, RunStatus, Trigger
+from syncd.models import CommitSummary, RunReport, RunStatus, Trigger
 from syncd.status import WebhookStats
 from tests.support.clock import FakeClock
 
@@ -36,8 +36,14 @@ class Tower:
         self.clock = FakeClock()
         self.queue = Queue(self.clock)
         self.paused: set[str] = set()
+        self.summaries: dict[str, CommitSummary] = {}
         self.bell = PushTrigger(
-            self.clock, self.queue, lambda _: jobs, WebhookStats(), lambda _: self.paused
+            self.clock,
+            self.queue,
+            lambda _: jobs,
+            WebhookStats(),
+            lambda _: self.paused,
+            save_summary=lambda commit, summary, at: self.summaries.update({commit: summary}),
         )
         self.number = 0
 
@@ -292,3 +298,19 @@ def test_a_push_starts_no_paused_job_and_counts_it() -> None:
     tower.paused = {"j", "k"}
     assert tower.bell.push_received(PUSH, "mark 2", "a push") == PushOutcome(0, paused=2)
     assert tower.run() is None and tower.bell.stats().counts == {"asked": 1, "ignored": 1}
+
+
+def test_who_made_a_commit_is_saved_once_a_run_has_found_that_commit() -> None:
+    tower, ada = Tower("web"), CommitSummary("Raise the limit", "Ada")
+    tower.ring(replace(PUSH, summary=ada))
+    tower.run(OLD)
+    assert tower.summaries == {}, "GitHub has not said that the ref is at this commit"
+    tower.clock.advance(RECHECK_SECONDS[0])
+    tower.run(NEW)
+    assert tower.summaries == {NEW: ada}
+
+
+def test_a_push_that_no_job_follows_is_not_remembered() -> None:
+    tower = Tower()
+    tower.ring(replace(PUSH, summary=CommitSummary("x", "Ada")))
+    assert tower.bell._summaries == {}

@@ -22,13 +22,14 @@ from syncd.github.webhook import (
     jobs_for_push,
     parse_delivery,
 )
-from syncd.models import Job
+from syncd.models import CommitSummary, Job
 from syncd.redaction import Secret
 from tests.support.push import SECRET, as_form, push_event, signature
 
 A, B = "a" * 40, "b" * 40
 JSON, FORM = "application/json", "application/x-www-form-urlencoded"
-PUSH = Push("acme/infra", "refs/heads/main", A, False, "main", "github.com", 1000)
+SAID = CommitSummary("x", "")
+PUSH = Push("acme/infra", "refs/heads/main", A, False, "main", "github.com", 1000, SAID)
 APIS = {
     "ops": "https://api.github.com",
     "ghe": "https://git.corp.example/api/v3",
@@ -119,17 +120,34 @@ def test_a_push_is_read_from_json_and_from_a_form_alike() -> None:
     [
         (
             {"deleted": True, "after": "0" * 40, "head_commit": None},
-            replace(PUSH, commit=None, deleted=True),
+            replace(PUSH, commit=None, deleted=True, summary=None),
         ),
-        ({"after": "0" * 40}, replace(PUSH, commit=None, deleted=True)),
+        ({"after": "0" * 40}, replace(PUSH, commit=None, deleted=True, summary=None)),
+        (
+            {
+                "head_commit": {
+                    "id": A,
+                    "message": "\nRaise the limit\n\nBecause.",
+                    "author": {"name": "Ada <b>", "email": "ada@example.org"},
+                }
+            },
+            replace(PUSH, summary=CommitSummary("Raise the limit", "Ada <b>")),
+        ),
+        (
+            {"head_commit": {"id": A, "message": 7, "author": "Ada"}},
+            replace(PUSH, summary=None),
+        ),
         (
             {"ref": "refs/tags/v1", "after": B},
             replace(PUSH, ref="refs/tags/v1"),
         ),  # an annotated tag: `after` is the tag's own id
-        ({"head_commit": None}, PUSH),
-        ({"head_commit": {"id": 7}, "after": ["x"]}, replace(PUSH, commit=None)),
-        ({"head_commit": None, "after": "main"}, replace(PUSH, commit=None)),
-        ({"repository": {"full_name": "acme/infra"}}, Push("acme/infra", "refs/heads/main", A)),
+        ({"head_commit": None}, replace(PUSH, summary=None)),
+        ({"head_commit": {"id": 7}, "after": ["x"]}, replace(PUSH, commit=None, summary=None)),
+        ({"head_commit": None, "after": "main"}, replace(PUSH, commit=None, summary=None)),
+        (
+            {"repository": {"full_name": "acme/infra"}},
+            Push("acme/infra", "refs/heads/main", A, summary=SAID),
+        ),
         (
             {
                 "repository": {
@@ -139,11 +157,11 @@ def test_a_push_is_read_from_json_and_from_a_form_alike() -> None:
                     "default_branch": 3,
                 }
             },
-            Push("acme/infra", "refs/heads/main", A, host="git.corp.example:8443"),
+            Push("acme/infra", "refs/heads/main", A, host="git.corp.example:8443", summary=SAID),
         ),
         (
             {"repository": {"full_name": "acme/infra", "html_url": "https://[::1"}},
-            Push("acme/infra", "refs/heads/main", A),
+            Push("acme/infra", "refs/heads/main", A, summary=SAID),
         ),
         ({"ref": "refs/heads/ünï/cödé"}, replace(PUSH, ref="refs/heads/ünï/cödé")),
     ],

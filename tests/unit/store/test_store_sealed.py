@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from syncd.models import CommitSummary
 from syncd.ports import OwnedRow, RunRecord
 from syncd.store import notification_queue
 from syncd.store.actions import OperatorAction, Person
@@ -122,6 +123,7 @@ class Bench:
         self.store.facts.save_staleness("repository_moved", facts)
         self.store.facts.save_reload_start("systemctl reload nginx", AT)
         self.store.add_action(ACTION)
+        self.store.facts.save_commit_summary(oid(100), CommitSummary("Raise", "Ada"), AT)
         connection = self.store._database._connection
         assert connection is not None
         raw = driver_of(connection)
@@ -209,6 +211,8 @@ def test_whatever_was_damaged_the_next_run_can_be_recorded_and_is_remembered(
 
 def look_at_everything(store: SqliteStore, where: str) -> None:
     assert all(one.since.tzinfo is not None for one in store.facts.staleness()), where
+    for known in store.facts.commit_summaries([oid(100)]).values():
+        assert isinstance(known.subject, str) and isinstance(known.author, str), where
     for action in store.actions_of(None, 10):
         assert action.at.tzinfo is not None and action.describe(), where
     began_at = store.facts.reload_start("systemctl reload nginx")
