@@ -97,6 +97,7 @@ BOUNDS: Final = {
     "lfs": Bound(4 << 20, 20_000, DEPTH, 60, "where 100 LFS objects are"),
     "lfs_object": Bound(1 << 50, 0, 0, None, "one LFS object; the size in its pointer bounds it"),
     "login": Bound(64 << 10, 1_000, DEPTH, 60, "a code to log in with, and tokens"),
+    "refs": Bound(1 << 20, 20_000, DEPTH, 60, "100 branches or tags that begin alike"),
     "repo": Bound(1 << 20, 20_000, DEPTH, 60, "one repository"),
     "repositories": Bound(8 << 20, 200_000, DEPTH, 60, "a page of an installation's repositories"),
     "revoke": Bound(64 << 10, 1_000, DEPTH, 60, "the end of a token"),

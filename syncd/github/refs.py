@@ -13,6 +13,7 @@ from syncd.errors import BadResponseError, ConfigError, NotFoundError
 from syncd.git_objects import is_object_id
 from syncd.github.json_body import parse_json
 from syncd.github.protocol import SHA, Request, get, quote_path, repo_path
+from syncd.github.ref_suggestions import suggest_ref
 from syncd.github.request import Answer, send_and_read
 from syncd.github.scope import RepositoryScope
 from syncd.ports import Head
@@ -49,6 +50,9 @@ def resolve(scope: RepositoryScope, ref: str | None, known: Head | None) -> Head
         if head is not None:
             return lookup.checked_for_ambiguity(head)
     missing.request_id = lookup.request_id
+    meant = suggest_ref(scope, ref) if known is None else None  # a known ref is spelled right
+    if meant is not None:
+        missing.hint = f"did you mean {in_quotes(meant)}? {missing.hint}"
     raise missing
 
 

@@ -22,6 +22,7 @@ from syncd.simulator.request import Route, SimRequest
 from syncd.simulator.state import SimulatorState
 
 MAX_CONTENTS_ENTRIES = 1000
+MAX_REFERENCES = 100
 STATUS_STATES = ("pending", "success", "failure", "error")
 MAX_INLINE_BYTES = 1 << 20
 MAX_BLOB_BYTES = 100 << 20
@@ -105,6 +106,8 @@ class _Endpoints:
                 return "commit", lambda repo: _git_commit(repo, identity)
             case ["git", "ref", *name]:
                 return "tag", lambda repo: _reference(repo, "/".join(name))
+            case ["git", "matching-refs", *prefix]:
+                return "refs", lambda repo: _matching_references(repo, "/".join(prefix))
             case ["git", "tags", identity]:
                 return "tag", lambda repo: _tag(repo, identity)
             case ["statuses", commit] if self._request.method == "POST":
@@ -327,11 +330,21 @@ def _git_commit(repo: Repository, identity: str) -> Answer:
 
 
 def _reference(repo: Repository, name: str) -> Answer:
-    target = repo.refs.get(f"refs/{name}")
-    if target is None:
+    if f"refs/{name}" not in repo.refs:
         raise ApiError(404, "Not Found")
+    return responses.as_json(_reference_row(repo, f"refs/{name}"))
+
+
+def _matching_references(repo: Repository, prefix: str) -> Answer:
+    """Answer the first 100 refs that begin so; an empty list where none does."""
+    names = sorted(name for name in repo.refs if name.startswith(f"refs/{prefix}"))
+    return responses.as_json([_reference_row(repo, name) for name in names[:MAX_REFERENCES]])
+
+
+def _reference_row(repo: Repository, name: str) -> dict[str, Any]:
+    target = repo.refs[name]
     kind = "tag" if target in repo.tags else "commit"
-    return responses.as_json({"ref": f"refs/{name}", "object": {"sha": target, "type": kind}})
+    return {"ref": name, "object": {"sha": target, "type": kind}}
 
 
 def _tag(repo: Repository, identity: str) -> Answer:

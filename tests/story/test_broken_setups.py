@@ -485,7 +485,10 @@ def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
         "✕ repository    acme/infra@mian as ops: there is no branch, tag or commit 'mian' in "
         "acme/infra"
     ),
-    "    → correct ref:, or create it upstream; the files stay as they are until then",
+    (
+        "    → did you mean 'main'? correct ref:, or create it upstream; the files stay as they "
+        "are until then"
+    ),
 )
 def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     hub.jobs["nginx"]["ref"] = "mian"

@@ -51,7 +51,10 @@ def test_json_has_every_finding_with_its_id_and_what_the_checks_cost(
             "message": (
                 "acme/infra@mian as ops: there is no branch, tag or commit 'mian' in acme/infra"
             ),
-            "hint": "correct ref:, or create it upstream; the files stay as they are until then",
+            "hint": (
+                "did you mean 'main'? correct ref:, or create it upstream; the files stay as they "
+                "are until then"
+            ),
         }
     ]
     assert {one["id"] for one in found["findings"]} >= {"doctor/app", "doctor/destination"}
