@@ -67,13 +67,16 @@ class FailureLimits:
         self._each: OrderedDict[str, TokenBucket] = OrderedDict()
         self._known: OrderedDict[str, None] = OrderedDict()
 
-    def take(self, client: str) -> int:
-        """Count a try and return 0, or return the seconds until the client may try again."""
+    def take(self, client: str, alone: bool = False) -> int:
+        """Count a try and return 0, or return the seconds until the client may try again.
+
+        `alone`: failures of other clients take nothing from this one.
+        """
         with self._guard:
             now = self._monotonic()
             mine = self._each.get(client) or TokenBucket(CLIENT_BURST, CLIENT_REFILL_SECONDS, now)
             overall = self._all if client in self._each else self._new
-            buckets = [mine] if client in self._known else [mine, overall]
+            buckets = [mine] if alone or client in self._known else [mine, overall]
             wait = max(one.wait_seconds(now) for one in buckets)
             if wait > 0:
                 return max(1, math.ceil(wait))

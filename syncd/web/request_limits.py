@@ -6,8 +6,8 @@ Promises: only the webhook's path takes a body of any size, of GitHub's largest 
 where its length is declared; all bodies together stay under a bound too. A connection brings
 one request and ends with its answer. One whose request is not whole some seconds after it was
 accepted is closed, however it drips, and so is one whose answer is not read, or read by drips; both
-sooner where many are waited for, so that who means well gets a place. waitress keeps a body that is
-larger than REQUEST_BUFFER_BYTES in a temporary file.
+sooner where many are waited for, so that an honest client finds a place. waitress keeps a body that
+is larger than REQUEST_BUFFER_BYTES in a temporary file.
 
 waitress' own `channel_timeout` is no deadline: it counts from the last byte, does not look at a
 connection that a thread is busy with, and closes one that is not read only when it can be written
@@ -19,6 +19,7 @@ from __future__ import annotations
 import copy
 import logging
 import math
+import resource
 import socket
 import struct
 import time
@@ -38,7 +39,9 @@ from syncd.web.webhook import WebhookEndpoint
 REQUEST_TIMEOUT_SECONDS = 10.0  # GitHub gives a delivery up after so long
 CLIENT_READ_TIMEOUT_SECONDS = 10.0  # without a byte of the answer taken
 RESPONSE_TIMEOUT_SECONDS = 60.0  # for the whole answer
-MAX_CONNECTIONS = 100
+MAX_CONNECTIONS = 600  # or half of the open files that the process may have
+MAX_UNREAD_CONNECTIONS = 100  # whose answer the kernel keeps
+MAX_ACCEPTED_AT_ONCE = 64  # connections, between two looks at those that are open
 CROWDED_CONNECTIONS = (
     60  # connections that are waited for, some of which could be waited for in vain
 )
@@ -176,18 +179,40 @@ def opener(
     """
     shared = proxies or Proxies()
 
-    def open_channel(server: Any, sock: socket.socket, addr: Any, adj: Any, map: Any) -> None:
-        client = client_name(addr[0])
-        mine = sum(one.client == client for one in connections(channels))
-        is_many = mine >= MAX_CONNECTIONS_PER_CLIENT
-        if client != LOCAL and is_many and not shared.trusts(addr[0]):
+    def open_one(server: Any, sock: socket.socket, addr: Any, adj: Any, map: Any) -> None:
+        if _has_its_share(addr[0], channels, shared):
             _reset(sock)
             sock.close()
         else:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
             _Channel(server, sock, addr, adj, map, hook)
 
+    def open_channel(server: Any, sock: socket.socket, addr: Any, adj: Any, map: Any) -> None:
+        """Open this connection, and others that wait: one at a time would let a crowd queue up."""
+        open_one(server, sock, addr, adj, map)
+        with suppress(OSError):  # as waitress does: the client is gone
+            for _ in range(MAX_ACCEPTED_AT_ONCE - 1):
+                accepted = server.accept() if len(map) < adj.connection_limit else None
+                if accepted is None:
+                    return
+                server.set_socket_options(accepted[0])
+                open_one(server, accepted[0], server.fix_addr(accepted[1]), adj, map)
+
     return open_channel
+
+
+def _has_its_share(peer: str, channels: Mapping[int, Any], proxies: Proxies) -> bool:
+    """Return whether a client that reaches the listener itself has all connections it may have."""
+    client = client_name(peer)
+    if client == LOCAL or proxies.trusts(peer):
+        return False
+    mine = [one for one in connections(channels) if one.client == client]
+    return len(mine) >= MAX_CONNECTIONS_PER_CLIENT
+
+
+def max_connections() -> int:
+    """Return how many connections may be open: jobs need open files too."""
+    return min(MAX_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
 
 
 def connections(channels: Mapping[int, Any]) -> list[Any]:
@@ -219,12 +244,12 @@ def close_overdue(channels: Mapping[int, Any]) -> bool:
     for one in waiting:
         if now - one.since > (CROWDED_TIMEOUT_SECONDS if crowded else REQUEST_TIMEOUT_SECONDS):
             one.handle_close()
-    for one in unread:
-        idle_seconds = CROWDED_TIMEOUT_SECONDS if crowded else CLIENT_READ_TIMEOUT_SECONDS
-        if (
-            now - one.progressed > idle_seconds
-            or now - one.answered_since > RESPONSE_TIMEOUT_SECONDS
-        ):
+    unread.sort(key=lambda one: one.progressed)
+    surplus = len(unread) - MAX_UNREAD_CONNECTIONS
+    idle_seconds = CROWDED_TIMEOUT_SECONDS if crowded else CLIENT_READ_TIMEOUT_SECONDS
+    for number, one in enumerate(unread):
+        is_late = now - one.answered_since > RESPONSE_TIMEOUT_SECONDS
+        if number < surplus or is_late or now - one.progressed > idle_seconds:
             _reset(one.socket)
             one.handle_close()
     return crowded
@@ -268,11 +293,11 @@ def _held(channel: Any) -> int:
 
 
 __all__ = [
-    "MAX_CONNECTIONS",
     "REQUEST_BUFFER_BYTES",
     "RateLimitedLogFilter",
     "close_overdue",
     "connections",
+    "max_connections",
     "opener",
     "unread_bytes",
 ]

@@ -28,11 +28,11 @@ from syncd.web.failed_attempts import FailureLimits
 from syncd.web.passwords import Passwords, Reader
 from syncd.web.ports import StatusSource
 from syncd.web.request_limits import (
-    MAX_CONNECTIONS,
     REQUEST_BUFFER_BYTES,
     RateLimitedLogFilter,
     close_overdue,
     connections,
+    max_connections,
     opener,
     unread_bytes,
 )
@@ -109,7 +109,7 @@ class Web:
             map=self._map,
             sockets=self._sockets.sockets,
             threads=THREADS,
-            connection_limit=MAX_CONNECTIONS,
+            connection_limit=max_connections(),
             channel_timeout=IDLE_TIMEOUT_SECONDS,
             cleanup_interval=IDLE_TIMEOUT_SECONDS // 3,
             max_request_header_size=MAX_HEADER_BYTES,

@@ -237,6 +237,18 @@ def test_forged_deliveries_are_slowed_down_and_those_of_others_are_not(plain: Fi
         assert send(SECRET, "140.82.115.1") == 200
 
 
+def test_forgeries_from_many_addresses_refuse_no_delivery_of_another(plain: FixedBoard) -> None:
+    def send(secret: str, client: str) -> int:
+        body = b"{}"
+        headers = {**headers_of(body, "ping", secret=secret), "X-Forwarded-For": client}
+        return ask(web, "/github", "POST", body, **headers).status
+
+    with listening(plain) as web:
+        forged = {send("not the secret at all", f"203.0.113.{last}") for last in range(200)}
+        assert forged == {401}
+        assert {send(SECRET, f"140.82.115.{last}") for last in range(10)} == {200}
+
+
 def test_a_delivery_that_is_slowed_down_is_refused_before_its_body(plain: FixedBoard) -> None:
     head = b"POST /github HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 203.0.113.5\r\n"
     with listening(plain) as web:

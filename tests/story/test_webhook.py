@@ -13,7 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -496,6 +496,7 @@ def test_hundreds_of_connections_that_bring_nothing_give_way_to_a_delivery_that_
     board: FixedBoard, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """More than the listener takes, and none of them overdue by itself."""
+    monkeypatch.setattr(request_limits, "MAX_CONNECTIONS", 100)
     monkeypatch.setattr(request_limits, "REQUEST_TIMEOUT_SECONDS", 1e9)
     monkeypatch.setattr(request_limits, "CROWDED_TIMEOUT_SECONDS", 0.5)
     begun = (
@@ -526,6 +527,19 @@ def test_hundreds_of_connections_that_bring_nothing_give_way_to_a_delivery_that_
             )
         ],
     ), "said once a minute, by whichever test was first"
+
+
+def test_a_delivery_is_answered_beside_hundreds_of_slow_senders_before_any_of_them_is_closed(
+    board: FixedBoard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(request_limits, "CROWDED_TIMEOUT_SECONDS", 1e9)
+    with listening(board) as web, ExitStack() as held:
+        for _ in range(250):
+            one = socket.create_connection(("127.0.0.1", port_of(web)), timeout=60)
+            held.enter_context(one)
+            one.sendall(b"POST /github HTTP/1.1\r\nContent-Length: 60000\r\n\r\nx")
+        assert post(web, EVENT)[0] == 202
+        assert len(web.connections()) >= 250
 
 
 def test_whatever_bytes_come_in_the_listener_answers_in_http_or_not_at_all_and_lives(

@@ -81,11 +81,8 @@ def test_the_numbers_of_the_table_are_those_of_the_code() -> None:
         request_limits.MAX_CONNECTIONS,
         clients.MAX_CONNECTIONS_PER_CLIENT,
         request_limits.CROWDED_CONNECTIONS,
-    ) == (
-        100,
-        20,
-        60,
-    )
+        request_limits.MAX_UNREAD_CONNECTIONS,
+    ) == (600, 20, 60, 100)
     assert (
         request_limits.REQUEST_TIMEOUT_SECONDS,
         request_limits.CLIENT_READ_TIMEOUT_SECONDS,
