@@ -18,11 +18,11 @@ from click.shell_completion import BashComplete
 from syncd import __version__
 from syncd.cli.common import Settings
 from syncd.cli.main import COMMANDS, cli
+from tests.support.fork_server import SYNCD, run_forked
 from tests.support.running_terminal import DEADLINE_SECONDS, on_terminal
 from tests.support.sync_env import SyncEnv, sync_env
 
 ROOT = Path(__file__).resolve().parents[2]
-SYNCD = Path(sys.executable).with_name("syncd")
 COLOUR = re.compile(r"\x1b\[[0-9;]+m")
 
 
@@ -45,7 +45,7 @@ def synced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SyncEnv]:
 
 def syncd(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
     env = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "HOME": "/nowhere", **environ}
-    return subprocess.run([SYNCD, *arguments], env=env, capture_output=True, text=True)
+    return run_forked([SYNCD, *arguments], env=env, text=True)
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,7 @@ def test_a_shell_completes_names(synced: SyncEnv, shell: str, typed: str, found:
 
 
 def test_tab_completes_in_bash(synced: SyncEnv) -> None:
-    bash = Bash({"SYNCD_CONFIG": str(synced.config), "PATH": f"{SYNCD.parent}:{os.defpath}"})
+    bash = Bash({"SYNCD_CONFIG": str(synced.config), "PATH": f"{Path(SYNCD).parent}:{os.defpath}"})
     try:
         bash.type("source <(syncd completion bash); echo rea''dy\n")
         bash.wait_for("ready")

@@ -133,7 +133,7 @@ def test_a_first_sync_writes_the_repositorys_bytes(shell: Shell, locale: dict[st
 def test_a_second_sync_under_another_locale_changes_nothing(
     shell: Shell, locale: dict[str, str], with_note: bool
 ) -> None:
-    assert shell.call({"LC_ALL": "C.UTF-8"}, "sync").returncode == 0
+    assert shell.hub.call("sync").code == 0
     stood = signatures(shell.hub.dest)
     if not with_note:
         (shell.hub.state / fastpath.NAME).unlink()
@@ -323,7 +323,7 @@ def test_the_daemon_keeps_its_process_id(shell: Shell) -> None:
     environ = {
         name: value for name, value in shell.environ(LATIN).items() if name not in ("PATH", "HOME")
     }
-    with daemon(shell.hub, environ=environ, ready=False) as running:
+    with daemon(shell.hub, environ=environ, ready=False, forked=False) as running:
         line = running.says("ready: ")
         assert line["message"].endswith(f"pid {running.process.pid}")
         running.says("nginx")

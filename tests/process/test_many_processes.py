@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.daemon import daemon
+from tests.support.fork_server import MODULE, ForkedSyncd
 from tests.support.sync_env import CommandResult, SyncEnv, signatures, sync_env
 
 ROUNDS = int(os.environ.get("SYNCD_PROCESS_ROUNDS", "2"))
@@ -44,8 +45,8 @@ def office(tmp_path: Path) -> Iterator[SyncEnv]:
 
 
 def start(hub: SyncEnv, *arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "syncd", "-c", str(hub.config), *arguments]
-    return subprocess.Popen(
+    command = [*MODULE, "-c", str(hub.config), *arguments]
+    return ForkedSyncd(
         command,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

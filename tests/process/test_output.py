@@ -23,6 +23,7 @@ import yaml
 from syncd import __version__
 from syncd.cli.main import COMMANDS, run
 from tests.support.daemon import DEADLINE_SECONDS
+from tests.support.fork_server import MODULE, ForkedSyncd
 from tests.support.sync_env import SyncEnv, sync_env, tree_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -142,18 +143,18 @@ def streams(output: str) -> Iterator[tuple[str, dict[str, Any], dict[str, str]]]
     its environment.
     """
     which, _, how = output.partition(" ")
-    number = {"out": 1, "err": 2}.get(which)
+    name = {"out": "stdout", "err": "stderr"}.get(which, "")
     environ = {"PYTHONIOENCODING": "latin-1:strict"} if output == "latin-1" else {}
-    if how != "broken" or number is None:
-        redirection = {"closed": f"{number}>&-", "full": f"{number}>/dev/full"}.get(how, "")
-        yield redirection, {}, environ
-        return
-    reader, writer = os.pipe()
-    os.close(reader)
-    try:
-        yield "", {"stdout" if number == 1 else "stderr": writer}, environ
-    finally:
-        os.close(writer)
+    if how == "full":
+        with open("/dev/full", "wb") as full:
+            yield "", {name: full}, environ
+    elif how == "broken":
+        reader, writer = os.pipe()
+        os.close(reader)
+        with open(writer, "wb") as broken:
+            yield "", {name: broken}, environ
+    else:
+        yield {"out closed": ">&-", "err closed": "2>&-"}.get(output, ""), {}, environ
 
 
 @contextmanager
@@ -165,16 +166,10 @@ def started(arguments: list[str], output: str) -> Iterator[subprocess.Popen[byte
             "stderr": subprocess.PIPE,
             **given,
         }
-        command = [
-            "sh",
-            "-c",
-            f'exec "$@" {redirection}',
-            "sh",
-            sys.executable,
-            "-m",
-            "syncd",
-            *arguments,
-        ]
+        command = [*MODULE, *arguments]
+        by_python = bool(redirection or environ)
+        if redirection:
+            command = ["sh", "-c", f'exec "$@" {redirection}', "sh", *command]
         env = {
             "PATH": os.environ["PATH"],
             "HOME": os.environ["HOME"],
@@ -182,7 +177,8 @@ def started(arguments: list[str], output: str) -> Iterator[subprocess.Popen[byte
             "LC_ALL": "C.UTF-8",
             **environ,
         }
-        with subprocess.Popen(command, env=env, **pipes) as process:
+        popen = subprocess.Popen if by_python else ForkedSyncd
+        with popen(command, env=env, **pipes) as process:
             try:
                 yield process
             finally:

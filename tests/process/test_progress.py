@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from syncd.simulator import faults
+from tests.support.fork_server import MODULE, ForkedSyncd
 from tests.support.running_terminal import Gate, on_terminal
 from tests.support.sync_env import SyncEnv, sync_env
 
@@ -209,8 +210,8 @@ def first_warning(hub: SyncEnv, port: int, *options: str) -> dict[str, Any]:
     """The first line on stderr of a sync whose host is at that port; the run is ended then."""
     hub.identities["ops"]["api"] = f"http://127.0.0.1:{port}"
     hub.write()
-    with subprocess.Popen(
-        [sys.executable, "-m", "syncd", *options, "-c", str(hub.config), "sync"],
+    with ForkedSyncd(
+        [*MODULE, *options, "-c", str(hub.config), "sync"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         env={**os.environ, "TZ": "UTC"},

@@ -24,6 +24,7 @@ import pytest
 
 from syncd.simulator import faults
 from syncd.simulator.faults import FaultEffect
+from tests.support.fork_server import MODULE, ForkedSyncd
 from tests.support.sync_env import SyncEnv, signatures, sync_env
 
 WAIT_SECONDS = 60.0  # of whatever the process waits for
@@ -117,10 +118,10 @@ def interrupted(
     slow_retries: bool = False,
 ) -> Ended:
     """The process was sent the signal while it waited, and has ended."""
-    start = ["-c", SLOW_RETRIES] if slow_retries else ["-m", "syncd"]
-    command = [sys.executable, *start, "-c", str(hub.config), *arguments]
-    with subprocess.Popen(
-        command,
+    start = [sys.executable, "-c", SLOW_RETRIES] if slow_retries else MODULE
+    popen = subprocess.Popen if slow_retries else ForkedSyncd
+    with popen(
+        [*start, "-c", str(hub.config), *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -194,10 +195,8 @@ def test_the_lock_of_another_process_is_not_waited_for_and_is_free_after_a_signa
     hub: SyncEnv,
 ) -> None:
     with waiting(hub, Wait("head", hang)) as asked:
-        command = [sys.executable, "-m", "syncd", "-c", str(hub.config), "sync"]
-        with subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        ) as first:
+        command = [*MODULE, "-c", str(hub.config), "sync"]
+        with ForkedSyncd(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as first:
             assert asked.wait(30)
             second = hub.call("sync", "--json")
             assert second.code == 11 and str(first.pid) in second.job["error"]["message"]

@@ -8,7 +8,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ import pytest
 
 from syncd.store.lock import daemon_lock
 from tests.support.daemon import DEADLINE_SECONDS, daemon
+from tests.support.fork_server import MODULE, ForkedSyncd
 from tests.support.sync_env import SyncEnv, signatures, sync_env
 
 STOPPED = "the daemon has stopped → start it: systemctl start syncd\n"
@@ -36,13 +36,13 @@ def hub(tmp_path: Path) -> Iterator[SyncEnv]:
 @contextmanager
 def watching(hub: SyncEnv, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """`syncd watch`, which has read the store for the first time."""
-    command = [sys.executable, "-m", "syncd", "-c", str(hub.config), "watch", *arguments]
+    command = [*MODULE, "-c", str(hub.config), "watch", *arguments]
     env = {
         "PATH": os.environ["PATH"],
         "HOME": str(hub.folder),
         "PYTHONPATH": str(Path(__file__).parents[2]),
     }
-    with subprocess.Popen(
+    with ForkedSyncd(
         command, text=True, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
         try:

@@ -5,21 +5,19 @@ from __future__ import annotations
 import os
 import pty
 import subprocess
-import sys
 
 import pytest
 from werkzeug.security import check_password_hash
 
 from syncd.config.web_secrets import PASSWORD_HASH
+from tests.support.fork_server import MODULE, ForkedSyncd, run_forked
 
-COMMAND = [sys.executable, "-m", "syncd", "web", "hash"]
+COMMAND = [*MODULE, "web", "hash"]
 PASSWORD = "correct horse battery"
 
 
 def piped(text: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        COMMAND, input=text, capture_output=True, text=True, check=False, timeout=120
-    )
+    return run_forked(COMMAND, input=text, text=True, timeout=120)
 
 
 @pytest.mark.parametrize("text", [PASSWORD, PASSWORD + "\n", PASSWORD + "\r\nmore\n"])
@@ -42,7 +40,7 @@ def test_a_password_that_can_be_guessed_is_refused(text: str) -> None:
 def typed(*lines: str) -> tuple[int, str, str]:
     """Return the exit code, the output, and what the terminal showed."""
     ours, theirs = pty.openpty()
-    with subprocess.Popen(
+    with ForkedSyncd(
         COMMAND, stdin=theirs, stderr=theirs, stdout=subprocess.PIPE, text=True
     ) as process:
         os.close(theirs)

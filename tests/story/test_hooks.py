@@ -8,7 +8,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +19,7 @@ from syncd.git_objects import blob_id
 from syncd.hooks.runner import HookRunner
 from syncd.simulator.repository import File
 from syncd.store.store import SqliteStore
+from tests.support.fork_server import MODULE, ForkedSyncd
 from tests.support.sync_env import SyncEnv, signatures, tree_of
 
 ROOT = Path(__file__).parents[2]
@@ -616,8 +616,8 @@ def test_a_secret_that_a_hook_prints_is_masked_everywhere(hub: SyncEnv) -> None:
 @contextmanager
 def syncing(hub: SyncEnv) -> Iterator[subprocess.Popen[str]]:
     """A `syncd sync` of its own process; gone afterwards, whatever happened."""
-    syncd = subprocess.Popen(
-        [sys.executable, "-m", "syncd", "-c", str(hub.config), "sync"],
+    syncd = ForkedSyncd(
+        [*MODULE, "-c", str(hub.config), "sync"],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -21,6 +21,7 @@ import jwt
 import pytest
 import requests
 
+from tests.support.fork_server import MODULE, ForkedSyncd
 from tests.support.sync_env import SyncEnv, sync_env
 
 ROOT = Path(__file__).parents[2]
@@ -87,9 +88,9 @@ def test_the_app_flow_reads_from_the_stand_in_of_the_demo(tmp_path: Path) -> Non
     call = r"^\$ python3 (app_flow)\.py (http://127\S+) (\d+) (/tmp/\S+) (\S+) (\S+)\n(.*?)^```$"
     [shown] = re.findall(call, PAGE.read_text(), re.MULTILINE | re.DOTALL)
     name, _, app_id, _, repo, path, output = shown
-    command = [sys.executable, "-m", "syncd", "demo", "--serve"]
+    command = [*MODULE, "demo", "--serve"]
     env = {**os.environ, "TMPDIR": str(tmp_path)}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as stand_in:
+    with ForkedSyncd(command, stdout=subprocess.PIPE, text=True, env=env) as stand_in:
         try:
             assert stand_in.stdout is not None
             identity = next(line for line in stand_in.stdout if "api:" in line)

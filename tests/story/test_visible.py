@@ -11,8 +11,6 @@ import os
 import pty
 import re
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -26,6 +24,7 @@ from syncd.config.model import Web as WebConfig
 from syncd.daemon import logging_setup
 from syncd.text import in_quotes, json_text, on_terminal, one_line, styled, visible
 from syncd.web.server import Web
+from tests.support.fork_server import MODULE, ForkedSyncd
 from tests.support.status_board import StoreBoard
 from tests.support.sync_env import SyncEnv, sync_env
 
@@ -110,8 +109,8 @@ def test_hostile_text_is_shown_as_escapes_and_own_styles_remain(hub: SyncEnv) ->
 
 def test_a_real_terminal_receives_no_sequence_but_ours(hub: SyncEnv) -> None:
     ours, theirs = pty.openpty()
-    done = subprocess.Popen(
-        [sys.executable, "-m", "syncd", "-c", str(hub.config), "status"],
+    done = ForkedSyncd(
+        [*MODULE, "-c", str(hub.config), "status"],
         stdout=theirs,
         stderr=theirs,
         stdin=theirs,

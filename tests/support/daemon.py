@@ -9,13 +9,13 @@ import os
 import queue
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.support.fork_server import MODULE, ForkedSyncd
 from tests.support.secret_scan import overheard
 from tests.support.sync_env import SyncEnv
 
@@ -70,17 +70,25 @@ class Running:
 
 @contextmanager
 def daemon(
-    hub: SyncEnv, *arguments: str, environ: Mapping[str, str] | None = None, ready: bool = True
+    hub: SyncEnv,
+    *arguments: str,
+    environ: Mapping[str, str] | None = None,
+    ready: bool = True,
+    forked: bool = True,
 ) -> Iterator[Running]:
-    """`syncd run` on the stand's configuration; ready when the block begins, gone after it."""
-    command = [sys.executable, "-m", "syncd", "-c", str(hub.config), *arguments, "run"]
+    """`syncd run` on the stand's configuration; ready when the block begins, gone after it.
+
+    `forked`: by the fork server, which only UTF-8 locales can have.
+    """
+    popen = ForkedSyncd if forked else subprocess.Popen
+    command = [*MODULE, "-c", str(hub.config), *arguments, "run"]
     env = {
         "PATH": os.environ["PATH"],
         "HOME": str(hub.folder),
         "PYTHONPATH": str(Path(__file__).parents[2]),
         **(environ or {}),
     }
-    with subprocess.Popen(
+    with popen(
         command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=env
     ) as process:
         try:

@@ -8,8 +8,6 @@ import re
 import select
 import signal
 import struct
-import subprocess
-import sys
 import termios
 import threading
 import time
@@ -19,6 +17,7 @@ from contextlib import contextmanager, suppress
 from msgspec.structs import replace
 
 from syncd.simulator.faults import Answer, FaultEffect
+from tests.support.fork_server import MODULE, ForkedSyncd
 
 DEADLINE_SECONDS = 60.0
 SEQUENCE = re.compile(r"\x1b\[(\??[\d;]*)([A-Za-z])|\r|\n|[^\x1b\r\n]+")
@@ -56,8 +55,8 @@ class TerminalCommand:
     def __init__(self, arguments: list[str], size: tuple[int, int], environ: Mapping[str, str]):
         self._terminal, theirs = os.openpty()
         self.resize(*size)
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "syncd", *arguments],
+        self.process = ForkedSyncd(
+            [*MODULE, *arguments],
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,

@@ -16,9 +16,10 @@ import sys
 import termios
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
+from typing import Any
 
-SYNCD = Path(sys.executable).with_name("syncd")
+from tests.support.fork_server import SYNCD, ForkedSyncd
+
 SECONDS = 60.0  # until a question comes
 AGAIN_SECONDS = 5.0  # until a user presses Ctrl-C once more
 # Every module is loaded before the process becomes the user, who may not be able to read them.
@@ -50,18 +51,24 @@ class Screen:
     def __init__(
         self, *arguments: str, env: Mapping[str, str], columns: int = 80, uid: int | None = None
     ) -> None:
-        command = [str(SYNCD)] if uid is None else [sys.executable, "-c", AS_USER, str(uid)]
         self._terminal, theirs = pty.openpty()
         size = struct.pack("HHHH", 50, columns, 0, 0)
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, size)
-        self._process = subprocess.Popen(
-            [*command, *arguments],
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-            env={"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "TERM": "dumb", **env},
-            start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        options: dict[str, Any] = {
+            "stdin": theirs,
+            "stdout": theirs,
+            "stderr": theirs,
+            "env": {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "TERM": "dumb", **env},
+        }
+        self._process: subprocess.Popen[Any] = (
+            ForkedSyncd([SYNCD, *arguments], on_terminal=True, **options)
+            if uid is None
+            else subprocess.Popen(
+                [sys.executable, "-c", AS_USER, str(uid), *arguments],
+                start_new_session=True,
+                preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+                **options,
+            )
         )
         os.close(theirs)
         self.shown, self._seen = "", 0

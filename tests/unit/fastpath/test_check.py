@@ -9,7 +9,6 @@ import json
 import os
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -28,6 +27,7 @@ from syncd.fastpath import snapshot
 from syncd.fastpath.check import HeadRequests, Reply, UpToDate
 from syncd.file_lock import acquire
 from syncd.simulator import faults
+from tests.support.fork_server import MODULE, run_forked
 from tests.support.sync_env import SyncEnv, signatures, sync_env
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -624,12 +624,8 @@ def key_file(app: SyncEnv) -> Path:
 
 
 def process(hub: SyncEnv, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "syncd", "-c", str(hub.config), *(arguments or ("sync", "--json"))],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        check=False,
+    return run_forked(
+        [*MODULE, "-c", str(hub.config), *(arguments or ("sync", "--json"))], text=True, cwd=ROOT
     )
 
 
