@@ -17,7 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -86,6 +89,76 @@ class SshKey:
         file.chmod(0o600)
         file.with_name(f"{file.name}.pub").write_text(f"{self.public} {self.name}\n")
         return file
+
+
+@dataclass
+class SecurityKey:
+    """A FIDO key whose private half is here, so that it signs without a token.
+
+    Source: OpenSSH's PROTOCOL.u2f: the token signs SHA-256 of the application, the flags, the
+    counter, and SHA-256 of the message; the last flag says that somebody touched it.
+    """
+
+    kind: str
+    name: str = "ada@example.org"
+    application: bytes = b"ssh:"
+    flags: int = 1
+    counter: int = 7
+
+    def __post_init__(self) -> None:
+        self.ed25519 = Ed25519PrivateKey.generate()
+        self.ecdsa = ec.generate_private_key(ec.SECP256R1())
+
+    @property
+    def blob(self) -> bytes:
+        if "ed25519" in self.kind:
+            point = [self.ed25519.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)]
+        else:
+            public = self.ecdsa.public_key()
+            format_ = PublicFormat.UncompressedPoint
+            point = [b"nistp256", public.public_bytes(Encoding.X962, format_)]
+        return b"".join(map(pack, (self.kind.encode(), *point, self.application)))
+
+    def line(self, options: str = "") -> str:
+        """The key's line in a file of allowed signers."""
+        public = f"{self.kind} {b64encode(self.blob).decode()}"
+        return " ".join(filter(None, [self.name, options, public])) + "\n"
+
+    def raw_signature(self, data: bytes) -> bytes:
+        """What the token's key itself makes of the data."""
+        if "ed25519" in self.kind:
+            return self.ed25519.sign(data)
+        numbers = decode_dss_signature(self.ecdsa.sign(data, ec.ECDSA(hashes.SHA256())))
+        return b"".join(pack(_mpint(one)) for one in numbers)
+
+    def signed_by_token(self, message: bytes) -> bytes:
+        """The data that the token signs for a message."""
+        digest = hashlib.sha256(message).digest()
+        return hashlib.sha256(self.application).digest() + self.end + digest
+
+    @property
+    def end(self) -> bytes:
+        """The flags and the counter, as they are signed and as they end the signature."""
+        return bytes([self.flags]) + self.counter.to_bytes(4, "big")
+
+    def message(self, payload: bytes, namespace: str = "git") -> bytes:
+        """What SSH asks the token to sign for a payload."""
+        head = (namespace.encode(), b"", b"sha512", hashlib.sha512(payload).digest())
+        return b"SSHSIG" + b"".join(map(pack, head))
+
+    def armored(self, made: bytes, namespace: str = "git", blob: bytes | None = None) -> str:
+        """The armored signature around `made`: the algorithm, what the key made, flags, counter."""
+        parts = (blob or self.blob, namespace.encode(), b"", b"sha512", made)
+        return armored(b"SSHSIG" + (1).to_bytes(4, "big") + b"".join(map(pack, parts)))
+
+    def sign(self, payload: bytes) -> str:
+        """The armored signature that git would put into a commit."""
+        made = self.raw_signature(self.signed_by_token(self.message(payload)))
+        return self.armored(pack(self.kind.encode()) + pack(made) + self.end)
+
+
+def _mpint(number: int) -> bytes:
+    return number.to_bytes(number.bit_length() // 8 + 1, "big")
 
 
 @dataclass(frozen=True)
