@@ -28,10 +28,10 @@ from syncd.store.new_runs import NewRun
 from syncd.store.store import SqliteStore
 from syncd.stored_jobs import open_store
 from syncd.text import json_text, one_line
+from syncd.unit_name import service_in_use
 
 POLL_SECONDS = 1.0
 EXIT_NO_DAEMON = 1
-START_HINT = "start it: systemctl start syncd"
 
 
 @click.command(name="watch", short_help="What happens to the jobs, as it happens.")
@@ -47,7 +47,8 @@ def command(settings: Settings, jobs: tuple[str, ...], as_json: bool) -> int:
     config = settings.load_read_only(members=True)
     names = [job.name for job in chosen_jobs(config, jobs)]
     if not daemon_runs(config.state):
-        echo(f"syncd: no daemon is running\n  {START_HINT}; past runs: syncd history", err=True)
+        start = f"start it: systemctl start {service_in_use()}"
+        echo(f"syncd: no daemon is running\n  {start}; past runs: syncd history", err=True)
         return EXIT_NO_DAEMON
     store = open_store(config, read_only=True)
     try:
@@ -145,12 +146,13 @@ def _show(settings: Settings, event: JobEvent, as_json: bool) -> None:
 def _say_end(settings: Settings, store: SqliteStore) -> int:
     """Say how the daemon ended, and what to type; return the exit code."""
     store.refresh()
-    beat = store.facts.heartbeat()
+    beat, service = store.facts.heartbeat(), service_in_use()
+    start = f"start it: systemctl start {service}"
     if beat is None or beat.pid is None:
-        say(settings, f"the daemon has stopped → {START_HINT}")
+        say(settings, f"the daemon has stopped → {start}")
         return 0
-    why = "why it ended: journalctl -u syncd"
-    say(settings, f"the daemon ended without being stopped → {START_HINT}; {why}")
+    why = f"why it ended: journalctl -u {service}"
+    say(settings, f"the daemon ended without being stopped → {start}; {why}")
     return 1
 
 

@@ -17,6 +17,7 @@ from syncd.errors import ConfigError
 from syncd.models import Job, Trigger
 from syncd.ports import JobState
 from syncd.schedule import first_run_after_start, schedules_of
+from syncd.unit_name import service_in_use
 
 
 class JobChanges(Struct, frozen=True):
@@ -43,7 +44,7 @@ def apply_config(parts: DaemonContext, config: Config) -> JobChanges:
     if config.state != before.state:
         raise ConfigError(
             f"state: {config.state} is another folder than {before.state}",
-            hint="a new state folder needs a restart: systemctl restart syncd",
+            hint=f"a new state folder needs a restart: systemctl restart {service_in_use('self')}",
             id="config/state-changed",
         )
     identities = parts.app.replace_config(config)

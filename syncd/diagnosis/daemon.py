@@ -14,7 +14,6 @@ from syncd.status.daemon_status import DaemonStatus
 from syncd.store.store import SqliteStore
 
 MAX_NAMED = 5  # jobs in one message
-RESTART = "systemctl restart syncd; why it ended: journalctl -u syncd -n 50"
 
 
 def check_daemon(config: Config, store: SqliteStore, now: datetime) -> Iterator[Finding]:
@@ -27,7 +26,7 @@ def judge_runs(found: StatusSnapshot) -> Iterator[Finding]:
     if found.daemon is not None:
         yield judge_daemon(found.daemon, found.at)
         if found.daemon.alive and found.daemon.overdue:
-            yield _overdue(found.daemon.overdue)
+            yield _overdue(found.daemon)
     if found.timer is not None and found.timer.enabled:
         yield ok("doctor/timer", "timer", f"{found.timer.unit} is enabled")
     elif found.timer is not None and (found.daemon is None or not found.daemon.alive):
@@ -55,18 +54,24 @@ def judge_daemon(daemon: DaemonStatus, now: datetime) -> Finding:
             "doctor/daemon-stopped",
             "daemon",
             f"was stopped {ago(daemon.last_heartbeat, now)}: nothing runs the jobs",
-            "systemctl start syncd, or let a timer run: syncd sync",
+            f"systemctl start {daemon.service}, or let a timer run: syncd sync",
         )
-    return error("doctor/daemon-dead", "daemon", f"has died, or hangs: {last}", RESTART)
+    restart = f"systemctl restart {daemon.service}; why it ended: {_journal(daemon)}"
+    return error("doctor/daemon-dead", "daemon", f"has died, or hangs: {last}", restart)
 
 
-def _overdue(jobs: tuple[str, ...]) -> Finding:
+def _journal(daemon: DaemonStatus) -> str:
+    return f"journalctl -u {daemon.service} -n 50"
+
+
+def _overdue(daemon: DaemonStatus) -> Finding:
+    jobs = daemon.overdue
     more = f" and {len(jobs) - MAX_NAMED} more" if len(jobs) > MAX_NAMED else ""
     return warning(
         "doctor/jobs-overdue",
         "daemon",
         f"runs, and these jobs are overdue: {', '.join(jobs[:MAX_NAMED])}{more}",
-        "raise workers:, if all are busy; what it does now: journalctl -u syncd -n 50",
+        f"raise workers:, if all are busy; what it does now: {_journal(daemon)}",
     )
 
 

@@ -16,6 +16,7 @@ from syncd.mirror.destination_facts import (
 )
 from syncd.models import Job, PathRule
 from syncd.policies import Publish
+from syncd.unit_name import service_in_use
 
 # Source: filesystems(5), and the file systems' own pages in the kernel's documentation.
 KERNEL = frozenset(
@@ -27,7 +28,6 @@ KERNEL = frozenset(
 MEMORY = frozenset(("tmpfs", "ramfs", "devtmpfs"))
 WITHOUT_MODES = frozenset(("vfat", "msdos", "exfat", "ntfs", "ntfs3", "hfs"))
 NETWORK = frozenset(("nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "glusterfs", "afs"))
-SANDBOX_HINT = "syncd init --systemd --install, then: systemctl restart syncd"
 
 
 def check_destination(job: Job, rule: PathRule, daemon_pid: int | None) -> Iterator[Finding]:
@@ -83,7 +83,8 @@ def _place(job: Job, rule: PathRule, daemon_pid: int | None) -> Iterator[Finding
                 "look at its disk: dmesg | tail",
             )
         return
-    yield from judge_place(job.name, facts)
+    remedy = f"syncd init --systemd --install, then: systemctl restart {service_in_use(daemon_pid)}"
+    yield from judge_place(job.name, facts, remedy)
     in_daemon = is_read_only_for(daemon_pid, facts.existing) if daemon_pid is not None else None
     if in_daemon and not facts.read_only:
         yield error(
@@ -91,12 +92,15 @@ def _place(job: Job, rule: PathRule, daemon_pid: int | None) -> Iterator[Finding
             "destination",
             f"{job.name}: {facts.existing} is read-only for the running daemon (pid {daemon_pid}),"
             f" whose unit lacks ReadWritePaths={facts.folder}",
-            SANDBOX_HINT,
+            remedy,
         )
 
 
-def judge_place(job: str, facts: DestinationFacts) -> Iterator[Finding]:
-    """Yield what the file system and the mounts of a destination mean for it. Pure."""
+def judge_place(job: str, facts: DestinationFacts, remedy: str) -> Iterator[Finding]:
+    """Yield what the file system and the mounts of a destination mean for it. Pure.
+
+    `remedy` is what to type where a unit's sandbox closes it.
+    """
     place = f"{facts.folder} is on {facts.file_system}, mounted at {facts.mount}"
     if facts.file_system in KERNEL:
         yield error(
@@ -111,7 +115,7 @@ def judge_place(job: str, facts: DestinationFacts) -> Iterator[Finding]:
             "doctor/read-only",
             "destination",
             f"{job}: {place}, and is read-only here",
-            f"mount -o remount,rw {facts.mount}; in a unit: {SANDBOX_HINT}",
+            f"mount -o remount,rw {facts.mount}; in a unit: {remedy}",
         )
     yield from _file_system(job, facts, place)
     for point in facts.mounted_files:

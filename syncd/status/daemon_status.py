@@ -20,7 +20,7 @@ class DaemonStatus(Struct, frozen=True):
     """The daemon of a state folder, running or not.
 
     `stopped`: it was stopped in order, and not killed. `overdue` names the jobs that have not run
-    though they were due.
+    though they were due. `service` is the systemd service that runs it, or would.
     """
 
     alive: bool
@@ -28,6 +28,7 @@ class DaemonStatus(Struct, frozen=True):
     last_heartbeat: datetime | None = None
     stopped: bool = False
     overdue: tuple[str, ...] = ()
+    service: str = "syncd"
 
     @property
     def is_well(self) -> bool:

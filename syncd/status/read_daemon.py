@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 
+from msgspec.structs import replace
+
 from syncd.config.model import Config
 from syncd.models import Job
 from syncd.ports import JobState
@@ -13,6 +15,7 @@ from syncd.status.daemon_status import DaemonStatus, DueRun, daemon_status
 from syncd.store.facts import Heartbeat
 from syncd.store.lock import daemon_runs, is_held
 from syncd.store.store import SqliteStore
+from syncd.unit_name import service_in_use
 
 
 def read_daemon_status(
@@ -24,8 +27,9 @@ def read_daemon_status(
     StoreError.
     """
     heartbeat, lock_held = store.facts.heartbeat(), daemon_runs(config.state)
+    service = service_in_use(None if heartbeat is None else heartbeat.pid)
     if heartbeat is None:
-        return daemon_status(None, lock_held, now, ())
+        return _of_service(service, daemon_status(None, lock_held, now, ()))
     due = [
         one
         for one in _due_runs(config, store, states, heartbeat)
@@ -34,7 +38,11 @@ def read_daemon_status(
         and not states[one.job].checking
         and not is_held(config.state, one.job)
     ]
-    return daemon_status(heartbeat, lock_held, now, due)
+    return _of_service(service, daemon_status(heartbeat, lock_held, now, due))
+
+
+def _of_service(service: str, status: DaemonStatus | None) -> DaemonStatus | None:
+    return None if status is None else replace(status, service=service)
 
 
 def _due_runs(

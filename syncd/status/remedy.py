@@ -73,13 +73,13 @@ def daemon_problem(daemon: DaemonStatus) -> tuple[str, str] | None:
     """
     if daemon.is_well:
         return None
-    late = _overdue_text(daemon.overdue)
+    late, journal = _overdue_text(daemon.overdue), f"journalctl -u {daemon.service}"
     if daemon.alive:
-        return f"running, but {late}", "look at its log: journalctl -u syncd"
-    start = "systemctl start syncd"
+        return f"running, but {late}", f"look at its log: {journal}"
+    start = f"systemctl start {daemon.service}"
     if daemon.stopped:
         return f"stopped, and {late}", start
-    return "dead: it ended without being stopped", f"{start}; why it ended: journalctl -u syncd"
+    return "dead: it ended without being stopped", f"{start}; why it ended: {journal}"
 
 
 def _overdue_text(overdue: tuple[str, ...]) -> str:

@@ -12,14 +12,9 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from syncd.unit_name import UNIT_FOLDERS
+
 RUNNING = "run/systemd/system"  # exists where systemd is the init system, see sd_booted(3)
-UNIT_FOLDERS = (
-    "etc/systemd/system",
-    "run/systemd/system",
-    "usr/local/lib/systemd/system",
-    "usr/lib/systemd/system",
-    "lib/systemd/system",
-)
 TIMERS = "syncd*.timer"
 
 

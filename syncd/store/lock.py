@@ -13,6 +13,7 @@ from syncd.file_lock import acquire, release
 from syncd.store.access import LOCKS, try_share_with_group
 from syncd.store.location import LOCKS as LOCKS_OF_KERNEL
 from syncd.store.location import locked_files, locks_on
+from syncd.unit_name import service_in_use
 
 MAX_NAME = 100
 
@@ -61,15 +62,20 @@ def daemon_lock(state_dir: Path) -> Iterator[None]:
     Raises LockedError at once when another daemon has it.
     """
 
-    def refused(holder: str) -> LockedError:
+    def refused(pid: int | None) -> LockedError:
         return LockedError(
-            f"another syncd{holder} runs already",
+            f"another syncd{_holder(pid)} runs already",
             id="locked/daemon",
-            hint=f"it serves {state_dir}: check it with `systemctl status syncd`, or stop it first",
+            hint=f"it serves {state_dir}: check it with `systemctl status {service_in_use(pid)}`, "
+            "or stop it first",
         )
 
     with _held(daemon_lock_file(state_dir), "the daemon of this state folder", refused):
         yield
+
+
+def _holder(pid: int | None) -> str:
+    return "" if pid is None else f" (pid {pid})"
 
 
 def daemon_runs(state_dir: Path) -> bool:
@@ -100,9 +106,9 @@ def job_lock(state_dir: Path, job: str) -> Iterator[None]:
     Raises LockedError at once, with the holder's pid, when it is taken.
     """
 
-    def refused(holder: str) -> LockedError:
+    def refused(pid: int | None) -> LockedError:
         return LockedError(
-            f"another syncd{holder} is at work on {job}",
+            f"another syncd{_holder(pid)} is at work on {job}",
             id="locked/job",
             hint="wait until it has finished, and try again",
         )
@@ -118,8 +124,8 @@ def command_lock(state_dir: Path, command: str) -> Iterator[None]:
     Raises LockedError at once when it is running elsewhere.
     """
 
-    def refused(holder: str) -> LockedError:
-        return LockedError(f"another syncd{holder} is running on_change", id="locked/job")
+    def refused(pid: int | None) -> LockedError:
+        return LockedError(f"another syncd{_holder(pid)} is running on_change", id="locked/job")
 
     file = state_dir / LOCKS / f"on_change-{command}.turn"  # no job's lock: those end in .lock
     with _held(file, "on_change", refused):
@@ -140,9 +146,9 @@ def every_lock(state_dir: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _held(file: Path, subject: str, refused: Callable[[str], LockedError]) -> Iterator[None]:
-    """Hold the file's lock during the block; `refused` makes the error of a lock that another
-    process has.
+def _held(file: Path, subject: str, refused: Callable[[int | None], LockedError]) -> Iterator[None]:
+    """Hold the file's lock during the block; `refused` makes the error of a lock that the process
+    of this id has.
     """
     try:
         os.makedirs(file.parent, mode=0o700, exist_ok=True)
@@ -150,7 +156,7 @@ def _held(file: Path, subject: str, refused: Callable[[str], LockedError]) -> It
             try_share_with_group(file.parent, file.parent.parent)
         descriptor = acquire(file)
     except BlockingIOError as error:
-        holder = next((f" (pid {pid})" for _, pid in locks_on(file) if pid > 0), "")
+        holder = next((pid for _, pid in locks_on(file) if pid > 0), None)
         raise refused(holder) from error
     except OSError as error:
         raise StoreError(
