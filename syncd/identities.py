@@ -68,6 +68,13 @@ class AnonymousIdentity(Identity, frozen=True):
     """Requests without credentials, for public repositories."""
 
 
+class FleetIdentity(Identity, frozen=True):
+    """The database of a fleet, where an agent's jobs come from. It has no API."""
+
+
+FLEET = "fleet"  # the name of that identity
+
+
 class OAuthTokens(Struct, frozen=True):
     """The tokens of a user's login: the access token and, if it expires, the refresh token.
 

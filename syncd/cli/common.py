@@ -78,6 +78,12 @@ def chosen_jobs(config: Config, names: Sequence[str]) -> list[Job]:
 
     Raises ConfigError for a name that does not exist.
     """
+    if config.fleet is not None and not config.fleet.role.mirrors:
+        raise ConfigError(
+            f"{config.path} is of a controller (fleet.role), which publishes jobs and mirrors none",
+            id="config/fleet-controller",
+            hint="`syncd run` publishes them, and `syncd fleet status` shows how they are",
+        )
     unknown = [name for name in names if name not in config.jobs]
     if unknown:
         raise ConfigError(

@@ -83,7 +83,9 @@ def _lines(app: AppContext, config: Config, identity: Identity) -> Iterator[str]
         app.command_deadline(TIMEOUT_SECONDS),
         display_host(web_origin(identity.api)),
     )
-    wanted = {job.repo.lower() for job in config.jobs.values() if job.identity == identity.name}
+    wanted = {
+        job.repo.lower() for job in config.polled_jobs.values() if job.identity == identity.name
+    }
     if isinstance(line.credentials, AppCredentials):
         reach = get_app_info(line.credentials, identity.api, line.plain, deadline)
         count = len(reach.installations)

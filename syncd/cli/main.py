@@ -46,6 +46,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "login": ("login", "Log in as a user, through any browser."),
     "logout": ("logout", "Forget a login's tokens."),
     "installations": ("installations", "What each identity reaches."),
+    "fleet": ("fleet", "The database of a fleet: jobs, agents and grants."),
     "web": ("web", "What the users of the status page need."),
     "backup": ("backup", "A copy of the store in one file, and the way back."),
     "migrate": ("migrate", "Bring the store to this version's schema."),

@@ -102,7 +102,13 @@ def make_store_ready(config: Config, signals: Signals) -> None:
 
 def services(settings: Settings) -> list[Service]:
     """Return the services that run beside the scheduler and the workers."""
-    return [LogService(settings), NotifyService(settings), WebService(settings), CatchUpService()]
+    return [
+        LogService(settings),
+        NotifyService(settings),
+        WebService(settings),
+        CatchUpService(),
+        FleetService(),
+    ]
 
 
 class LogService:
@@ -165,6 +171,47 @@ class NotifyService:
     def stall_reason(self) -> str | None:
         """Return None: a message that is late is in the store."""
         return None
+
+
+class FleetService:
+    """Runs what `fleet:` asks for: a controller, an agent, or both."""
+
+    def __init__(self) -> None:
+        self._parts: list[Service] = []
+
+    def start(self, daemon: Daemon) -> None:
+        """Start what the role is. Raises ConfigError, also where psycopg is not installed."""
+        fleet = daemon.app.config.fleet
+        if fleet is None:
+            return
+        daemon.app.fleet  # noqa: B018  (it says what is missing before anything is loaded)
+        if fleet.role.mirrors:
+            from syncd.daemon.fleet_agent import FleetAgent
+
+            self._add(FleetAgent(), daemon)
+        if fleet.role.controls:
+            from syncd.daemon.fleet_controller import FleetController
+
+            self._add(FleetController(), daemon)
+
+    def _add(self, part: Service, daemon: Daemon) -> None:
+        part.start(daemon)
+        self._parts.append(part)
+
+    def reload(self, config: Config) -> None:
+        """Use the new jobs."""
+        for part in self._parts:
+            part.reload(config)
+
+    def stop(self) -> None:
+        """Stop what runs: leases are given back."""
+        for part in self._parts:
+            part.stop()
+
+    def stall_reason(self) -> str | None:
+        """Return what does not move and should, or None."""
+        reasons = (part.stall_reason() for part in self._parts)
+        return next((reason for reason in reasons if reason is not None), None)
 
 
 class WebService:

@@ -145,6 +145,8 @@ def _run(
             if one is not None:
                 sender.notify(one)
         report = with_ended_window(report)
+        if app.config.fleet is not None:
+            app.fleet.report(report)
         if not quiet:
             show(settings, report, width)
             show_replaced(settings, app.config.state, report)

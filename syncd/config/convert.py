@@ -5,14 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from syncd.apply_rules import ApplyRules, FirstRuns, Freeze, ReloadSpacing, Window
 from syncd.apply_windows import freeze_begin, freeze_end
+from syncd.config.fleet_schema import FleetModel
 from syncd.config.folder import Folder
 from syncd.config.identity_schema import IdentityModel
-from syncd.config.model import Config, Log, Notify, TrashRules, Web, Webhook
+from syncd.config.model import Config, Fleet, Log, Notify, TrashRules, Web, Webhook
 from syncd.config.schema import ApplyModel, ConfigModel, HealthModel, JobModel, PathModel
 from syncd.config.web_schema import WebModel
-from syncd.identities import AnonymousIdentity, AppIdentity, Identity, LoginIdentity, TokenIdentity
+from syncd.identities import (
+    FLEET,
+    AnonymousIdentity,
+    AppIdentity,
+    FleetIdentity,
+    Identity,
+    LoginIdentity,
+    TokenIdentity,
+)
 from syncd.models import Health, Job, PathRule
 from syncd.policies import Limits, Report, Require
 from syncd.time_zones import time_zone
@@ -23,14 +34,15 @@ def to_config(
 ) -> Config:
     """Return the configuration as frozen values; `digest` is that of the files' bytes."""
     only = next(iter(model.github)) if len(model.github) == 1 else ""
+    jobs = {name: _job(name, one, only, model.timezone) for name, one in model.jobs.items()}
     return Config(
         path=path,
         files=folder.files,
         ignored=folder.ignored,
         state=Path(model.state) if model.state else default_state(path, environ),
         state_group=model.state_group,
-        identities={name: _identity(name, one) for name, one in model.github.items()},
-        jobs={name: _job(name, one, only, model.timezone) for name, one in model.jobs.items()},
+        identities=_identities(model),
+        jobs=_mirrored(jobs, model.fleet),
         workers=model.workers,
         requests_at_once=model.requests_at_once,
         timezone=model.timezone,
@@ -39,6 +51,7 @@ def to_config(
         notify=tuple(Notify(one.webhook, tuple(one.when), one.template) for one in model.notify),
         trash=TrashRules(model.trash.keep, model.trash.size),
         digest=digest,
+        fleet=None if model.fleet is None else _fleet(model.fleet, jobs),
     )
 
 
@@ -67,6 +80,33 @@ def _web(one: WebModel) -> Web:
         tuple(one.trusted_proxies),
         one.actions,
     )
+
+
+def _identities(model: ConfigModel) -> dict[str, Identity]:
+    found = {name: _identity(name, one) for name, one in model.github.items()}
+    if model.fleet is not None and model.fleet.role.mirrors:
+        found.setdefault(FLEET, FleetIdentity(FLEET, api=""))
+    return found
+
+
+def _mirrored(jobs: Mapping[str, Job], fleet: FleetModel | None) -> Mapping[str, Job]:
+    """Return the jobs that this machine mirrors: an agent's come from the database."""
+    if fleet is None:
+        return jobs
+    if not fleet.role.mirrors:
+        return {}
+    return {name: _of_agent(job, fleet) for name, job in jobs.items()}
+
+
+def _of_agent(job: Job, fleet: FleetModel) -> Job:
+    """Return the job as an agent runs it; `require` is judged where GitHub is asked."""
+    require = Require() if fleet.role.controls else job.require
+    return replace(job, identity=FLEET, require=require)
+
+
+def _fleet(one: FleetModel, jobs: Mapping[str, Job]) -> Fleet:
+    published = jobs if one.role.controls else {}
+    return Fleet(one.role, one.database, one.name, one.sign, tuple(one.trust), published)
 
 
 def _identity(name: str, one: IdentityModel) -> Identity:

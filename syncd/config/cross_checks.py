@@ -16,10 +16,10 @@ from syncd.colliding_names import fold, is_same_path
 from syncd.config.model import Config
 from syncd.config.yaml_reader import Key
 from syncd.errors import Problem
-from syncd.identities import AnonymousIdentity, AppIdentity
+from syncd.identities import FLEET, AnonymousIdentity, AppIdentity, FleetIdentity
 from syncd.models import Job, PathRule
 from syncd.patterns import path_filter
-from syncd.policies import Publish
+from syncd.policies import Lfs, Publish, Require
 from syncd.protected_paths import ProtectedPaths, canonical, identity_of
 from syncd.text import did_you_mean
 
@@ -33,6 +33,7 @@ def check_config(
     """Return every problem between parts of the configuration."""
     return [
         *_identities(config, problem_at),
+        *_fleet(config, problem_at),
         *_reporters(config, problem_at),
         *_destinations(config, problem_at, protected),
         *_collisions(config, problem_at),
@@ -43,7 +44,7 @@ def check_config(
 
 
 def _identities(config: Config, problem_at: ProblemFactory) -> Iterator[Problem]:
-    for name, job in config.jobs.items():
+    for name, job in {**config.jobs, **config.polled_jobs}.items():
         if not job.identity:
             yield problem_at(
                 ("jobs", name),
@@ -59,9 +60,26 @@ def _identities(config: Config, problem_at: ProblemFactory) -> Iterator[Problem]
             )
 
 
+def _fleet(config: Config, problem_at: ProblemFactory) -> Iterator[Problem]:
+    """Yield what a fleet can't do, or not on this side of it."""
+    fleet = config.fleet
+    if fleet is None:
+        return
+    if fleet.role.mirrors and not isinstance(config.identities[FLEET], FleetIdentity):
+        text = f"'{FLEET}' names the fleet's database on an agent; give the identity another name"
+        yield problem_at(("github", FLEET), text)
+    for name, job in {**config.jobs, **fleet.published}.items():
+        if job.require != Require() and not fleet.role.controls:
+            text = "the controllers judge commits before they publish; move this to their file"
+            yield problem_at(("jobs", name, "require"), text)
+        if job.lfs is Lfs.FETCH:
+            text = "contents of Git LFS do not travel through a fleet; use refuse or pointer"
+            yield problem_at(("jobs", name, "lfs"), text)
+
+
 def _reporters(config: Config, problem_at: ProblemFactory) -> Iterator[Problem]:
     """Yield identities that may not set statuses: a token that reads is never sent to write."""
-    readers = {job.identity for job in config.jobs.values()}
+    readers = {job.identity for job in (*config.jobs.values(), *config.polled_jobs.values())}
     for name, job in config.jobs.items():
         reporter = job.report.identity
         if reporter is None or not job.report.status:

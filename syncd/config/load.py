@@ -35,7 +35,7 @@ from syncd.trusted_path import problems_for_owner, state_owner
 SYSTEM = Path("/etc/syncd/config.yaml")
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}"
 MAX_SUGGESTIONS = 100  # looked up at most: more unknown keys mean another kind of file
-SECRETS = frozenset(("private_key", "token", "password", "secret"))
+SECRETS = frozenset(("private_key", "token", "password", "secret", "database", "sign"))
 EXCLUSIVE = ("every", "cron")  # a job's own replaces both of the defaults'
 
 
@@ -245,8 +245,12 @@ class ConfigLoader:
                 **value,
                 "jobs": {name: self._with_defaults(defaults, job) for name, job in jobs.items()},
             }
+        if value.get("github") is None and not _is_agent(value):
+            self.whole = False
+            self.problems.append(self.problem(("github",), "'github' is required"))
         try:
-            return ConfigModel.model_validate(without_nulls(value))
+            model = ConfigModel.model_validate(without_nulls(value))
+            return model if self.whole else None
         except ValidationError as error:
             self.whole = False
             details = error.errors(include_url=False)
@@ -390,6 +394,12 @@ class ConfigLoader:
         if isinstance(found.get("ctx", {}).get("error"), PasteableMistake):
             return replace(self.problem(key, ""), text=message.removeprefix("Value error, "))
         return self.problem(key, texts.get(kind) or message.removeprefix("Value error, "))
+
+
+def _is_agent(value: Mapping[str, Any]) -> bool:
+    """Return whether the configuration is of an agent, which needs no identity at GitHub."""
+    fleet = value.get("fleet")
+    return isinstance(fleet, dict) and fleet.get("role") == "agent"
 
 
 def _aliases(model: type[BaseModel]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
 
 from msgspec import Struct
@@ -63,6 +64,39 @@ class TrashRules(Struct, frozen=True):
     size_bytes: int = 1 << 30
 
 
+class FleetRole(StrEnum):
+    """What a machine does in a fleet."""
+
+    CONTROLLER = "controller"
+    AGENT = "agent"
+    BOTH = "both"
+
+    @property
+    def controls(self) -> bool:
+        """Return whether it asks GitHub and publishes."""
+        return self is not FleetRole.AGENT
+
+    @property
+    def mirrors(self) -> bool:
+        """Return whether it mirrors what controllers publish."""
+        return self is not FleetRole.CONTROLLER
+
+
+class Fleet(Struct, frozen=True):
+    """The fleet that this machine belongs to.
+
+    `published` are the jobs that it publishes as a controller; `jobs` of the configuration are
+    those that it mirrors. `trust` are public keys, as lines of `.pub` files.
+    """
+
+    role: FleetRole
+    database: SecretRef
+    name: str | None = None
+    sign: SecretRef | None = None
+    trust: tuple[str, ...] = ()
+    published: Mapping[str, Job] = {}
+
+
 class Endpoint(Struct, frozen=True):
     """Where notifications are sent.
 
@@ -100,6 +134,12 @@ class Config(Struct, frozen=True):
     digest: str = ""
     places: Mapping[str, tuple[str, int, int]] | None = None
     ignored: tuple[Path, ...] = ()
+    fleet: Fleet | None = None
+
+    @property
+    def polled_jobs(self) -> Mapping[str, Job]:
+        """Return the jobs about which this machine asks GitHub."""
+        return self.jobs if self.fleet is None else self.fleet.published
 
     def endpoints(self) -> tuple[Endpoint, ...]:
         """Return every endpoint of `notify` once, with all events that it receives."""
@@ -128,6 +168,10 @@ def secrets_of(config: Config) -> dict[tuple[str | int, ...], SecretRef]:
             found["github", name, "token"] = identity.token
     if config.web is not None:
         found |= _web_secrets(config.web)
+    if config.fleet is not None:
+        found["fleet", "database"] = config.fleet.database
+        if config.fleet.sign is not None:
+            found["fleet", "sign"] = config.fleet.sign
     for index, one in enumerate(config.notify):
         if isinstance(one.webhook, SecretRef):
             found["notify", index, "webhook"] = one.webhook

@@ -34,6 +34,7 @@ from syncd.config.field_types import (
     one_of,
     whole_number,
 )
+from syncd.config.fleet_schema import FleetModel
 from syncd.config.identity_schema import IdentityModel
 from syncd.config.strict_model import Strict
 from syncd.config.web_schema import WebModel
@@ -375,12 +376,14 @@ class ConfigModel(Strict):
     requests_at_once: Annotated[int, whole_number(1, 64)] = 16
     timezone: Text = "UTC"
     log: LogModel = LogModel()
-    github: dict[str, IdentityModel] = Field(min_length=1)
+    # required, but not on an agent of a fleet: config/load.py
+    github: dict[str, IdentityModel] = Field(default_factory=dict, min_length=1)
     defaults: dict[str, Any] = Field(default_factory=dict)
     jobs: dict[str, JobModel] = Field(min_length=1)
     web: WebModel | None = None
     notify: list[NotifyModel] = Field(default_factory=list)
     trash: TrashModel = TrashModel()
+    fleet: FleetModel | None = None
 
     @field_validator("timezone")
     @classmethod

@@ -11,7 +11,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from syncd.apply_windows import closed_at
-from syncd.config.model import Config
+from syncd.config.model import Config, Fleet
 from syncd.daemon.context import DaemonContext
 from syncd.errors import ConfigError
 from syncd.models import Job, Trigger
@@ -47,6 +47,12 @@ def apply_config(parts: DaemonContext, config: Config) -> JobChanges:
             hint=f"a new state folder needs a restart: systemctl restart {service_in_use('self')}",
             id="config/state-changed",
         )
+    if _fleet_of(config) != _fleet_of(before):
+        raise ConfigError(
+            "fleet: is not as it was",
+            hint="another fleet:, role or key needs a restart: systemctl restart syncd",
+            id="config/fleet-changed",
+        )
     identities = parts.app.replace_config(config)
     changes = compare(before, config, identities)
     for name in changes.removed:
@@ -57,6 +63,11 @@ def apply_config(parts: DaemonContext, config: Config) -> JobChanges:
     for name in changes.affected:
         parts.queue.enqueue(name, Trigger.START)
     return changes
+
+
+def _fleet_of(config: Config) -> Fleet | None:
+    """Return the fleet without its jobs, which a reload may change."""
+    return None if config.fleet is None else replace(config.fleet, published={})
 
 
 def compare(before: Config, after: Config, identities: frozenset[str]) -> JobChanges:

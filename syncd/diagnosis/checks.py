@@ -47,7 +47,7 @@ class OnlineChecks(Struct):
             self.refused.update(self.app.config.identities)
             yield Check("proxy", partial(_failed, "proxy", self.no_proxy))
             return
-        used = {job.identity for job in self.app.config.jobs.values()}
+        used = {job.identity for job in self.app.config.polled_jobs.values()}
         for identity in self.app.config.identities.values():
             if isinstance(identity, LoginIdentity):
                 login = partial(identities.check_login, self.app, identity)
@@ -57,7 +57,7 @@ class OnlineChecks(Struct):
 
     def of_jobs(self) -> Iterator[Check]:
         """Yield a check of each job's repository, ref and paths."""
-        for job in self.app.config.jobs.values():
+        for job in self.app.config.polled_jobs.values():
             yield Check("repository", partial(self._check_job, job), ONLINE_SECONDS)
 
     def of_answers(self) -> Iterator[Check]:
@@ -95,7 +95,9 @@ class OnlineChecks(Struct):
         if identity in self.named:
             return []
         self.named.add(identity)
-        jobs = [job.name for job in self.app.config.jobs.values() if job.identity == identity]
+        jobs = [
+            job.name for job in self.app.config.polled_jobs.values() if job.identity == identity
+        ]
         more = f" and {len(jobs) - MAX_NAMED} more" if len(jobs) > MAX_NAMED else ""
         return [
             warning(

@@ -48,7 +48,7 @@ def check_app(app: AppContext, identity: AppIdentity) -> Iterator[Finding]:
         "app",
         f'{identity.name}: App {found.id} "{found.slug}", key {key}',
     )
-    jobs = app.config.jobs.values()
+    jobs = app.config.polled_jobs.values()
     owners = {job.repo.partition("/")[0] for job in jobs if job.identity == identity.name}
     yield from judge_installations(identity, found, owners)
 

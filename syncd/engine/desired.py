@@ -67,7 +67,7 @@ def _entries_of(
     root = posixpath.dirname(rule.to) or "/"
     dir_mode = rule.dir_mode if rule.dir_mode is not None else job.dir_mode
     start = _start(rule)
-    for source, entry in _selected(job, rule, listing.entries):
+    for source, entry in selected(job, rule, listing.entries):
         path = f"{rule.to}/{source[start:]}" if rule.directory else rule.to
         yield (
             path,
@@ -87,7 +87,7 @@ def _entries_of(
         )
 
 
-def _selected(
+def selected(
     job: Job, rule: PathRule, entries: Mapping[str, TreeEntry]
 ) -> Iterator[tuple[str, TreeEntry]]:
     """Yield the rule's (repository path, entry) pairs after include, exclude and the policies."""

@@ -15,8 +15,6 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-NAME_BYTES: Final = 255  # NAME_MAX of every common Linux filesystem
-PATH_BYTES: Final = 4096  # PATH_MAX
 ERROR_TEXT: Final = 300  # characters of one text of an error answer that are kept
 ERROR_BYTES: Final = 64 << 10  # of an error answer's body that are read
 FILE_BYTES: Final = (
@@ -181,13 +179,6 @@ def _outside_strings(body: bytes) -> Any:
         inside ^= (len(parts) - 1) & 1 == 1
 
 
-def is_too_long(path: str) -> bool:
-    """Return whether a path is longer than any system call accepts."""
-    return len(path) > PATH_BYTES or (
-        len(path) > PATH_BYTES // 4 and len(path.encode("utf-8", "surrogatepass")) > PATH_BYTES
-    )
-
-
 def short_repr(value: object) -> str:
     """Return a server's value for a message: printable, and short."""
     if isinstance(value, str):
@@ -211,7 +202,6 @@ __all__ = [
     "Bound",
     "bound_of",
     "check_json",
-    "is_too_long",
     "load_json",
     "short_repr",
 ]

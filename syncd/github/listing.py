@@ -24,15 +24,15 @@ from syncd.github.request import send_and_read
 from syncd.github.request_cache import RequestCaches
 from syncd.github.scope import RepositoryScope, folder_label
 from syncd.github.tree_json import ContentsAnswer, parse_contents
-from syncd.github.tree_names import (
+from syncd.github.tree_reader import Entries, TreeReader
+from syncd.models import PathRule, TreeEntry
+from syncd.ports import ListingCache
+from syncd.tree_names import (
     has_ancestor_in,
     parent_of,
     unsafe_name_error,
     unsafe_path_reason,
 )
-from syncd.github.tree_reader import Entries, TreeReader
-from syncd.models import PathRule, TreeEntry
-from syncd.ports import ListingCache
 
 MAX_ENTRIES = TREE_ENTRIES
 # Rows of a folder that are shared with other runs of the same round; they read a larger folder

@@ -13,9 +13,9 @@ from msgspec import Struct, field
 from syncd.colliding_names import fold
 from syncd.git_objects import TREE
 from syncd.github.tree_json import ContentsAnswer
-from syncd.github.tree_names import join_path
 from syncd.models import PathRule, TreeEntry
 from syncd.text import closest, in_quotes
+from syncd.tree_names import join_path
 
 MAX_DEPTH = 100  # folders above a name that may be suggested
 

@@ -18,9 +18,10 @@ from msgspec import Struct
 
 from syncd.errors import BadResponseError
 from syncd.git_objects import LINK, blob_id
-from syncd.github.bounds import PATH_BYTES, PAX_BYTES, PAX_HEADERS
+from syncd.github.bounds import PAX_BYTES, PAX_HEADERS
 from syncd.models import TreeEntry
 from syncd.ports import BlobWriter
+from syncd.tree_names import PATH_BYTES
 
 BLOCK_BYTES = 512
 CHUNK_BYTES = 256 << 10

@@ -15,8 +15,8 @@ from syncd.errors import BadResponseError, LimitError
 from syncd.git_objects import EXECUTABLE, FILE, LINK, SUBMODULE, TREE, is_object_id
 from syncd.github.bounds import short_repr
 from syncd.github.json_body import parse_json
-from syncd.github.tree_names import check_length
 from syncd.models import TreeEntry
+from syncd.tree_names import check_length
 
 # Old gits wrote 100664; git itself still reads it as a plain file but hashes the mode as written.
 _TYPES: Final = {

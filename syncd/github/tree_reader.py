@@ -15,7 +15,6 @@ from syncd.github.request import send_and_read
 from syncd.github.request_cache import SingleFlight
 from syncd.github.scope import RepositoryScope, folder_label
 from syncd.github.tree_json import ContentsAnswer, TreeAnswer, parse_tree, too_many_entries_error
-from syncd.github.tree_names import join_path, unsafe_name_error, unsafe_name_reason
 from syncd.github.trees import (
     Folder,
     folder_from_contents,
@@ -25,6 +24,7 @@ from syncd.github.trees import (
 )
 from syncd.models import TreeEntry
 from syncd.ports import ListingCache
+from syncd.tree_names import join_path, unsafe_name_error, unsafe_name_reason
 from syncd.tree_walk import MAX_DEPTH
 
 MODE_KEY = b'"mode"'  # once per entry; inside a name its quotes would be escaped

@@ -16,9 +16,9 @@ from msgspec import Struct
 from syncd.errors import BadResponseError, UnsafePathError
 from syncd.git_objects import EXECUTABLE, FILE, LINK, SUBMODULE, TREE, object_id, tree_id
 from syncd.github.tree_json import ContentsAnswer, Row, TreeAnswer
-from syncd.github.tree_names import name_bytes, unsafe_name_error, unsafe_name_reason
 from syncd.models import TreeEntry
 from syncd.text import in_quotes
+from syncd.tree_names import name_bytes, unsafe_name_error, unsafe_name_reason
 
 # The Contents API cuts a folder there without a sign. Source: REST docs, "Get repository content".
 MAX_CONTENTS_ENTRIES: Final = 1000

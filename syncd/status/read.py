@@ -17,7 +17,7 @@ from syncd.cron import parse_cron
 from syncd.engine.hook_result import first_line
 from syncd.errors import MirrorError
 from syncd.github.rate_limit import RateLimitStatus, SavedRateLimit
-from syncd.identities import AppIdentity, Identity
+from syncd.identities import AppIdentity, FleetIdentity, Identity
 from syncd.models import Job
 from syncd.ports import JobState
 from syncd.schedule import schedules_of
@@ -255,6 +255,7 @@ def _rate_limits(
     return tuple(
         one
         for name, identity in config.identities.items()
+        if not isinstance(identity, FleetIdentity)
         for one in _limits_of(name, identity, known)
     )
 

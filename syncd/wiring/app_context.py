@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from syncd.clock import Clock, SystemClock
 from syncd.config.model import Config
@@ -22,13 +23,13 @@ from syncd.github.client import GitHubSource
 from syncd.github.rate_limit import SavedRateLimit
 from syncd.github.request_cache import SingleFlight
 from syncd.hooks.runner import HookRunner
-from syncd.identities import AppIdentity, Identity, LoginIdentity
+from syncd.identities import AppIdentity, FleetIdentity, Identity, LoginIdentity
 from syncd.mirror.disk_mirror import DiskMirror
 from syncd.mirror.spelling import resolve
 from syncd.mirror.symlink_publish import mirror_for
 from syncd.mirror.trash import TrashLimits
 from syncd.models import Job, Trigger
-from syncd.ports import Mirror
+from syncd.ports import Mirror, Source
 from syncd.progress import SILENT, ProgressListener
 from syncd.protected_paths import ProtectedPaths
 from syncd.signatures.signers_file import SignersFiles
@@ -44,6 +45,9 @@ from syncd.trusted_path import state_owner
 from syncd.wiring.connections import ConnectionOptions, Connections, IdentityConnection
 from syncd.wiring.job_owner import resolve_owner
 from syncd.wiring.usage import UsageRecorder
+
+if TYPE_CHECKING:
+    from syncd.wiring.fleet import FleetParts
 
 LOG = logging.getLogger("syncd")
 PROTECTED_PATHS_TTL_SECONDS = 60.0
@@ -87,6 +91,8 @@ class AppContext:
         self.request_metrics = self.connections.request_metrics
         self._usage = UsageRecorder(self.connections, store.facts, self.clock)
         self.environ, self._read_only = environ, options.read_only
+        self._options = options
+        self._fleet: FleetParts | None = None
         self.listener_of: Callable[[str], ProgressListener] = lambda job: SILENT
         self._failures: dict[Hashable, SyncdError] = {}  # shared by all runs of this command
         self._sources: dict[str, GitHubSource] = {}
@@ -116,8 +122,7 @@ class AppContext:
         The runs that are due together share the answers in `shared`; by default all runs of this
         command share theirs.
         """
-        identity = self.config.identities[job.identity]
-        source = self.source(identity)
+        source, scope = self._source_of(job, shared)
         others = OtherJobs(
             self.config.jobs,
             resolve,
@@ -126,13 +131,13 @@ class AppContext:
             ),
         )
         return RunContext(
-            source if shared is None else source.with_cache(shared),
+            source,
             self.store,
             self.mirror_for(job),
             self.blobs,
             self.clock,
             resolve_owner,
-            f"{identity.api} {identity.name}",
+            scope,
             frozenset(self.config.jobs),
             self.hooks,
             others,
@@ -141,6 +146,26 @@ class AppContext:
             SignersFiles(state_owner(self.config.state)),
             StoredReloadTurns(self.config.state, self.store.facts),
         )
+
+    def _source_of(self, job: Job, shared: SingleFlight | None) -> tuple[Source, str]:
+        """Return where the job comes from, and the scope of its heads in the store."""
+        identity = self.config.identities[job.identity]
+        if isinstance(identity, FleetIdentity):
+            return self.fleet.source(job), f"{identity.name} {job.name}"
+        source = self.source(identity)
+        view = source if shared is None else source.with_cache(shared)
+        return view, f"{identity.api} {identity.name}"
+
+    @property
+    def fleet(self) -> FleetParts:
+        """Return the fleet that `fleet:` describes. Raises ConfigError where nothing does."""
+        with self._lock:
+            if self._fleet is None:
+                from syncd.wiring.fleet import FleetParts  # psycopg, for members of a fleet alone
+
+                goes_on = not self._options.wait_for_limits  # a daemon
+                self._fleet = FleetParts(self.config, self.environ, self.clock, goes_on)
+            return self._fleet
 
     def _context_of_other(self, other: Job, job: Job, shared: SingleFlight | None) -> RunContext:
         """Return a context for questions about another job.
@@ -338,6 +363,8 @@ class AppContext:
         for source in self._sources.values():
             source.close()
         self.connections.close()
+        if self._fleet is not None:
+            self._fleet.close()
         if isinstance(self.blobs, ReadOnlyCache):
             self.blobs.close()
         self.store.close()

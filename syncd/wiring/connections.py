@@ -207,7 +207,9 @@ class Connections:
                 state_owner(self._config.state),
             )
 
-        repos = [job.repo for job in self._config.jobs.values() if job.identity == identity.name]
+        repos = [
+            job.repo for job in self._config.polled_jobs.values() if job.identity == identity.name
+        ]
         return AppCredentials(
             identity.api,
             identity.issuer,
@@ -301,7 +303,7 @@ class Connections:
         """
         owner = state_owner(config.state)
         if isinstance(identity, AppIdentity):
-            jobs = config.jobs.values()
+            jobs = config.polled_jobs.values()
             repos = {job.repo.lower() for job in jobs if job.identity == identity.name}
             where = f"github.{identity.name}.private_key"
             secret = read_secret(identity.private_key, self._environ, where, owner)

@@ -18,13 +18,13 @@ with instrumented(
     "syncd.engine.desired",
     "syncd.patterns",
     "syncd.mirror.paths",
-    "syncd.github.tree_names",
+    "syncd.tree_names",
     "pathspec",
 ):
+    from syncd import tree_names
     from syncd.config.value_types import patterns
     from syncd.engine.desired import check_link, desired
     from syncd.errors import SyncdError, UnsafePathError
-    from syncd.github import tree_names
     from syncd.github.protocol import quote_path
     from syncd.mirror.paths import names_below
     from syncd.patterns import path_filter

@@ -122,7 +122,8 @@ class SyncEnv:
         value = {
             "version": "1",
             "state": str(self.state),
-            "github": self.identities,
+            # an agent of a fleet has none
+            **({"github": self.identities} if self.identities or not self.extra else {}),
             "jobs": self.jobs,
             **self.extra,
         }

@@ -48,12 +48,18 @@ ONLY_THERE = {
         "config/schema.py",
         "config/identity_schema.py",
         "config/web_schema.py",
+        "config/fleet_schema.py",
         "config/strict_model.py",
         "config/field_types.py",
         "config/load.py",
     },
-    "sqlalchemy": {f"store/{path.name}" for path in MODULES if path.parent.name == "store"},
-    "alembic": {"store/migrate.py"},
+    "sqlalchemy": {
+        f"{path.parent.name}/{path.name}"
+        for path in MODULES
+        if path.parent.name in ("store", "fleet")
+    },
+    "alembic": {"store/migrate.py", "fleet/migrate.py"},
+    "psycopg": {f"fleet/{path.name}" for path in MODULES if path.parent.name == "fleet"},
     "jwt": None,
 }
 

@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
 
-from syncd.config import identity_schema, schema, web_schema
+from syncd.config import fleet_schema, identity_schema, schema, web_schema
 from syncd.config.strict_model import Strict
 
 pytestmark = pytest.mark.docs
@@ -50,6 +50,7 @@ SECTIONS: dict[str, dict[str, type[BaseModel]]] = {
         "web.users.NAME.": web_schema.WebUserModel,
         "web.webhook.": web_schema.WebhookModel,
     },
+    "The fleet: `fleet`": {"fleet.": fleet_schema.FleetModel},
     "Notifications: `notify`": {"notify.": schema.NotifyModel},
 }
 ENTRY = re.compile(
@@ -86,7 +87,9 @@ def test_the_models_of_the_page_are_those_of_the_schema() -> None:
     checked = {model for models in SECTIONS.values() for model in models.values()}
     assert checked == {
         one
-        for one in (vars(schema) | vars(identity_schema) | vars(web_schema)).values()
+        for one in (
+            vars(schema) | vars(identity_schema) | vars(web_schema) | vars(fleet_schema)
+        ).values()
         if isinstance(one, type) and issubclass(one, Strict) and one is not Strict
     }
 

@@ -70,7 +70,7 @@ def test_every_line_of_the_example_that_is_commented_out_can_be_taken_as_it_is(
     config = load_config(tmp_path / "config.yaml", {"HOME": "/root"})
     job = config.jobs["nginx"]
     assert (
-        set(config.identities) == {"ops", "bot", "me", "public"}
+        set(config.identities) == {"ops", "bot", "me", "public", "fleet"}
         and config.web is not None
         and config.web.webhook is not None
         and len(config.notify) == 1

@@ -34,6 +34,7 @@ HEAVY = {
     "yaml",
     "click",
 }
+FLEET = {"psycopg", "syncd.fleet", "syncd.wiring.fleet", "syncd.daemon.fleet_controller"}
 
 
 def modules(hub: SyncEnv, *arguments: str) -> set[str]:
@@ -98,6 +99,7 @@ def test_a_sync_that_has_something_to_do_judges_no_configuration_again_and_migra
         "pathspec",
         "pydantic",
         "yaml",
+        *FLEET,
     }
 
 
@@ -115,3 +117,14 @@ def test_status_and_history_speak_to_nobody(hub: SyncEnv) -> None:
 
 def test_the_version_costs_nothing_but_the_command_line(hub: SyncEnv) -> None:
     assert not modules(hub, "version") & (HEAVY - {"click"})
+
+
+def test_the_daemon_of_one_machine_loads_nothing_of_a_fleet() -> None:
+    found = subprocess.run(
+        [sys.executable, "-c", "import sys, syncd.cli.run; print(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=True,
+    )
+    assert not set(found.stdout.split()) & FLEET

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncd.github.listing import folders_to_query, listed_paths
-from syncd.github.tree_names import has_ancestor_in, parent_of
 from syncd.models import PathRule
+from syncd.tree_names import has_ancestor_in, parent_of
 
 folder_paths = st.lists(st.sampled_from("abc"), max_size=4).map("/".join)
 rules = st.lists(

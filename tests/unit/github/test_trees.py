@@ -18,12 +18,6 @@ from syncd.errors import BadResponseError, LimitError, SyncdError, UnsafePathErr
 from syncd.git_objects import LINK, SUBMODULE, TREE, is_object_id
 from syncd.github import tree_json
 from syncd.github.tree_json import ContentsAnswer, parse_contents, parse_tree
-from syncd.github.tree_names import (
-    has_ancestor_in,
-    name_bytes,
-    unsafe_name_reason,
-    unsafe_path_reason,
-)
 from syncd.github.trees import (
     folder_from_contents,
     shallow_key,
@@ -32,6 +26,12 @@ from syncd.github.trees import (
 )
 from syncd.simulator.repository import File, Link, Repository, Submodule
 from syncd.text import in_quotes
+from syncd.tree_names import (
+    has_ancestor_in,
+    name_bytes,
+    unsafe_name_reason,
+    unsafe_path_reason,
+)
 from tests.fuzz.harness import mutated
 
 ENOUGH = 1_000_000

@@ -10,8 +10,10 @@ import unicodedata
 from collections.abc import Sequence
 
 from syncd.errors import UnsafePathError
-from syncd.github.bounds import NAME_BYTES, PATH_BYTES, is_too_long
 from syncd.text import in_quotes
+
+NAME_BYTES = 255  # NAME_MAX of every common Linux filesystem
+PATH_BYTES = 4096  # PATH_MAX
 
 
 def unsafe_name_reason(name: str) -> str | None:
@@ -43,6 +45,13 @@ def unsafe_name_error(path: str, reason: str) -> UnsafePathError:
     """Return the error for a path of the repository that is never written."""
     text = f"{in_quotes(path)} in the repository {reason} and is never written"
     return UnsafePathError(text, id="mirror/unsafe-name", path=path)
+
+
+def is_too_long(path: str) -> bool:
+    """Return whether a path is longer than any system call accepts."""
+    return len(path) > PATH_BYTES or (
+        len(path) > PATH_BYTES // 4 and len(path.encode("utf-8", "surrogatepass")) > PATH_BYTES
+    )
 
 
 def check_length(path: str) -> None:

@@ -1,0 +1,276 @@
+"""`syncd fleet`: the fleet's database, who gets which job, and how the agents are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from msgspec.structs import replace
+
+from syncd.cli.common import EXIT_SOME_FAILED, Settings, emit, require_utf8, say
+from syncd.cli.table import table
+from syncd.clock import SystemClock
+from syncd.config.model import Config
+from syncd.identities import SecretRef
+from syncd.output import echo
+from syncd.text import json_text, one_line
+
+if TYPE_CHECKING:
+    from syncd.fleet.overview import AgentJob, FleetAgent, FleetJob
+
+JOBS_HEADING = ("JOB", "COMMIT", "PUBLISHED", "AGENTS IN SYNC", "STATE")
+AGENTS_HEADING = ("AGENT", "HOST", "VERSION", "LAST SEEN", "JOBS IN SYNC", "STATE")
+
+
+@click.group(name="fleet", short_help="The database of a fleet: jobs, agents and grants.")
+def command() -> None:
+    """Set up the database of a fleet, grant jobs to agents, and see how they are.
+
+    These commands belong to controllers and to the owner of the database. `fleet:` of the
+    configuration names it.
+    """
+
+
+def _json_option(schema: str) -> Callable[[Any], Any]:
+    help_text = f"Print one JSON object (schema {schema})."
+    return click.option("--json", "as_object", is_flag=True, help=help_text)
+
+
+@command.command(name="init", short_help="Make the tables, roles and policies.")
+@click.option(
+    "--database",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="A file with the address of a login that owns the database; else fleet.database.",
+)
+@_json_option("syncd.fleet.init/1")
+@click.pass_obj
+def init_command(settings: Settings, database: Path | None, as_object: bool) -> int:
+    """Make the tables, roles and policies of a fleet in an empty database, or bring those of an
+    older syncd to this version. It may run again at any time.
+    """
+    from syncd.wiring.fleet import fleet_of
+
+    config = settings.load()
+    fleet = fleet_of(config)
+    if database is not None:
+        ref = SecretRef("file", str(database.resolve()))
+        config = replace(config, fleet=replace(fleet, database=ref))
+    with _transaction(settings, config) as connection:
+        from syncd.fleet.migrate import initialise
+        from syncd.fleet.schema import VERSION
+
+        initialise(connection)
+    if as_object:
+        echo(json_text({"schema": "syncd.fleet.init/1", "version": VERSION}))
+        return 0
+    emit(settings, f"The database has the fleet's schema {VERSION}.")
+    for role, name in (("syncd_controller", "CONTROLLER"), ("syncd_agent", "AGENT")):
+        limit = "CONNECTION LIMIT 3 " if role == "syncd_agent" else ""
+        emit(settings, f"→ CREATE ROLE {name} LOGIN PASSWORD '...' {limit}IN ROLE {role};")
+    return 0
+
+
+@command.command(name="grant", short_help="Let an agent mirror jobs.")
+@click.argument("agent", callback=require_utf8)
+@click.argument("jobs", nargs=-1, required=True, metavar="JOB...")
+@_json_option("syncd.fleet.grant/1")
+@click.pass_obj
+def grant_command(settings: Settings, agent: str, jobs: tuple[str, ...], as_object: bool) -> int:
+    """Let AGENT, a login of the database, read these jobs. Its own configuration says where the
+    files go.
+    """
+    config = settings.load()
+    with _transaction(settings, config) as connection:
+        from syncd.fleet import grants, leases
+
+        leases.register(connection, config.polled_jobs)
+        grants.grant(connection, agent, jobs)
+        has_login = grants.has_login(connection, agent)
+    if as_object:
+        shown = {"agent": agent, "jobs": list(jobs), "login": has_login}
+        echo(json_text({"schema": "syncd.fleet.grant/1", **shown}))
+        return 0
+    emit(settings, f"{one_line(agent)} may mirror {', '.join(map(one_line, jobs))}.")
+    if not has_login:
+        quoted = '"' + agent.replace('"', '""') + '"'
+        say(settings, f"PostgreSQL has no login {one_line(agent)} that is an agent's yet:")
+        say(
+            settings,
+            f"→ CREATE ROLE {one_line(quoted)} LOGIN PASSWORD '...' CONNECTION LIMIT 3"
+            " IN ROLE syncd_agent;",
+        )
+    return 0
+
+
+@command.command(name="revoke", short_help="Take jobs away from an agent.")
+@click.argument("agent", callback=require_utf8)
+@click.argument("jobs", nargs=-1, metavar="[JOB]...")
+@_json_option("syncd.fleet.revoke/1")
+@click.pass_obj
+def revoke_command(settings: Settings, agent: str, jobs: tuple[str, ...], as_object: bool) -> int:
+    """Take these jobs away from AGENT; without a JOB all of them, and the agent is forgotten. Its
+    files stay. The login stays too: drop it in PostgreSQL.
+    """
+    with _transaction(settings, settings.load()) as connection:
+        from syncd.fleet import grants
+
+        taken = grants.revoke(connection, agent, jobs)
+    if as_object:
+        echo(json_text({"schema": "syncd.fleet.revoke/1", "agent": agent, "jobs": taken}))
+        return 0
+    what = ", ".join(map(one_line, taken)) or "nothing: it had none of these"
+    emit(settings, f"{one_line(agent)} lost {what}.")
+    return 0
+
+
+@command.command(name="status", short_help="What is published, and which agents have it.")
+@_json_option("syncd.fleet/1")
+@click.pass_obj
+def status_command(settings: Settings, as_object: bool) -> int:
+    """Show each job: its last commit, and how many of its agents have it. Exit 3 where a poll or
+    an agent fails.
+    """
+    with _transaction(settings, settings.load()) as connection:
+        from syncd.fleet.overview import fleet_jobs
+
+        jobs = fleet_jobs(connection)
+    failing = any(one.error is not None or _failing(one.agents) for one in jobs)
+    if as_object:
+        echo(json_text({"schema": "syncd.fleet/1", "jobs": [_job_row(one) for one in jobs]}))
+    elif not jobs:
+        emit(settings, "The fleet has no job yet: start a controller.")
+    else:
+        lines = table([JOBS_HEADING, *(_job_line(one) for one in jobs)])
+        emit(settings, "\n".join(lines))
+    return EXIT_SOME_FAILED if failing else 0
+
+
+@command.command(name="agents", short_help="Every agent, where it was last seen, and its jobs.")
+@_json_option("syncd.fleet.agents/1")
+@click.pass_obj
+def agents_command(settings: Settings, as_object: bool) -> int:
+    """Show each agent, where it was last seen, and how its jobs are. Exit 3 where one fails, or
+    where two machines use one name.
+    """
+    with _transaction(settings, settings.load()) as connection:
+        from syncd.fleet.overview import fleet_agents
+
+        agents = fleet_agents(connection)
+    wrong = any(one.twins or _failing(one.jobs) for one in agents)
+    if as_object:
+        rows = [_agent_row(one) for one in agents]
+        echo(json_text({"schema": "syncd.fleet.agents/1", "agents": rows}))
+    elif not agents:
+        emit(settings, "The fleet has no agent yet: syncd fleet grant AGENT JOB")
+    else:
+        lines = table([AGENTS_HEADING, *(_agent_line(one) for one in agents)])
+        emit(settings, "\n".join(lines))
+    return EXIT_SOME_FAILED if wrong else 0
+
+
+@contextmanager
+def _transaction(settings: Settings, config: Config) -> Iterator[Any]:
+    """Yield a transaction on the fleet's database. Raises what the database raises."""
+    from syncd.wiring.fleet import FleetParts
+
+    parts = FleetParts(config, settings.environ, SystemClock(), goes_on=False)
+    try:
+        with parts.link.database.begin() as connection:
+            yield connection
+    finally:
+        parts.close()
+
+
+# --- rows -----------------------------------------------------------------------------------------
+
+
+def _failing(jobs: Sequence[AgentJob]) -> bool:
+    return any(one.state == "failing" for one in jobs)
+
+
+def _in_sync(jobs: Sequence[AgentJob]) -> str:
+    good = sum(one.state == "in_sync" for one in jobs)
+    return f"{good} of {len(jobs)}"
+
+
+def _job_line(job: FleetJob) -> tuple[str, ...]:
+    failing = [one.agent for one in job.agents if one.state == "failing"]
+    how = "in sync" if job.commit else "not published yet"
+    if job.error is not None:
+        how = one_line(job.error)
+    elif failing:
+        how = f"failing on {', '.join(map(one_line, failing[:3]))}"
+        how += f" and {len(failing) - 3} more" if len(failing) > 3 else ""
+    elif any(one.state != "in_sync" for one in job.agents):
+        how = "under way"
+    commit = (job.commit or "-")[:7]
+    return one_line(job.name), commit, _time(job.published_at), _in_sync(job.agents), how
+
+
+def _agent_line(agent: FleetAgent) -> tuple[str, ...]:
+    failing = [one for one in agent.jobs if one.state == "failing"]
+    how = "good"
+    if agent.twins:
+        how = f"two machines use this name: {', '.join(map(one_line, agent.twins))}"
+    elif failing:
+        how = f"{one_line(failing[0].job)}: {one_line(failing[0].error or 'failing')}"
+    elif agent.seen_at is None:
+        how = "not seen yet"
+    elif any(one.state != "in_sync" for one in agent.jobs):
+        how = "under way"
+    names = (one_line(agent.name), one_line(agent.host or "-"), one_line(agent.version or "-"))
+    return *names, _time(agent.seen_at), _in_sync(agent.jobs), how
+
+
+def _rfc3339(moment: datetime | None) -> str | None:
+    return None if moment is None else f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _time(moment: datetime | None) -> str:
+    return _rfc3339(moment) or "-"
+
+
+def _error(error_id: str | None, message: str | None) -> dict[str, str | None] | None:
+    return None if message is None else {"id": error_id, "message": message}
+
+
+def _job_row(job: FleetJob) -> dict[str, object]:
+    return {
+        "job": job.name,
+        "repo": job.repo,
+        "ref": job.ref,
+        "commit": job.commit,
+        "revision": job.sequence or None,
+        "published_at": _rfc3339(job.published_at),
+        "controller": job.worker,
+        "polled_at": _rfc3339(job.polled_at),
+        "next_poll": _rfc3339(job.next_at),
+        "failures": job.failures,
+        "error": _error(job.error_id, job.error),
+        "agents": [{"agent": one.agent, **_report(one)} for one in job.agents],
+    }
+
+
+def _agent_row(agent: FleetAgent) -> dict[str, object]:
+    return {
+        "agent": agent.name,
+        "host": agent.host,
+        "version": agent.version,
+        "seen_at": _rfc3339(agent.seen_at),
+        "twins": list(agent.twins),
+        "jobs": [{"job": one.job, **_report(one)} for one in agent.jobs],
+    }
+
+
+def _report(one: AgentJob) -> dict[str, object]:
+    return {
+        "state": one.state.value,
+        "commit": one.commit,
+        "reported_at": _rfc3339(one.reported_at),
+        "error": _error(one.error_id, one.error),
+    }

@@ -1,0 +1,53 @@
+"""Describes the fleet, `fleet:`, as pydantic models over plain values."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import Field, field_validator, model_validator
+
+from syncd.config.field_types import SecretHere, Text, one_of
+from syncd.config.model import FleetRole
+from syncd.config.strict_model import Strict
+
+# The one form of an Ed25519 key in OpenSSH's .pub files (RFC 8709): 51 bytes, the first 19 fixed.
+PUBLIC_KEY = r"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI[A-Za-z0-9+/]{43}( .*)?"
+
+
+class FleetModel(Strict):
+    """The fleet that this machine belongs to, `fleet:`."""
+
+    database: SecretHere
+    role: Annotated[FleetRole, one_of(*FleetRole)]
+    name: Text | None = None
+    sign: SecretHere | None = None
+    trust: list[Text] = Field(default_factory=list)
+
+    @field_validator("name")
+    @classmethod
+    def _name(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}", value):
+            raise ValueError(f"'{value[:40]}' is no name; write letters, digits, '-', '_' and '.'")
+        return value
+
+    @field_validator("trust")
+    @classmethod
+    def _trust(cls, value: list[str]) -> list[str]:
+        for line in value:
+            if not re.fullmatch(PUBLIC_KEY, line):
+                raise ValueError(
+                    f"'{line[:40]}' is no public key; write the line of the .pub file that"
+                    " ssh-keygen -t ed25519 makes"
+                )
+        return value
+
+    @model_validator(mode="after")
+    def _keys(self) -> FleetModel:
+        if self.role.controls and self.sign is None:
+            raise ValueError("a controller needs 'sign', the private key of its revisions")
+        if not self.role.controls and self.sign is not None:
+            raise ValueError("'sign' belongs to controllers: an agent must not have the key")
+        if self.role.mirrors and not self.trust:
+            raise ValueError("an agent needs 'trust', the public keys of the controllers")
+        return self

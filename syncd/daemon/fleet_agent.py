@@ -1,0 +1,103 @@
+"""The agent of a fleet: notices start runs beside the schedule, and every run is reported.
+
+The schedule of a job is its poll: a notice that is lost costs no more than that time.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+
+from syncd.config.model import Config
+from syncd.daemon.daemon import Daemon
+from syncd.errors import SyncdError
+from syncd.fleet.notices import Notices
+from syncd.fleet.reports import save_report
+from syncd.models import RunReport, Trigger
+
+LOG = logging.getLogger("syncd.fleet")
+NOTICE_INTERVAL_SECONDS = 2.0  # between two runs of a job that notices start: they may be forged
+RETRY_SECONDS = 5.0
+STOP_SECONDS = 2.0
+MAX_REPORTS = 10_000
+
+
+class FleetAgent:
+    """A service of the daemon: listens to the fleet's database, and reports to it."""
+
+    def __init__(self) -> None:
+        self._stop = threading.Event()
+        self._reports: queue.Queue[RunReport | None] = queue.Queue(MAX_REPORTS)
+        self._threads: list[threading.Thread] = []
+        self._started_at: dict[str, float] = {}
+
+    def start(self, daemon: Daemon) -> None:
+        """Start listening, and report every run from now on."""
+        self._daemon, self._fleet = daemon, daemon.app.fleet
+        self._notices = Notices(self._fleet.link, daemon.clock, self._on_notice)
+        daemon.job_status.subscribe(lambda report, _before: self._queue_report(report))
+        for name, work in (("notices", self._listen_loop), ("reports", self._report_loop)):
+            thread = threading.Thread(target=work, name=f"syncd-fleet-{name}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def reload(self, config: Config) -> None:
+        """Do nothing: the jobs are looked up when a notice comes."""
+
+    def stop(self) -> None:
+        """Send the reports that wait, for a moment, and stop listening."""
+        self._stop.set()
+        self._reports.put(None)
+        for thread in self._threads:
+            thread.join(STOP_SECONDS)
+
+    def stall_reason(self) -> str | None:
+        """Return None: without notices the jobs follow their schedule."""
+        return None
+
+    # --- notices ----------------------------------------------------------------------------------
+
+    def _listen_loop(self) -> None:
+        while not self._stop.is_set():
+            try:
+                wait = self._notices.wait()
+            except SyncdError as error:
+                LOG.debug("notices: %s", error.message)
+                wait = max(RETRY_SECONDS, self._fleet.link.wait_seconds())
+            except Exception:
+                LOG.exception("a bug in syncd, met while listening; please report these lines")
+                wait = RETRY_SECONDS
+            self._stop.wait(wait)
+
+    def _on_notice(self, job: str | None) -> None:
+        """Queue a run of the job, or of all where notices may have been missed."""
+        jobs = self._daemon.app.config.jobs
+        for name in jobs if job is None else [job] if job in jobs else []:
+            now = self._daemon.clock.monotonic()
+            earliest = self._started_at.get(name, -NOTICE_INTERVAL_SECONDS)
+            due_at = max(now, earliest + NOTICE_INTERVAL_SECONDS)
+            self._started_at[name] = due_at
+            tick = self._daemon.clock.now().timestamp()
+            self._daemon.queue.enqueue(name, Trigger.PUSH, tick, due_at)
+
+    # --- reports ----------------------------------------------------------------------------------
+
+    def _queue_report(self, report: RunReport) -> None:
+        try:
+            self._reports.put_nowait(report)
+        except queue.Full:
+            LOG.debug("%s: a report was dropped, there are too many", report.job)
+
+    def _report_loop(self) -> None:
+        while (report := self._reports.get()) is not None:
+            try:
+                with self._fleet.link.begin() as connection:
+                    save_report(connection, self._fleet.presence, report)
+            except SyncdError as error:
+                LOG.debug("%s: the run was not reported: %s", report.job, error.message)
+            except Exception:
+                LOG.exception("a bug in syncd, met while reporting; please report these lines")
+
+
+__all__ = ["FleetAgent"]

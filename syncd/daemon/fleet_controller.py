@@ -1,0 +1,255 @@
+"""The controller of a fleet: claims due jobs, polls them side by side, and gives them back.
+
+Any number of controllers do this on the same jobs. A controller that stops gives its leases back;
+one that dies or freezes loses them after LEASE_SECONDS. Nothing is kept here that another
+controller would need.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Protocol
+
+from syncd.config.model import Config
+from syncd.daemon.backoff import Backoff, next_backoff
+from syncd.daemon.fleet_publisher import Poll
+from syncd.errors import BugError, LockedError, SyncdError, UnreachableError, unexpected
+from syncd.fleet import leases
+from syncd.fleet.leases import Lease, PollResult
+from syncd.fleet.retention import forget_old
+from syncd.github.request_cache import SingleFlight
+from syncd.models import Job, RunReport, RunStatus, Trigger
+from syncd.ports import Head
+from syncd.schedule import schedules_of
+from syncd.wiring import AppContext
+from syncd.wiring.fleet import LEASE_SECONDS, FleetParts
+
+LOG = logging.getLogger("syncd.fleet")
+MAX_SLEEP_SECONDS = 5.0
+MAX_RECONNECT_SECONDS = 30.0
+STOP_SECONDS = 3.0
+FAR_SECONDS = 7 * 86_400.0  # of a cron expression that never comes
+STALLED_SECONDS = 120.0
+RETENTION_SECONDS = 3600.0
+
+
+class HasApp(Protocol):
+    """What a controller needs of the daemon that it runs in."""
+
+    app: AppContext
+
+
+class FleetController:
+    """A service of the daemon: publishes the jobs of the configuration."""
+
+    def __init__(self, jitter: Callable[[], float] = random.random) -> None:
+        self._jitter = jitter
+        self._stop, self._lock = threading.Event(), threading.Lock()
+        self._held: dict[str, Lease] = {}
+        self._threads: list[threading.Thread] = []
+        self._failures, self._forget_at = 0, 0.0
+
+    # --- service ----------------------------------------------------------------------------------
+
+    def start(self, daemon: HasApp) -> None:
+        """Start claiming. Raises ConfigError for a key that can't sign."""
+        app = self._app = daemon.app
+        self._parts: FleetParts = app.fleet
+        self._signer = self._parts.signer()
+        self._database = self._parts.controller_database()
+        self._ticked_at = app.clock.monotonic()
+        self._registered = False
+        workers = app.config.workers
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="syncd-poll")
+        self._free = workers
+        for name, work in (("claims", self._claim_loop), ("leases", self._renew_loop)):
+            thread = threading.Thread(target=work, name=f"syncd-fleet-{name}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+        LOG.info("controller %s: %d jobs", self._parts.name, len(self._jobs))
+
+    def reload(self, config: Config) -> None:
+        """Use the jobs of another configuration from the next claim on."""
+        self._registered = False
+
+    def stop(self) -> None:
+        """Give every lease back, after a moment for the polls that end by themselves."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(STOP_SECONDS)
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._give_back(list(self._held.values()))
+        self._database.close()
+
+    def stall_reason(self) -> str | None:
+        """Return what makes no progress; None if all is well."""
+        late = self._app.clock.monotonic() - self._ticked_at
+        return "the fleet's controller" if late > STALLED_SECONDS else None
+
+    @property
+    def _jobs(self) -> dict[str, Job]:
+        return dict(self._app.config.polled_jobs)
+
+    # --- claims -----------------------------------------------------------------------------------
+
+    def _claim_loop(self) -> None:
+        while not self._stop.is_set():
+            self._ticked_at = self._app.clock.monotonic()
+            try:
+                wait = self.claim_due()
+                self._forget_old()
+                self._failures = 0
+            except SyncdError as error:
+                wait = self._after_failure(error)
+            except Exception:
+                LOG.exception("a bug in syncd, met by the controller; please report these lines")
+                wait = MAX_SLEEP_SECONDS
+            self._stop.wait(wait)
+
+    def _forget_old(self) -> None:
+        """Remove old revisions and contents once an hour."""
+        now = self._app.clock.monotonic()
+        if now < self._forget_at:
+            return
+        self._forget_at = now + RETENTION_SECONDS
+        with self._database.begin() as connection:
+            revisions, contents = forget_old(connection)
+        if revisions or contents:
+            LOG.info("removed %d old revisions and %d contents", revisions, contents)
+
+    def _after_failure(self, error: SyncdError) -> float:
+        """Return how long to wait: a random part of a time that doubles."""
+        if not self._failures:
+            LOG.error("the controller waits: %s%s", error.message, _hint(error))
+        self._failures += 1
+        return self._jitter() * min(MAX_RECONNECT_SECONDS, 2.0 ** min(self._failures, 10))
+
+    def claim_due(self) -> float:
+        """Claim as many due jobs as there are free workers, and start their polls.
+
+        Returns the seconds until there may be more. Raises what the database raises.
+        """
+        jobs = self._jobs
+        with self._database.begin() as connection:
+            if not self._registered:
+                leases.register(connection, jobs)
+                self._registered = True
+            free = max(0, self._free)
+            found = leases.claim(connection, self._parts.name, jobs, LEASE_SECONDS, free)
+            due = leases.seconds_until_due(connection, jobs) if not found else 0.0
+        shared: dict[str, SingleFlight] = {}  # answers of GitHub, of the jobs claimed together
+        for lease in found:
+            self._hold(lease)
+            job = jobs[lease.job]
+            cache = shared.setdefault(job.identity, SingleFlight())
+            self._pool.submit(self._poll, job, lease, cache)
+        if found or not free:
+            return 0.05
+        return MAX_SLEEP_SECONDS if due is None else min(MAX_SLEEP_SECONDS, max(0.05, due))
+
+    def _hold(self, lease: Lease) -> None:
+        with self._lock:
+            self._held[lease.job] = lease
+            self._free -= 1
+
+    def _let_go(self, lease: Lease) -> None:
+        with self._lock:
+            self._held.pop(lease.job, None)
+            self._free += 1
+
+    def _renew_loop(self) -> None:
+        while not self._stop.wait(LEASE_SECONDS / 3):
+            with self._lock:
+                held = list(self._held.values())
+            if not held:
+                continue
+            try:
+                with self._database.begin() as connection:
+                    kept = leases.renew(connection, held, LEASE_SECONDS)
+            except SyncdError as error:
+                LOG.warning("%d leases were not renewed: %s", len(held), error.message)
+                continue
+            for lease in held:
+                if lease.job not in kept:
+                    LOG.warning("%s: another controller has taken the job over", lease.job)
+
+    def _give_back(self, held: Iterable[Lease]) -> None:
+        try:
+            with self._database.begin() as connection:
+                for lease in held:
+                    leases.release(connection, lease, None)
+        except SyncdError as error:
+            LOG.warning("the leases end by themselves: %s", error.message)
+
+    # --- polls ------------------------------------------------------------------------------------
+
+    def _poll(self, job: Job, lease: Lease, shared: SingleFlight) -> None:
+        """Poll one job, and give it back with what was found. Raises nothing."""
+        try:
+            result = self._result(job, lease, shared)
+            if result is not None:
+                with self._database.begin() as connection:
+                    leases.release(connection, lease, result)
+        except Exception as error:  # noqa: BLE001  (a lease that is not given back ends by itself)
+            LOG.warning("%s: the lease was not given back: %s", job.name, error)
+        finally:
+            self._let_go(lease)
+
+    def _result(self, job: Job, lease: Lease, shared: SingleFlight) -> PollResult | None:
+        """Return how the poll ended; None where the job is another controller's by now."""
+        head: Head | None = None
+        app = self._app
+        deadline = app.deadline(job, Trigger.SCHEDULE)
+        deadline.may_retry = lease.failures == 0
+        try:
+            with app.blobs.shared_lock():
+                ctx = app.run_context(job, shared)
+                poll = Poll(job, lease, ctx, deadline, self._parts.name)
+                head = poll.resolve()
+                if not poll.is_published(head):
+                    revision = poll.publish(head, self._database, self._signer)
+                    LOG.info("%s: published %s", job.name, revision.commit[:7])
+            return PollResult(self._next_seconds(job, lease), head)
+        except LockedError as error:
+            LOG.warning("%s", error.message)
+            return None
+        except Exception as error:  # noqa: BLE001  (a bug in one job stops no other)
+            return self._failed(job, lease, head, error)
+
+    def _failed(self, job: Job, lease: Lease, head: Head | None, error: Exception) -> PollResult:
+        known = error if isinstance(error, SyncdError) else unexpected(error)
+        if isinstance(known, BugError):
+            LOG.exception("a bug in syncd, met by %s; please report it with these lines", job.name)
+        LOG.error("%s: %s%s", job.name, known.message, _hint(known))
+        wait = max(self._next_seconds(job, lease), self._backoff_seconds(job, lease, known))
+        return PollResult(wait, head, known.id, known.message)
+
+    def _backoff_seconds(self, job: Job, lease: Lease, error: SyncdError) -> float:
+        report = RunReport(job.name, RunStatus.FAILED, job.repo, job.ref, None, None, error=error)
+        clock = self._app.clock
+        before = Backoff(lease.failures, 0.0) if lease.failures else None
+        hold = next_backoff(report, before, job.every_seconds, clock, self._jitter())
+        if hold is None or isinstance(error, UnreachableError):
+            return 0.0
+        return max(0.0, hold.until - clock.monotonic())
+
+    def _next_seconds(self, job: Job, lease: Lease) -> float:
+        """Return the seconds until the job's next poll, by the server's time of the claim."""
+        if job.every_seconds is not None:
+            jitter = min(job.jitter_seconds, job.every_seconds / 2)
+            return job.every_seconds + self._jitter() * jitter
+        schedule = schedules_of({job.name: job}, self._app.config.timezone)[job.name]
+        due = schedule.next_after(lease.now)
+        return FAR_SECONDS if due is None else max(0.0, (due - lease.now) / timedelta(seconds=1))
+
+
+def _hint(error: SyncdError) -> str:
+    return f" → {error.hint}" if error.hint else ""
+
+
+__all__ = ["FleetController"]

@@ -1,0 +1,79 @@
+"""An agent's one connection to the fleet's database, which may be away for hours.
+
+After a failure nothing is tried for a while: a random part of a time that doubles up to a minute,
+so that agents that lost the database together come back one after another.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import Connection
+
+from syncd.clock import Clock
+from syncd.errors import RemoteUnavailableError
+from syncd.fleet.database import FleetDatabase
+
+LOG = logging.getLogger("syncd.fleet")
+FIRST_WAIT_SECONDS = 1.0
+MAX_WAIT_SECONDS = 60.0
+
+
+class Link:
+    """The database, with pauses after failures. Safe to use from many threads."""
+
+    def __init__(
+        self, database: FleetDatabase, clock: Clock, jitter: Callable[[], float] = random.random
+    ) -> None:
+        self.database = database
+        self._clock, self._jitter, self._lock = clock, jitter, threading.Lock()
+        self._failures, self._retry_at = 0, 0.0
+        self._error: RemoteUnavailableError | None = None
+
+    @property
+    def is_away(self) -> bool:
+        """Return whether the last question failed for the database's own sake."""
+        return self._error is not None
+
+    def wait_seconds(self) -> float:
+        """Return how long nothing is tried from now."""
+        with self._lock:
+            return max(0.0, self._retry_at - self._clock.monotonic()) if self._error else 0.0
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """Run the block in one transaction, as `FleetDatabase.begin` does.
+
+        Raises RemoteUnavailableError at once within the pause after a failure.
+        """
+        if self._error is not None and self.wait_seconds() > 0:
+            raise self._error
+        try:
+            with self.database.begin() as connection:
+                yield connection
+        except RemoteUnavailableError as error:
+            self._failed(error)
+            raise
+        self._worked()
+
+    def _failed(self, error: RemoteUnavailableError) -> None:
+        with self._lock:
+            if self._error is None:
+                LOG.warning("%s; the mirrors stay as they are meanwhile", error.message)
+            self._error = error
+            longest = min(MAX_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2 ** min(self._failures, 10))
+            self._failures += 1
+            self._retry_at = self._clock.monotonic() + longest * self._jitter()
+
+    def _worked(self) -> None:
+        with self._lock:
+            if self._error is not None:
+                LOG.info("the fleet's database answers again")
+            self._failures, self._error = 0, None
+
+
+__all__ = ["Link"]

@@ -1,0 +1,105 @@
+"""Notices of the fleet's database: a job has a new revision.
+
+A notice is a hint and may be lost or forged: it starts a run, and the run reads what is signed. The
+connection that reads also listens, and it listens before anything is read over it, so that nothing
+is missed in between.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import select
+from collections.abc import Callable
+
+import psycopg
+from sqlalchemy import func, text
+from sqlalchemy import select as query
+
+from syncd.clock import Clock
+from syncd.fleet.link import Link
+from syncd.fleet.schema import CHANNEL
+
+LOG = logging.getLogger("syncd.fleet")
+PROBE_SECONDS = 10.0
+MAX_WAIT_SECONDS = 5.0  # a connection that another thread made is looked at after this
+
+
+class Notices:
+    """The notices that an agent's connection hears. One thread waits; any thread may read.
+
+    `on_notice` is called with the name of a job, or with None after the connection was made again:
+    notices may have been missed then. It must return at once.
+    """
+
+    def __init__(self, link: Link, clock: Clock, on_notice: Callable[[str | None], None]) -> None:
+        self._link, self._clock, self._on_notice = link, clock, on_notice
+        self._probe = f"syncd_probe_{secrets.token_hex(8)}"
+        self._probe_ends_at: float | None = None  # of a probe that is under way
+        self._descriptor = -1
+        self._connections = self._probed = 0
+        self.works: bool | None = None  # None: not known yet
+        link.database.listen(self._listen)
+
+    def _listen(self, connection: psycopg.Connection) -> None:
+        """Listen over a new connection, before anything else is done with it."""
+        connection.add_notify_handler(self._heard)
+        connection.execute(f"LISTEN {CHANNEL}")
+        connection.execute(f"LISTEN {self._probe}")
+        self._descriptor = connection.fileno()
+        self._connections += 1
+        if self._connections > 1:
+            self._on_notice(None)
+
+    def _heard(self, notice: psycopg.Notify) -> None:
+        if notice.channel == self._probe:
+            self.works, self._probe_ends_at = True, None
+        else:
+            self._on_notice(notice.payload)
+
+    def wait(self) -> float:
+        """Wait a few seconds for notices; return the seconds until the next call.
+
+        Raises what the database raises.
+        """
+        if self._connections == 0 or self._link.is_away:
+            wait = self._link.wait_seconds()
+            if wait > 0:
+                return wait
+            self._read()
+        self._send_probe()
+        poll = select.poll()
+        poll.register(self._descriptor, select.POLLIN)
+        if poll.poll(MAX_WAIT_SECONDS * 1000):
+            self._read()
+        self._judge_probe()
+        return 0.0
+
+    def _read(self) -> None:
+        """Let the driver take in what has arrived."""
+        with self._link.begin() as connection:
+            connection.execute(text("SELECT 1"))
+
+    def _send_probe(self) -> None:
+        """Send a notice to this connection alone, once for each: a pooler may keep it back."""
+        if self._probed == self._connections:
+            return
+        self._probed = self._connections
+        self._probe_ends_at = self._clock.monotonic() + PROBE_SECONDS
+        with self._link.begin() as connection:
+            connection.execute(query(func.pg_notify(self._probe, "")))
+
+    def _judge_probe(self) -> None:
+        ends_at = self._probe_ends_at
+        if ends_at is None or self._clock.monotonic() < ends_at:
+            return
+        self._probe_ends_at = None
+        if self.works is not False:
+            LOG.warning(
+                "no notices arrive from the fleet's database, which happens behind a pooler: "
+                "jobs follow their schedule alone"
+            )
+        self.works = False
+
+
+__all__ = ["Notices"]

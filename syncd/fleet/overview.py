@@ -1,0 +1,189 @@
+"""How the fleet is: what is published, which agents have it, and which of them are two machines.
+
+Read by controllers. What an agent reported is compared with the last revision here.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from msgspec import Struct
+from sqlalchemy import Connection, and_, cast, exists, or_, select
+from sqlalchemy.dialects.postgresql import JSONB
+
+from syncd.fleet.leases import NOW
+from syncd.fleet.schema import AGENT, GRANT, JOB, PRESENCE, REPORT, REVISION
+
+TWIN_WINDOW = timedelta(hours=1)  # sessions that were seen within it are compared
+
+
+class AgentState(StrEnum):
+    """How an agent is with one job."""
+
+    IN_SYNC = "in_sync"
+    BEHIND = "behind"  # it has another commit, and no failure
+    FAILING = "failing"
+    WAITING = "waiting"  # paused, held, or outside its windows
+    NEVER = "never"  # it has not reported
+
+
+class AgentJob(Struct, frozen=True):
+    """What one agent said last of one job that it was granted."""
+
+    agent: str
+    job: str
+    state: AgentState
+    commit: str | None = None
+    reported_at: datetime | None = None
+    error_id: str | None = None
+    error: str | None = None
+
+
+class FleetJob(Struct, frozen=True):
+    """One job: its last revision, its poll, and the agents that it was granted to."""
+
+    name: str
+    repo: str
+    ref: str | None
+    commit: str | None
+    sequence: int
+    published_at: datetime | None
+    worker: str | None  # the controller that holds it now
+    polled_at: datetime | None
+    next_at: datetime
+    failures: int
+    error_id: str | None
+    error: str | None
+    agents: tuple[AgentJob, ...]
+
+
+class FleetAgent(Struct, frozen=True):
+    """One agent: where it was last seen, and its jobs.
+
+    `twins` are hosts that used its login at the same time; there are none where all is well.
+    """
+
+    name: str
+    host: str | None
+    version: str | None
+    seen_at: datetime | None
+    twins: tuple[str, ...]
+    jobs: tuple[AgentJob, ...]
+
+
+def fleet_jobs(connection: Connection) -> list[FleetJob]:
+    """Return every job, in the order of the names."""
+    last = and_(REVISION.c.job_id == JOB.c.id, REVISION.c.sequence == JOB.c.sequence)
+    query = (
+        select(JOB, REVISION.c.commit_sha, REVISION.c.created_at)
+        .join(REVISION, last, isouter=True)
+        .order_by(JOB.c.name)
+    )
+    agents = agent_jobs(connection)
+    return [
+        FleetJob(
+            row.name,
+            row.repo,
+            row.ref,
+            row.commit_sha,
+            row.sequence,
+            row.created_at,
+            row.worker,
+            row.polled_at,
+            row.next_at,
+            row.failures,
+            row.error_id,
+            row.error,
+            tuple(one for one in agents if one.job == row.name),
+        )
+        for row in connection.execute(query)
+    ]
+
+
+def agent_jobs(connection: Connection) -> list[AgentJob]:
+    """Return each job of each agent, in the order of the agents' names."""
+    granted = exists().where(GRANT.c.agent == AGENT.c.name, GRANT.c.job_id == JOB.c.id)
+    nothing = cast({}, JSONB)
+    labelled = and_(JOB.c.selector != nothing, AGENT.c.labels.contains(JOB.c.selector))
+    last = and_(REVISION.c.job_id == JOB.c.id, REVISION.c.sequence == JOB.c.sequence)
+    reported = and_(REPORT.c.agent == AGENT.c.name, REPORT.c.job_id == JOB.c.id)
+    columns = [REPORT.c[name] for name in ("status", "commit_sha", "reported_at", "error_id")]
+    query = (
+        select(AGENT.c.name.label("agent"), JOB.c.name.label("job"), *columns, REPORT.c.error)
+        .add_columns(REVISION.c.commit_sha.label("published"))
+        .select_from(AGENT.join(JOB, or_(granted, labelled)))
+        .join(REVISION, last, isouter=True)
+        .join(REPORT, reported, isouter=True)
+        .order_by(AGENT.c.name, JOB.c.name)
+    )
+    return [
+        AgentJob(
+            row.agent,
+            row.job,
+            state_of(row.status, row.commit_sha, row.published),
+            row.commit_sha,
+            row.reported_at,
+            row.error_id,
+            row.error,
+        )
+        for row in connection.execute(query)
+    ]
+
+
+def state_of(status: str | None, commit: str | None, published: str | None) -> AgentState:
+    """Return how an agent is, by the status and commit of its last report."""
+    if status is None:
+        return AgentState.NEVER
+    if status in ("failed", "refused"):
+        return AgentState.FAILING
+    if status in ("waiting", "skipped"):
+        return AgentState.WAITING
+    return AgentState.IN_SYNC if commit == published else AgentState.BEHIND
+
+
+def fleet_agents(connection: Connection) -> list[FleetAgent]:
+    """Return every agent that was granted something or that was seen, in the order of the names."""
+    jobs = agent_jobs(connection)
+    rows = connection.execute(select(PRESENCE).order_by(PRESENCE.c.seen_at))
+    seen = {row.agent: row for row in rows}  # the last one of each
+    twins = _twins(connection)
+    known = set(connection.execute(select(AGENT.c.name)).scalars())
+    found = []
+    for name in sorted(known | seen.keys()):
+        row = seen.get(name)
+        mine = tuple(one for one in jobs if one.agent == name)
+        host, version, seen_at = (row.host, row.version, row.seen_at) if row else (None, None, None)
+        hosts = tuple(twins.get(name, ()))
+        found.append(FleetAgent(name, host, version, seen_at, hosts, mine))
+    return found
+
+
+def _twins(connection: Connection) -> dict[str, list[str]]:
+    """Return the hosts of each agent whose sessions overlapped lately."""
+    one, other = PRESENCE.alias("one"), PRESENCE.alias("other")
+    recently = NOW - TWIN_WINDOW
+    query = (
+        select(one.c.agent, one.c.host)
+        .join(other, and_(one.c.agent == other.c.agent, one.c.session != other.c.session))
+        .where(one.c.since < other.c.seen_at, other.c.since < one.c.seen_at)
+        .where(one.c.seen_at > recently, other.c.seen_at > recently)
+        .distinct()
+        .order_by(one.c.agent, one.c.host)
+    )
+    found: dict[str, list[str]] = {}
+    for row in connection.execute(query):
+        found.setdefault(row.agent, []).append(row.host)
+    return found
+
+
+__all__ = [
+    "AgentJob",
+    "AgentState",
+    "FleetAgent",
+    "FleetJob",
+    "agent_jobs",
+    "fleet_agents",
+    "fleet_jobs",
+    "state_of",
+]

@@ -1,0 +1,57 @@
+"""What an agent says of itself: one report for each run, and that its machine is there.
+
+Each boot of a machine is a session. Two sessions of one agent whose times overlap are two machines
+with one name.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+from sqlalchemy import Connection, select
+from sqlalchemy.dialects.postgresql import insert
+
+from syncd.fleet.leases import MAX_ERROR_CHARACTERS, NOW
+from syncd.fleet.schema import JOB, PRESENCE, REPORT
+from syncd.models import RunReport
+
+
+class Presence(Struct, frozen=True):
+    """An agent's machine: the id of its session, its host and its version of syncd."""
+
+    session: str
+    host: str
+    version: str
+
+
+def save_report(connection: Connection, presence: Presence, report: RunReport) -> None:
+    """Write how the run ended, in the place of the job's report before it."""
+    save_presence(connection, presence)
+    job_id = connection.execute(select(JOB.c.id).where(JOB.c.name == report.job)).scalar()
+    if job_id is None:  # not granted any more: nothing may be written
+        return
+    error = report.error
+    values = {
+        "reported_at": NOW,
+        "status": report.status.value,
+        "commit_sha": report.commit,
+        "changes": len(report.changes),
+        "drifted": report.drift_count,
+        "reload_pending": report.reload_pending,
+        "error_id": None if error is None else error.id,
+        "error": None if error is None else error.message[:MAX_ERROR_CHARACTERS],
+    }
+    row = insert(REPORT).values(job_id=job_id, **values)
+    connection.execute(
+        row.on_conflict_do_update(index_elements=[REPORT.c.agent, REPORT.c.job_id], set_=values)
+    )
+
+
+def save_presence(connection: Connection, presence: Presence) -> None:
+    """Write that the machine is there now."""
+    facts = {"host": presence.host, "version": presence.version, "seen_at": NOW}
+    row = insert(PRESENCE).values(session=presence.session, **facts)
+    keys = [PRESENCE.c.agent, PRESENCE.c.session]
+    connection.execute(row.on_conflict_do_update(index_elements=keys, set_=facts))
+
+
+__all__ = ["Presence", "save_presence", "save_report"]

@@ -1,0 +1,1 @@
+SELECT id, data FROM syncd.blob WHERE id = ANY (%s)

@@ -1,0 +1,126 @@
+"""The fleet of a configuration: its database, its keys and its name, as real objects.
+
+It loads psycopg, so it is imported where a configuration has `fleet:`.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+
+from syncd import __version__
+from syncd.clock import Clock
+from syncd.config.model import Config, Fleet
+from syncd.config.secrets import read_secret
+from syncd.errors import ConfigError, SyncdError
+from syncd.models import Job, RunReport
+from syncd.redaction import Secret
+from syncd.trusted_path import state_owner
+
+try:
+    from syncd.fleet.database import DatabaseLimits, FleetDatabase
+except ImportError as error:
+    raise ConfigError(
+        "fleet: psycopg, which talks to PostgreSQL, is not installed",
+        id="config/no-psycopg",
+        hint="pip install 'syncd[fleet]'",
+    ) from error
+
+from syncd.fleet.link import Link
+from syncd.fleet.reports import Presence, save_report
+from syncd.fleet.signing import Signer, TrustedKeys, read_signer
+from syncd.fleet.source import FleetSource
+
+LOG = logging.getLogger("syncd.fleet")
+CONTROLLER_CONNECTIONS = 5
+LEASE_SECONDS = 15.0
+
+
+class FleetParts:
+    """What a machine of a fleet works with. Nothing is connected before it is used.
+
+    With `goes_on`, an agent's jobs keep their last set while the database is away.
+    """
+
+    def __init__(
+        self, config: Config, environ: Mapping[str, str], clock: Clock, goes_on: bool
+    ) -> None:
+        self.settings = fleet_of(config)
+        self._owner = state_owner(config.state)
+        self._environ, self._clock, self._goes_on = environ, clock, goes_on
+        self._address = self._secret("database")
+        self.name = self.settings.name or socket.gethostname()
+        self.presence = Presence(_session(), socket.gethostname(), __version__)
+        # An agent has one connection: what it reads and what it hears go over the same.
+        self._link = Link(self.database(f"syncd {self.name}"), clock)
+        self._trusted = TrustedKeys(self.settings.trust)
+
+    @property
+    def link(self) -> Link:
+        """Return the agent's connection."""
+        return self._link
+
+    def _secret(self, key: str) -> Secret:
+        ref = self.settings.sign if key == "sign" else self.settings.database
+        if ref is None:
+            raise ConfigError("fleet.sign: this machine is no controller")
+        return read_secret(ref, self._environ, f"fleet.{key}", self._owner)
+
+    def database(
+        self, application: str, limits: DatabaseLimits = DatabaseLimits()
+    ) -> FleetDatabase:
+        """Return the database with connections of their own; the caller closes it."""
+        return FleetDatabase(self._address, application, limits)
+
+    def controller_database(self) -> FleetDatabase:
+        """Return the database for a controller: a transaction that hangs ends with its lease."""
+        limits = DatabaseLimits(CONTROLLER_CONNECTIONS, idle_seconds=LEASE_SECONDS)
+        return self.database(f"syncd {self.name}", limits)
+
+    def signer(self) -> Signer:
+        """Return what signs revisions. Raises ConfigError for a key that can't."""
+        return read_signer(self._secret("sign"))
+
+    def source(self, job: Job) -> FleetSource:
+        """Return what the fleet has published of a job."""
+        return FleetSource(job, self._link, self._trusted, self._clock, self._goes_on)
+
+    def report(self, report: RunReport) -> None:
+        """Report a run of an agent. No run fails for it."""
+        try:
+            with self._link.begin() as connection:
+                save_report(connection, self.presence, report)
+        except SyncdError as error:
+            LOG.warning("%s: the run was not reported: %s", report.job, error.message)
+
+    def close(self) -> None:
+        """Close the agent's connection."""
+        self._link.database.close()
+
+
+def _session() -> str:
+    """Return what tells this machine from a copy of it: the boot of its kernel, and its name.
+
+    Source: random(4): `boot_id` is made anew at each boot. Containers of one machine share it.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        boot = ""
+    return f"{boot} {socket.gethostname()}"
+
+
+def fleet_of(config: Config) -> Fleet:
+    """Return `fleet:` of the configuration. Raises ConfigError where it has none."""
+    if config.fleet is None:
+        raise ConfigError(
+            f"{config.path} has no fleet:",
+            id="config/no-fleet",
+            hint="describe it there (docs/fleet.md), or name another configuration with -c",
+        )
+    return config.fleet
+
+
+__all__ = ["LEASE_SECONDS", "FleetParts", "fleet_of"]

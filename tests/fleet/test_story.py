@@ -1,0 +1,83 @@
+"""Whole runs of a fleet: a push at GitHub, a controller, and the bytes on agents' disks."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("psycopg", reason="psycopg is not installed (the syncd[fleet] extra)")
+
+from tests.support.daemon import daemon
+from tests.support.fleet import Fleet, FleetMachines, Publisher, job_of, machines
+from tests.support.sync_env import sync_env
+
+pytestmark = pytest.mark.postgresql
+
+FIRST = {"nginx.conf": b"one\n", "sites/a.conf": b"a\n"}
+
+
+@pytest.fixture
+def stand(fleet: Fleet, tmp_path: Path):
+    with sync_env(tmp_path / "controller") as env:
+        yield machines(fleet, env)
+
+
+def grant(stand: FleetMachines, *agents: str) -> None:
+    publisher = Publisher(stand.fleet, stand.signer)
+    for agent in agents:
+        publisher.grant(agent, job_of())
+    publisher.close()
+
+
+def test_a_push_arrives_on_two_agents_at_the_request_cost_of_one_server(
+    stand: FleetMachines,
+) -> None:
+    agents = [stand.agent("web01"), stand.agent("web02")]
+    with stand.published(), daemon(stand.controller) as controller:
+        controller.says("published")
+        grant(stand, "web01", "web02")
+        first = stand.controller.github.routes()
+        for agent in agents:
+            assert agent.sync().job["status"] == "changed"
+            assert agent.tree() == FIRST
+        with stand.published():
+            pushed = stand.controller.repo.commit({"nginx/nginx.conf": "two\n"})
+        controller.says("published")
+        for agent in agents:
+            done = agent.sync()
+            assert (done.job["commit"], done.code) == (pushed, 0)
+            assert agent.tree() == {**FIRST, "nginx.conf": b"two\n"}
+            assert done.json["requests"]["total"] == 0
+        assert controller.ends() == 0
+    assert first["token"] == 1
+
+
+def test_a_notice_starts_the_agents_daemon_and_drift_is_repaired_while_the_database_is_away(
+    stand: FleetMachines,
+) -> None:
+    agent = stand.agent("web01")
+    with daemon(stand.controller) as controller:
+        controller.says("published")
+        grant(stand, "web01")
+        with daemon(agent) as running:
+            running.says("nginx", lambda line: line.get("status") == "changed")
+            pushed = stand.controller.repo.commit({"nginx/nginx.conf": "two\n"})
+            controller.says("published")
+            running.says("nginx", lambda line: line.get("commit") == pushed)
+            assert agent.tree()["nginx.conf"] == b"two\n"
+            cut(stand.fleet)
+            (agent.dest / "nginx.conf").write_text("edited by hand\n")
+            running.send(signal.SIGUSR1)
+            running.says("nginx", lambda line: line.get("status") == "changed")
+            assert agent.tree()["nginx.conf"] == b"two\n"
+            assert running.ends() == 0
+        assert controller.ends() == 0
+
+
+def cut(fleet: Fleet) -> None:
+    """Take the database away from everybody, as a failed server would."""
+    fleet.cluster.execute(f"ALTER DATABASE {fleet.name} ALLOW_CONNECTIONS false")
+    ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = "
+    fleet.cluster.execute(f"{ended}'{fleet.name}'")
