@@ -35,11 +35,9 @@ COMPLETIONS = {
 }
 # Isolated (-I): no PYTHONPATH and no package of a user's own has a say in what root runs.
 COMMAND = """#!/usr/lib/syncd/bin/python3 -I
-import sys
+from syncd.__main__ import run_process
 
-from syncd.__main__ import main
-
-sys.exit(main())
+run_process()
 """
 
 

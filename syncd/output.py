@@ -20,6 +20,7 @@ import select
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from typing import NoReturn
 
 STDIN, STDOUT, STDERR = 0, 1, 2
 ERRORS = "backslashreplace"
@@ -150,6 +151,22 @@ def never_fail() -> None:
     sys.stderr = _stream(STDERR, sys.stderr)
 
 
+def end_process(code: int) -> NoReturn:
+    """End the process, when all its work is done and all output is written.
+
+    Python would take each module apart first, which takes 10 to 40 ms. It still does where a thread
+    is left that it waits for.
+    """
+    threads = sys.modules["threading"].enumerate() if "threading" in sys.modules else []
+    if sum(not thread.daemon for thread in threads) > 1:
+        sys.exit(code)
+    if "logging" in sys.modules:
+        sys.modules["logging"].shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 def _open_closed_descriptors() -> None:
     """Open /dev/null in place of each standard descriptor that is closed."""
     for descriptor, flags in ((STDIN, os.O_RDONLY), (STDOUT, os.O_WRONLY), (STDERR, os.O_WRONLY)):
@@ -236,6 +253,7 @@ __all__ = [
     "confirm",
     "echo",
     "echo_bytes",
+    "end_process",
     "never_fail",
     "read_hidden",
     "read_line",
