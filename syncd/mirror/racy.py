@@ -9,9 +9,9 @@ the next look reads the bytes again.
 Two rules cover the two ways in which bytes become known. After reading them, a stat is racy while
 a stamp of it is within the step (`is_racy`). After writing them, a rename or a change of mode
 gives the file a new ctime, so its stat would always be racy; there the mtime decides. It is older
-than the step, because the writer waits for that before it publishes, and every later write
-changes it (`is_racy_after`). What remains: a program writes within one tick of the rename and also
-sets the mtime back to exactly what it was.
+than the step, because the writer sets it back by one, or waits where that is not possible. So every
+later write changes it (`is_racy_after`). What remains: a program writes within one tick of the
+rename and also sets the mtime back to exactly what it was.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 from msgspec import Struct
@@ -13,7 +14,7 @@ from syncd.mirror.attributes import LostAttributes, copy_attributes
 from syncd.mirror.file_ops import chown_id, read_cached, write_new
 from syncd.mirror.metadata import check_file
 from syncd.mirror.ordering import entry_written
-from syncd.mirror.racy import is_coarse
+from syncd.mirror.racy import FINE_STEP_NS, is_coarse
 from syncd.mirror.scan import stat_of
 from syncd.models import Action
 from syncd.ports import BlobReader
@@ -27,7 +28,7 @@ class TempFile(Struct):
     program that is open for writing can't be run.
 
     `is_named`: it has its name on disk too; until then a power cut can make it a temporary file
-    again. `mtime_ns` is its mtime after the last write to it.
+    again. `mtime_ns` is its mtime from before every write that follows.
     """
 
     action: Action
@@ -57,8 +58,8 @@ class TempFile(Struct):
         blobs: BlobReader,
         open_replaced: Callable[[int, Action], int | None],
         lost: LostAttributes,
-    ) -> int:
-        """Write the file in the open `folder`, and return its descriptor, which stays ours.
+    ) -> None:
+        """Write the file in the open `folder`. Its descriptor stays open.
 
         It gets the ACL, `user.*` attributes and label of the file that it replaces; the rename
         checks that this file has not changed since. Raises KeyError, MirrorError, OSError.
@@ -76,19 +77,35 @@ class TempFile(Struct):
             finally:
                 os.close(old)
         check_file(self.action.path, wanted, os.fstat(new))
-        return new
 
-    def record_mtime(self, folder: int) -> bool:
-        """Record the mtime after the last write of ours.
+    def age_mtime(self, folder: int) -> bool:
+        """Set the mtime back by one step of the clock that files are stamped with, and record it.
 
-        Return whether the file system stamps in steps finer than seconds.
+        Return whether every later write changes it. It does not where the file system keeps another
+        time than the one that was set. Where it stamps in seconds, nothing is set: the next run
+        reads the file (racy.py).
         """
+        stamped = self._stat(folder)
+        self.mtime_ns = stamped.st_mtime_ns
+        if is_coarse(stat_of(stamped)):
+            return True
+        aged_ns = stamped.st_mtime_ns - FINE_STEP_NS
+        with suppress(OSError):  # not everyone may set the times of a file of another owner
+            self._set_mtime(folder, stamped.st_atime_ns, aged_ns)
+        self.mtime_ns = self._stat(folder).st_mtime_ns
+        return self.mtime_ns <= aged_ns
+
+    def _stat(self, folder: int) -> os.stat_result:
         if self.descriptor is not None:
-            found = os.fstat(self.descriptor)
+            return os.fstat(self.descriptor)
+        return os.stat(self.temporary, dir_fd=folder, follow_symlinks=False)
+
+    def _set_mtime(self, folder: int, atime_ns: int, mtime_ns: int) -> None:
+        times = (atime_ns, mtime_ns)
+        if self.descriptor is not None:
+            os.utime(self.descriptor, ns=times)
         else:
-            found = os.stat(self.temporary, dir_fd=folder, follow_symlinks=False)
-        self.mtime_ns = found.st_mtime_ns
-        return not is_coarse(stat_of(found))
+            os.utime(self.temporary, ns=times, dir_fd=folder, follow_symlinks=False)
 
     def sync(self, _action: Action) -> None:
         """Sync the file to disk. Raises OSError."""

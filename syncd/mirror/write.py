@@ -70,7 +70,8 @@ class PlanWriter(Struct):
     `owned_dirs` are those that syncd made before and may remove when they become empty;
     `dir_entries` has mode and owner of those it makes now. `devices` is the file system of each
     directory when it was scanned. `kept` are the inodes of the set that no action touches.
-    From `mtimes_aged_at` (monotonic clock) no write gets the mtime of a staged file any more.
+    From `mtimes_aged_at` (monotonic clock) no write gets the mtime of a staged file any more; 0
+    where none does now.
     `on_done` is called with each action when it has been carried out.
     """
 
@@ -204,8 +205,7 @@ class PlanWriter(Struct):
             if wanted.kind is Kind.LINK:
                 staged.write_link(folder, self.blobs)
             else:
-                new = staged.write_file(folder, self.blobs, self.open_replaced, self.lost)
-                self.filesystems.sync_if_errors_hidden(folder, new)
+                staged.write_file(folder, self.blobs, self.open_replaced, self.lost)
         except KeyError as error:
             raise MirrorError(
                 f"the content of {action.path} is not in the cache",
@@ -216,8 +216,10 @@ class PlanWriter(Struct):
         except OtherBytesError:
             self.blobs.discard(wanted.blob)
             raise
-        if staged.record_mtime(folder):
+        if not staged.age_mtime(folder):
             self.mtimes_aged_at = self.clock.monotonic() + FINE_STEP_SECONDS
+        if staged.descriptor is not None:
+            self.filesystems.sync_if_errors_hidden(folder, staged.descriptor)
         if len(self.staged) > MAX_SINGLE_SYNCS:
             staged.close()
 

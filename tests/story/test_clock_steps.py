@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -211,10 +212,30 @@ def test_a_stat_is_recorded_once_the_step_has_passed(
     assert not (hub.folder / "reloaded").exists() and stamps.slept == []
 
 
-def test_on_a_fine_clock_a_sync_waits_for_one_step_and_all_is_recorded(
+def test_on_a_fine_clock_all_is_recorded_at_once(
     hub: SyncEnv, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stamps = stamped(monkeypatch, TICK_NS)
+    hub.sync()
+    place = hub.dest / "nginx.conf"
+    assert stamps.slept == [] and trusted(hub) == {"nginx.conf", "sites/a.conf"}
+    assert stamps.now_ns - os.lstat(place).st_mtime_ns >= 2 * TICK_NS
+    before = stat_of(os.lstat(place))
+    edit(place, "two\n")
+    assert stat_of(os.lstat(place)) != before
+
+
+@pytest.mark.parametrize("answer", ["refused", "ignored"])
+def test_where_an_mtime_cannot_be_set_back_a_sync_waits_for_one_step(
+    hub: SyncEnv, monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
+    stamps = stamped(monkeypatch, TICK_NS)
+
+    def utime(*_: Any, **__: Any) -> None:
+        if answer == "refused":
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "utime", utime)
     hub.sync()
     assert stamps.slept == [pytest.approx(0.02)]
     assert trusted(hub) == {"nginx.conf", "sites/a.conf"}

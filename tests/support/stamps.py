@@ -31,11 +31,19 @@ class Stamps:
         self.now_ns = NOON_NS + 123_456_789  # no whole second, but where the step makes it one
         self.slept: list[float] = []
         self._told: dict[int, int] = {}
-        self._lstat = os.lstat
+        self._lstat, self._utime = os.lstat, os.utime
 
     def stamp(self, real_ns: int) -> int:
         """What the file system says instead of `real_ns`."""
         return self._told.setdefault(real_ns, self.now_ns - self.now_ns % self.step_ns)
+
+    def utime(self, *where: Any, ns: tuple[int, int] | None = None, **named: Any) -> None:
+        """Set the times of a file: they are told as they are, cut to a coarse clock's step."""
+        if ns is None:
+            self._utime(*where, **named)
+            return
+        self._utime(*where, ns=ns, **named)
+        self._told[ns[1]] = ns[1] - ns[1] % self.step_ns if self.step_ns >= SECOND_NS else ns[1]
 
     def rot(self, path: str | os.PathLike[str], content: bytes) -> None:
         """The disk has changed the bytes of a file:
@@ -45,7 +53,7 @@ class Stamps:
         with open(path, "r+b") as file:
             assert os.fstat(file.fileno()).st_size == len(content)
             file.write(content)
-        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        self._utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
         self._told[self._lstat(path).st_ctime_ns] = self._told[before.st_ctime_ns]
 
     def advance(self, seconds: float) -> None:
@@ -65,6 +73,7 @@ def stamped(monkeypatch: pytest.MonkeyPatch, step_ns: int) -> Stamps:
     stamps = Stamps(step_ns)
     for name in ("stat", "lstat", "fstat"):
         monkeypatch.setattr(os, name, _cut(getattr(os, name), stamps))
+    monkeypatch.setattr(os, "utime", stamps.utime)
     monkeypatch.setattr(KernelClock, "now_ns", lambda _: stamps.now_ns)
     monkeypatch.setattr(KernelClock, "monotonic", lambda _: stamps.now_ns / SECOND_NS)
     monkeypatch.setattr(KernelClock, "sleep", lambda _, seconds: stamps.sleep(seconds))
