@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -16,7 +16,7 @@ from syncd.text import did_you_mean
 if TYPE_CHECKING:
     from syncd.config.cross_checks import ProblemFactory
     from syncd.config.model import Config
-    from syncd.fastpath.check import Reply
+    from syncd.fastpath.early_requests import EarlyRequests
 
 EXIT_SOME_FAILED = 3
 EXIT_BUG = 70
@@ -26,11 +26,11 @@ EXIT_INTERRUPTED = 130
 class Settings(Struct, kw_only=True):
     """The environment and the global options, which `cli/options.py` fills in while it parses.
 
-    `replies` waits for what GitHub answers to the nothing-to-do check.
+    `early` are the requests of a nothing-to-do check that could not decide.
     """
 
     environ: Mapping[str, str]
-    replies: Callable[[], Sequence[Reply]] = tuple
+    early: EarlyRequests | None = None
     config: str | None = None
     verbose: int = 0
     quiet: bool = False

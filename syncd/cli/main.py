@@ -9,7 +9,7 @@ import importlib
 import io
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -23,7 +23,7 @@ from syncd.owners import nearest_owner
 from syncd.text import did_you_mean
 
 if TYPE_CHECKING:
-    from syncd.fastpath.check import Reply
+    from syncd.fastpath.early_requests import EarlyRequests
 
 # name -> (module, one line of help): help and completion cost no import of the verbs themselves
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -119,15 +119,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(run(arguments))
 
 
-def run(
-    arguments: Sequence[str] | None = None, replies: Callable[[], Sequence[Reply]] = tuple
-) -> int:
+def run(arguments: Sequence[str] | None = None, early: EarlyRequests | None = None) -> int:
     """Run a command, and return its exit code.
 
-    `replies` waits for GitHub's answers to a nothing-to-do check that could not decide.
+    `early` are the requests of a nothing-to-do check that could not decide.
     """
     forbid_dumps()
-    settings = Settings(environ=dict(os.environ), replies=replies)
+    settings = Settings(environ=dict(os.environ), early=early)
     use_colour(None, settings.environ)
     try:
         result = cli.main(

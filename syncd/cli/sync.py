@@ -102,9 +102,7 @@ def command(
         )
     config = settings.load_with_cache()
     chosen = chosen_jobs(config, jobs)
-    app = AppContext.open(
-        config, settings.environ, options=ConnectionOptions(replies=settings.replies())
-    )
+    app = AppContext.open(config, settings.environ, options=ConnectionOptions(early=settings.early))
     started_at = app.clock.now()
     try:
         if forget is not None:
@@ -113,6 +111,8 @@ def command(
         options = Options(ref=ref, allow_delete=allow_delete, now=now)
         reports = _run(settings, app, chosen, options, as_object)
         code = exit_code(reports)
+        if settings.early is not None:
+            settings.early.wait()  # their answers count as requests, also those that no job needed
         _print_result(settings, app, reports, as_object)
         if metrics_file is not None and not _write_metrics_file(
             metrics_file, app, reports, started_at

@@ -18,10 +18,11 @@ from syncd.cache_file import cache_key, config_digest, remove_cache, write_cache
 from syncd.engine.unchanged import applied_head, unchanged_state
 from syncd.fastpath.check import NAME
 from syncd.github.auth.app import AppCredentials
-from syncd.github.listing import first_requests
+from syncd.github.listing import first_listings
 from syncd.github.protocol import Request
 from syncd.github.proxies import proxies_of
 from syncd.github.refs import head_request
+from syncd.github.tree_reader import tree_request
 from syncd.github.urls import default_ca_file
 from syncd.identities import AnonymousIdentity, AppIdentity, Identity, TokenIdentity
 from syncd.models import Job
@@ -169,10 +170,20 @@ class SnapshotRequests:
     def listing(self, job: Job) -> list[dict[str, Any]]:
         """Return the requests that follow a new head; none where the commit may be refused."""
         identity = self._app.config.identities[job.identity]
-        requests = first_requests(identity.api, job.repo, job.paths)
-        if job.require != Require() or len(requests) > MAX_LISTING_REQUESTS:
+        listings = first_listings(identity.api, job.repo, job.paths)
+        if job.require != Require() or len(listings) > MAX_LISTING_REQUESTS:
             return []
-        return [_encode_request(request, identity) for request in requests]
+        start, suffix = tree_request(identity.api, job.repo)
+        tree = {**_encode_request(start, identity), "suffix": suffix}
+        return [
+            {
+                **_encode_request(listing.request, identity),
+                "suffix": "",
+                "folders": list(listing.folders),
+                "tree": tree,
+            }
+            for listing in listings
+        ]
 
     def _credential(self, identity: Identity, repo: str) -> dict[str, Any] | None:
         """Return where the secret is and, for an App, the request for its token."""

@@ -93,13 +93,32 @@ def folders_to_query(wanted: frozenset[str]) -> frozenset[str]:
     )
 
 
-def first_requests(api: str, repo: str, rules: Sequence[PathRule]) -> list[Request]:
-    """Return the requests that a listing begins with. The commit is missing at the end of each
-    URL.
+class FirstListing(Struct, frozen=True):
+    """A request that a listing begins with. The commit is missing at the end of its URL.
+
+    `folders` are the listed folders whose trees the answer names: "" for the one that is requested,
+    or the name of one directly below it.
     """
-    folders, root = sorted(folders_to_query(listed_paths(rules).all)), repo_path(repo)
-    paths = [root + _contents_path(folder, "") for folder in folders]
-    return [get(api, path, "contents", "", repo, OBJECT) for path in paths]
+
+    request: Request
+    folders: tuple[str, ...]
+
+
+def first_listings(api: str, repo: str, rules: Sequence[PathRule]) -> list[FirstListing]:
+    """Return the requests that a listing begins with."""
+    wanted, found = listed_paths(rules), []
+    requested = folders_to_query(wanted.all)
+    for folder in sorted(requested):
+        path = repo_path(repo) + _contents_path(folder, "")
+        below = sorted(
+            one.rpartition("/")[2]
+            for one in wanted.whole - requested
+            if one and parent_of(one) == folder
+        )
+        itself = [""] if folder in wanted.whole else []
+        request = get(api, path, "contents", "", repo, OBJECT)
+        found.append(FirstListing(request, (*itself, *below)))
+    return found
 
 
 def _contents_path(folder: str, commit: str) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from syncd.errors import BadResponseError, NotFoundError
 from syncd.git_objects import TREE
-from syncd.github.protocol import Response
+from syncd.github.protocol import Request, Response, get, repo_path
 from syncd.github.request import send_and_read
 from syncd.github.request_cache import SingleFlight
 from syncd.github.scope import RepositoryScope, folder_label
@@ -29,8 +29,17 @@ from syncd.tree_walk import MAX_DEPTH
 
 MODE_KEY = b'"mode"'  # once per entry; inside a name its quotes would be escaped
 
+TREES, RECURSIVE = "/git/trees/", "?recursive=1"
+
 Entries = Mapping[str, TreeEntry]
 NamedTree = tuple[str, str]  # the folder, and its tree id
+
+
+def tree_request(api: str, repo: str) -> tuple[Request, str]:
+    """Return the request for a whole tree, whose id is missing, and what follows the id in its
+    URL.
+    """
+    return get(api, repo_path(repo) + TREES, "tree", "", repo), RECURSIVE
 
 
 class TreeReader:
@@ -214,7 +223,7 @@ class TreeReader:
     # --- requests ---------------------------------------------------------------------------------
 
     def _request_tree(self, tree: str, what: str, recursive: bool) -> TreeAnswer:
-        path = f"/git/trees/{tree}" + ("?recursive=1" if recursive else "")
+        path = TREES + tree + (RECURSIVE if recursive else "")
         request = self._scope.get_request(path, "tree", what)
         take = self._limited_reader(what)
         try:

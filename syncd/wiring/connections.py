@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from msgspec import Struct
 
@@ -16,7 +16,7 @@ from syncd.clock import Clock
 from syncd.config.model import Config
 from syncd.config.secrets import read_key, read_secret, read_token
 from syncd.deadline import Deadline
-from syncd.fastpath.check import Reply
+from syncd.fastpath.early_requests import EarlyRequests
 from syncd.github.api_version import VersionedTransport
 from syncd.github.auth.app import AppCredentials
 from syncd.github.auth.credentials import AuthTransport, Credentials, NoCredentials, StaticToken
@@ -25,7 +25,7 @@ from syncd.github.auth.user_credentials import UserCredentials
 from syncd.github.protocol import Transport
 from syncd.github.proxies import proxies_of
 from syncd.github.rate_limit import ConcurrencyLimit, RateLimits, RequestMetrics
-from syncd.github.replay import Replay, count_replies
+from syncd.github.replay import Replay, count_reply
 from syncd.github.retry import RetryingTransport
 from syncd.github.transport import Network
 from syncd.identities import AppIdentity, Identity, LoginIdentity, TokenIdentity
@@ -59,12 +59,12 @@ class IdentityConnection(Struct, frozen=True):
 class ConnectionOptions(Struct, frozen=True):
     """Options of all connections.
 
-    `replies` are answers that the nothing-to-do check already has: these requests are not sent
-    again. With `wait_for_limits` off, a request that meets a rate limit fails at once. With
-    `read_only`, nothing is written to the store.
+    `early` are the requests of the nothing-to-do check: they are not sent again. With
+    `wait_for_limits` off, a request that meets a rate limit fails at once. With `read_only`,
+    nothing is written to the store.
     """
 
-    replies: Sequence[Reply] = ()
+    early: EarlyRequests | None = None
     wait_for_limits: bool = True
     read_only: bool = False
 
@@ -96,7 +96,8 @@ class Connections:
         self._proxies = proxies_of(environ)
         for text in self._proxies.warnings():
             logging.getLogger("syncd").warning("%s", text)
-        count_replies(options.replies, self.request_metrics)
+        if options.early is not None:
+            options.early.on_reply(lambda reply: count_reply(reply, self.request_metrics))
         self._networks: dict[str, Network] = {}
         self._fingerprints: dict[str, Fingerprint] = {}
         self._connections: dict[str, IdentityConnection] = {}
@@ -147,8 +148,9 @@ class Connections:
         rate_limits = self.limits_of(identity)
         network = self._networks.get(identity.name) or self._network(identity, rate_limits)
         self._networks[identity.name] = network
-        replies = [one for one in self._options.replies if one.identity == identity.name]
-        versioned = Replay(replies, VersionedTransport(network), rate_limits)
+        versioned: Transport = VersionedTransport(network)
+        if self._options.early is not None:
+            versioned = Replay(identity.name, self._options.early, versioned, rate_limits)
         plain = RetryingTransport(versioned, self._clock, self._options.wait_for_limits)
         credentials = self._credentials(identity, versioned, plain)
         transport = AuthTransport(plain, credentials, self._clock)

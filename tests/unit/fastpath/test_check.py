@@ -7,11 +7,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -23,8 +21,9 @@ from hypothesis import strategies as st
 from syncd.cache_file import read_cache, write_cache
 from syncd.cli import sync as sync_command
 from syncd.fastpath import check as fastpath
-from syncd.fastpath import snapshot
-from syncd.fastpath.check import HeadRequests, Reply, UpToDate
+from syncd.fastpath import early_requests, snapshot
+from syncd.fastpath.check import UpToDate
+from syncd.fastpath.early_requests import EarlyRequests, Reply
 from syncd.file_lock import acquire
 from syncd.simulator import faults
 from tests.support.fork_server import MODULE, run_forked
@@ -53,12 +52,17 @@ def check(
     hub: SyncEnv, *arguments: str, now: float | None = None, **environ: str
 ) -> UpToDate | list[Reply]:
     found = begin_check(hub, *arguments, now=now, **environ)
-    return found if isinstance(found, UpToDate) else found.finish()
+    return found if isinstance(found, UpToDate) else answered(found)
+
+
+def answered(found: EarlyRequests) -> list[Reply]:
+    found.wait()
+    return found.replies
 
 
 def begin_check(
     hub: SyncEnv, *arguments: str, now: float | None = None, **environ: str
-) -> UpToDate | HeadRequests:
+) -> UpToDate | EarlyRequests:
     return fastpath.check(
         ["-c", str(hub.config), *(arguments or ("sync",))],
         {**os.environ, **environ},
@@ -377,37 +381,6 @@ def test_its_words_are_the_full_runs_words(hub: SyncEnv) -> None:
     assert lines[1:] == theirs[1:]
 
 
-@pytest.mark.parametrize(
-    "response",
-    [
-        b"HTTP/1.1 200 OK\r\nContent-Length: 40\r\n\r\nabc",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 40\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 2000000\r\n\r\n" + b"x" * 2_000_000,
-    ],
-    ids=["cut off", "without its body", "too long"],
-)
-def test_a_response_that_is_not_whole_is_no_response(response: bytes) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def answer() -> None:
-            connection, _ = server.accept()
-            with connection, suppress(ConnectionError):  # who has enough hangs up
-                connection.recv(65536)
-                connection.sendall(response)
-
-        thread = threading.Thread(target=answer)
-        thread.start()
-        port = server.getsockname()[1]
-        request = {"to": ["http", "127.0.0.1", port, None], "method": "GET", "target": "/x"}
-        request |= {"url": f"http://127.0.0.1:{port}/x", "headers": {}, "body": None}
-        connections: dict[str, Any] = {}
-        with pytest.raises(ValueError, match="cut off, or longer"):
-            fastpath._send(connections, {**request, "identity": "a", "installation": None}, None)
-        for connection in connections.values():
-            connection.close()
-        thread.join()
-
-
 @pytest.mark.parametrize("command", ["pause", "rollback"])
 def test_a_paused_or_held_job_costs_no_request(hub: SyncEnv, command: str) -> None:
     hub.repo.commit({"nginx/nginx.conf": "two\n"}, "x")
@@ -434,7 +407,7 @@ def changed(hub: SyncEnv, monkeypatch: pytest.MonkeyPatch) -> SyncEnv:
 
 def test_the_full_run_is_loaded_while_github_answers(changed: SyncEnv) -> None:
     held = threading.Event()
-    real, send = fastpath._send, threading.Event()
+    real, send = early_requests._send, threading.Event()
 
     def slow(*arguments: Any) -> Reply:
         held.set()
@@ -442,17 +415,17 @@ def test_the_full_run_is_loaded_while_github_answers(changed: SyncEnv) -> None:
         return real(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fastpath, "_send", slow)
+        patch.setattr(early_requests, "_send", slow)
         found = begin_check(changed)
-        assert isinstance(found, HeadRequests)
+        assert isinstance(found, EarlyRequests)
         assert held.wait(20)
         send.set()
-        assert [reply.status for reply in found.finish()] == [304]
+        assert [reply.status for reply in answered(found)] == [304]
 
 
-def test_a_listing_that_is_requested_early_is_not_requested_again(changed: SyncEnv) -> None:
+def test_what_is_requested_early_is_not_requested_again(changed: SyncEnv) -> None:
     commit = changed.repo.commit({"nginx/nginx.conf": "three\n"}, "x")
-    assert [reply.status for reply in check(changed)] == [200, 200]
+    assert [reply.status for reply in check(changed)] == [200, 200, 200]
     changed.github.forget_requests()
     done = process(changed)
     assert [(one.route, one.status) for one in changed.github.requests] == [
@@ -465,6 +438,66 @@ def test_a_listing_that_is_requested_early_is_not_requested_again(changed: SyncE
     said = json.loads(done.stdout)
     assert said["jobs"][0]["commit"] == commit
     assert said["requests"] == {"total": 4, "not_modified": 0}
+
+
+def test_a_tree_that_fails_early_is_requested_again_and_both_count(changed: SyncEnv) -> None:
+    changed.repo.commit({"nginx/nginx.conf": "three\n"}, "x")
+    changed.github.add_fault("tree", faults.status(502), 1)
+    done = process(changed)
+    assert [(one.route, one.status) for one in changed.github.requests] == [
+        ("head", 200),
+        ("contents", 200),
+        ("tree", 502),
+        ("tree", 200),
+        ("contents", 200),
+    ]
+    assert json.loads(done.stdout)["requests"]["total"] == 5
+    assert (changed.dest / "nginx.conf").read_text() == "three\n"
+
+
+EARLY = {
+    # what the job lists and the push changes -> the trees that are requested: each but once
+    "a folder with folders": (["nginx/"], {"nginx/sites/a.conf": "2\n"}, ["nginx"]),
+    "a folder without folders": (["nginx/sites/"], {"nginx/sites/a.conf": "2\n"}, []),
+    "a file": (["motd"], {"motd": "2\n"}, []),
+    "another folder": (["nginx/"], {"motd": "2\n"}, []),
+    "the whole repository": (["/"], {"motd": "2\n"}, [""]),
+    "two folders of one": (
+        ["app/conf/", "app/www/"],
+        {"app/conf/x/y": "2\n", "app/www/x/y": "2\n"},
+        ["app/conf", "app/www"],
+    ),
+    "one of two folders of one": (["app/conf/", "app/www/"], {"app/www/x/y": "2\n"}, ["app/www"]),
+    "a folder and a file beside it": (
+        ["app/conf/", "app/index"],
+        {"app/conf/x/y": "2\n", "app/index": "2\n"},
+        ["app/conf"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", EARLY)
+def test_a_tree_is_requested_early_where_the_full_run_requests_it(
+    changed: SyncEnv, case: str
+) -> None:
+    sources, pushed, folders = EARLY[case]
+    files = {"app/conf/x/y": "1\n", "app/conf/z": "1\n", "app/www/x/y": "1\n", "app/index": "1\n"}
+    changed.repo.commit(files, "folders")
+    changed.write_config(
+        paths=[{"from": one, "to": f"{changed.dest}/at/{one.lstrip('/')}"} for one in sources]
+    )
+    assert changed.sync().code == 0
+    commit = changed.repo.resolve(changed.repo.commit(pushed, "x"))
+    assert commit is not None
+    changed.github.forget_requests()
+    process(changed)
+    trees = [one.path.split("/")[-1] for one in changed.github.requests if one.route == "tree"]
+    found = [changed.repo.entry(commit.tree, folder) for folder in folders if folder]
+    expected = [tree for _, tree in filter(None, found)]
+    expected += [commit.tree for folder in folders if not folder]
+    assert sorted(trees) == sorted(f"{tree}?recursive=1" for tree in expected)
+    changed.github.forget_requests()
+    assert changed.sync().job["status"] == "unchanged"
 
 
 def test_an_unchanged_run_after_a_change_costs_one_request(changed: SyncEnv) -> None:
@@ -504,17 +537,17 @@ def test_no_request_begins_after_the_deadline(
     changed: SyncEnv, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     changed.repo.commit({"nginx/nginx.conf": "three\n"}, "x")
-    monkeypatch.setattr(fastpath, "DEADLINE_SECONDS", 0.0)
-    real, late, sent = fastpath._send, threading.Event(), list[str]()
+    monkeypatch.setattr(early_requests, "DEADLINE_SECONDS", 0.0)
+    real, late, sent = early_requests._send, threading.Event(), list[str]()
 
-    def slow(connections: Any, request: Any, token: str | None) -> Reply:
+    def slow(connections: Any, request: Any) -> Reply:
         late.wait(20)
         sent.append(request["url"])
-        return real(connections, request, token)
+        return real(connections, request)
 
-    monkeypatch.setattr(fastpath, "_send", slow)
+    monkeypatch.setattr(early_requests, "_send", slow)
     found = begin_check(changed)
-    assert isinstance(found, HeadRequests) and found.finish() == []
+    assert isinstance(found, EarlyRequests) and answered(found) == []
     late.set()
     for thread in found._threads:
         thread.join()
