@@ -37,13 +37,14 @@ class FilesystemSync:
                 self._hiding_errors.add(device)
             self._open[device] = os.dup(folder)
 
-    def sync_if_errors_hidden(self, folder: int, file: int) -> None:
+    def sync_if_errors_hidden(self, folder: int, file: int | None) -> None:
         """Sync the open file where the sync of its file system would not report an error.
 
-        Raises OSError, and then so does every sync of that file system.
+        A link has no descriptor: it is in its folder. Raises OSError, and then so does every sync
+        of that file system.
         """
         device = os.fstat(folder).st_dev
-        if device in self._hiding_errors:
+        if file is not None and device in self._hiding_errors:
             try:
                 os.fsync(file)
             except OSError as error:

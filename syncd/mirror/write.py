@@ -70,8 +70,7 @@ class PlanWriter(Struct):
     `owned_dirs` are those that syncd made before and may remove when they become empty;
     `dir_entries` has mode and owner of those it makes now. `devices` is the file system of each
     directory when it was scanned. `kept` are the inodes of the set that no action touches.
-    From `mtimes_aged_at` (monotonic clock) no write gets the mtime of a staged file any more; 0
-    where none does now.
+    From `mtimes_aged_at` (monotonic clock) no write gets the mtime of a staged file any more.
     `on_done` is called with each action when it has been carried out.
     """
 
@@ -218,8 +217,7 @@ class PlanWriter(Struct):
             raise
         if not staged.age_mtime(folder):
             self.mtimes_aged_at = self.clock.monotonic() + FINE_STEP_SECONDS
-        if staged.descriptor is not None:
-            self.filesystems.sync_if_errors_hidden(folder, staged.descriptor)
+        self.filesystems.sync_if_errors_hidden(folder, staged.descriptor)
         if len(self.staged) > MAX_SINGLE_SYNCS:
             staged.close()
 
