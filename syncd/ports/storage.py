@@ -43,7 +43,6 @@ class AppliedSet(Struct, frozen=True):
     commit: str
     digest: str
     applied_at: datetime
-    pinned: bool
     files: Mapping[str, WantedFile]
 
 

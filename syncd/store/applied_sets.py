@@ -15,24 +15,20 @@ from syncd.store import serialization
 from syncd.store.checksum import checksum, matches
 from syncd.store.schema import APPLIED_SET
 
-SETS_KEPT = 5  # of each job, and the pinned ones
+SETS_KEPT = 5  # of each job
 
 
 def load(connection: Connection, job: str) -> list[AppliedSet]:
     """Return the job's sets, newest first, without damaged ones."""
-    columns = APPLIED_SET.c[
-        "id", "commit_sha", "config_digest", "applied_at", "pinned", "files", "checksum"
-    ]
+    columns = APPLIED_SET.c["id", "commit_sha", "config_digest", "applied_at", "files", "checksum"]
     query = select(*columns).where(APPLIED_SET.c.job == job).order_by(APPLIED_SET.c.id.desc())
     found = []
-    for number, commit, digest, at, pinned, body, stored_checksum in connection.execute(query):
+    for number, commit, digest, at, body, stored_checksum in connection.execute(query):
         try:
             if matches(stored_checksum, job, commit, body=body):
                 files = serialization.files_from_bytes(body)
                 applied_at = datetime.fromisoformat(at)
-                found.append(
-                    AppliedSet(number, job, commit, digest, applied_at, bool(pinned), files)
-                )
+                found.append(AppliedSet(number, job, commit, digest, applied_at, files))
         except (ValueError, TypeError, zlib.error):
             continue
     return found
@@ -52,7 +48,7 @@ def save(
         "commit_sha": commit,
         "config_digest": record.state.applied_config_digest or "",
         "applied_at": applied_at.isoformat(),
-        "pinned": 0,
+        "pinned": 0,  # the column is not used
         "files": body,
         "checksum": checksum(job, commit, body=body),
     }
@@ -62,10 +58,10 @@ def save(
         connection.execute(change.values(values))
     else:
         connection.execute(APPLIED_SET.insert().values(values))
-    unpinned = (APPLIED_SET.c.job == job, APPLIED_SET.c.pinned == 0)
-    kept = select(APPLIED_SET.c.id).where(*unpinned).order_by(APPLIED_SET.c.id.desc())
+    mine = APPLIED_SET.c.job == job
+    kept = select(APPLIED_SET.c.id).where(mine).order_by(APPLIED_SET.c.id.desc())
     old = APPLIED_SET.c.id.not_in(kept.limit(SETS_KEPT))
-    connection.execute(delete(APPLIED_SET).where(*unpinned, old))
+    connection.execute(delete(APPLIED_SET).where(mine, old))
 
 
 def remove_newest(connection: Connection, job: str, commit: str) -> None:
@@ -73,12 +69,6 @@ def remove_newest(connection: Connection, job: str, commit: str) -> None:
     newest = select(func.max(APPLIED_SET.c.id)).where(APPLIED_SET.c.job == job).scalar_subquery()
     is_it = (APPLIED_SET.c.id == newest, APPLIED_SET.c.commit_sha == commit)
     connection.execute(delete(APPLIED_SET).where(*is_it))
-
-
-def set_pinned(connection: Connection, set_id: int, pinned: bool) -> None:
-    """Pin the set, so that it is never deleted as an old one, or unpin it."""
-    change = update(APPLIED_SET).where(APPLIED_SET.c.id == set_id)
-    connection.execute(change.values(pinned=int(pinned)))
 
 
 def _newest(connection: Connection, job: str) -> Any:

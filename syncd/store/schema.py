@@ -177,7 +177,7 @@ APPLIED_SET = Table(
     Column("commit_sha", Text, nullable=False),
     Column("config_digest", Text, nullable=False),
     Column("applied_at", Text, nullable=False),
-    Column("pinned", Integer, nullable=False),
+    Column("pinned", Integer, nullable=False),  # always 0: nothing uses it
     Column("files", LargeBinary, nullable=False),
     Column("checksum", Text, nullable=False),
 )

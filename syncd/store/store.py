@@ -346,10 +346,6 @@ class SqliteStore:
         job = self._stored(job)
         return self._database.read(lambda connection: applied_sets.load(connection, job))
 
-    def pin(self, set_id: int, pinned: bool = True) -> None:
-        """Pin the set, so that it is not deleted as an old one, or unpin it."""
-        self._database.write(lambda connection: applied_sets.set_pinned(connection, set_id, pinned))
-
     def blobs_in_use(self) -> set[str]:
         """Return each blob that the ledger, an applied set or an undo needs: the cache keeps it."""
         used: set[str] = set()

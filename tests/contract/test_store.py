@@ -278,21 +278,13 @@ def test_one_commit_brought_again_is_one_set(opened: SqliteStore) -> None:
     assert only.files == {"/srv/x": entry(2)}
 
 
-def test_a_pinned_set_outlives_those_that_come_after_it(opened: SqliteStore) -> None:
-    opened.record(JOB, RunRecord(report(1), {"/srv/x": LedgerRow(entry(1), None)}, applied=True))
-    opened.pin(opened.sets(JOB)[0].id)
-    for number in range(2, 12):
+def test_the_newest_five_sets_are_kept_with_their_blobs(opened: SqliteStore) -> None:
+    for number in range(1, 12):
         opened.record(
             JOB, RunRecord(report(number), {"/srv/x": LedgerRow(entry(number), None)}, applied=True)
         )
-    assert [one.commit for one in opened.sets(JOB)] == [
-        *(oid(number) for number in range(11, 6, -1)),
-        oid(1),
-    ]
-    assert oid(1) in opened.blobs_in_use() and oid(5) not in opened.blobs_in_use()
-    opened.pin(opened.sets(JOB)[-1].id, False)
-    opened.record(JOB, RunRecord(report(12), applied=True))
-    assert oid(1) not in [one.commit for one in opened.sets(JOB)]
+    assert [one.commit for one in opened.sets(JOB)] == [oid(number) for number in range(11, 6, -1)]
+    assert oid(7) in opened.blobs_in_use() and oid(6) not in opened.blobs_in_use()
 
 
 def test_blobs_in_use_are_those_of_every_jobs_rows_and_sets(opened: SqliteStore) -> None:
