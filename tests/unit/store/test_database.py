@@ -186,7 +186,7 @@ def test_damage_met_in_the_middle_of_the_work_is_healed_and_the_work_done(
         "DROP TABLE directory",
         "ALTER TABLE directory RENAME COLUMN path TO pbth",
         "DELETE FROM alembic_version",
-        "UPDATE alembic_version SET version_num = '0012'",
+        "UPDATE alembic_version SET version_num = '0099'",
         "UPDATE alembic_version SET version_num = x'30303032'",
         "PRAGMA application_id = 12",
         "DROP TABLE alembic_version",
