@@ -6,7 +6,7 @@ from itertools import chain
 
 import click
 
-from syncd.cli.common import EXIT_SOME_FAILED, Settings, emit, say, say_ignored
+from syncd.cli.common import EXIT_SOME_FAILED, Settings, emit_folded, say, say_ignored
 from syncd.config.cross_checks import ProblemFactory
 from syncd.config.model import Config
 from syncd.config.secrets import check_secrets
@@ -45,10 +45,12 @@ def command(settings: Settings, online: bool, without_secrets: bool) -> int:
     if not without_secrets:
         say_missing_commands(settings, config, problem_at)
     jobs, identities = len(config.jobs), len(config.identities)
-    emit(
+    emit_folded(
         settings,
         f"{config.path}: {jobs} job{'s' * (jobs != 1)}, {identities}"
         f" identit{'ies' if identities != 1 else 'y'}: good. State: {config.state}",
+        "  ",
+        "",
     )
     return _check_online(settings, config) if online else 0
 

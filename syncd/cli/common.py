@@ -146,6 +146,16 @@ def emit(settings: Settings, text: str) -> None:
         echo(text)
 
 
+def emit_folded(settings: Settings, text: str, indent: str = "", first: str | None = None) -> None:
+    """Print data as `emit` does, folded between words on a terminal.
+
+    Each line has the indent, the first one `first` if that is given.
+    """
+    from syncd.cli.folding import fold, terminal_columns
+
+    emit(settings, "\n".join(fold(text, terminal_columns(), indent, first)))
+
+
 def bug_report(error: BaseException) -> str:
     """Return the text for a bug of ours: the traceback without secrets, and what to attach."""
     import platform

@@ -14,6 +14,7 @@ import click
 from msgspec import Struct
 
 from syncd.cli.common import Settings, exit_code
+from syncd.cli.folding import fold, terminal_columns
 from syncd.cli.logging_setup import set_up_logging
 from syncd.cli.run_output import change_line, cost_of, count_of, error_lines, summary_line
 from syncd.cli.sync import run_all
@@ -71,7 +72,8 @@ def command(settings: Settings, keep_serving: bool) -> int:
         mirror = Path(name) / "etc"
         if keep_serving:
             return _serve(file)
-        echo(f"A GitHub stand-in is on loopback with {repo.full_name}; the mirror is {mirror}.\n")
+        started = f"A GitHub stand-in is on loopback with {repo.full_name}; the mirror is {mirror}."
+        echo("\n".join([*fold(started, terminal_columns(), ""), ""]))
         reports: list[RunReport] = []
         for title, act in _steps(repo, mirror):
             act()

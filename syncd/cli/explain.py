@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 from msgspec.structs import replace
 
-from syncd.cli.common import Settings, emit, require_utf8
+from syncd.cli.common import Settings, emit, emit_folded, require_utf8
 from syncd.cli.completions import complete_path
 from syncd.cli.trash_entries import entry_of, short_ids_in
 from syncd.clock import Clock, SystemClock
@@ -73,7 +73,7 @@ def command(settings: Settings, path: str) -> int:
     finally:
         store.close()
     for line in lines:
-        emit(settings, one_line(line))
+        emit_folded(settings, one_line(line), "    ", "")
     names = short_ids_in(config.state)
     for run in past:
         for change in run.changes:

@@ -5,6 +5,7 @@ A pipe or a file gets each text on one line.
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import textwrap
@@ -15,7 +16,13 @@ MIN_TEXT_WIDTH = 40  # columns that a text gets beside its indent, however narro
 def terminal_columns(err: bool = False) -> int | None:
     """Return the width of the terminal that stdout (or stderr) is; None where it is none."""
     stream = sys.stderr if err else sys.stdout
-    return shutil.get_terminal_size().columns if stream.isatty() else None
+    if not stream.isatty():
+        return None
+    try:
+        columns = os.get_terminal_size(stream.fileno()).columns
+    except OSError:
+        columns = 0
+    return columns or shutil.get_terminal_size().columns
 
 
 def fold(text: str, columns: int | None, indent: str, first_indent: str | None = None) -> list[str]:

@@ -6,30 +6,36 @@ import os
 from collections.abc import Mapping, Sequence
 
 import click
+from msgspec import Struct
 from msgspec.structs import asdict
 
-from syncd.cli.common import Settings, chosen_jobs, emit, require_utf8
+from syncd.cli.common import Settings, chosen_jobs, emit, emit_folded, require_utf8
 from syncd.cli.completions import complete_job, complete_path
 from syncd.cli.diffs import HIDDEN, diff_lines, note
+from syncd.cli.folder_counts import MAX_LISTED, count_by_folder
 from syncd.cli.past_content import PastContent
-from syncd.cli.run_output import count_of
+from syncd.cli.run_output import MARK, count_of
 from syncd.cli.trash_entries import entry_of, short_ids_in
+from syncd.models import Job
 from syncd.output import echo
 from syncd.recent_runs import parse_time
 from syncd.status import rfc3339
 from syncd.store.actions import OperatorAction
 from syncd.store.history import PastChange, PastRun
 from syncd.stored_jobs import open_store, spellings_in_history
-from syncd.text import json_text, one_line
+from syncd.text import json_text, one_line, styled
 
-MARKS = {
-    "changed": "✓",
-    "unchanged": "✓",
-    "waiting": "◷",
-    "skipped": "‖",
-    "failed": "✕",
-    "refused": "✕",
-}
+MARKS = {status.value: styled(*mark) for status, mark in MARK.items()}
+
+
+class View(Struct, frozen=True):
+    """What a run is shown with: the jobs, the names of trash entries, and contents for --diff."""
+
+    settings: Settings
+    jobs: Mapping[str, Job]
+    names: Mapping[str, str]
+    past: PastContent | None
+    show_secrets: bool
 
 
 @click.command(name="history", short_help="What past runs did.")
@@ -75,6 +81,8 @@ def command(
 ) -> int:
     """Show past runs that changed something or failed, and what people did on the status page, the
     newest first.
+
+    Many changes of one kind are counted by folder; -v lists each.
     """
     config = settings.load_read_only(
         members=not diff
@@ -95,32 +103,53 @@ def command(
         done = [_action_row(one) for one in actions]
         echo(json_text({"schema": "syncd.history/1", "runs": rows, "actions": done}))
         return 0
+    view = View(settings, config.jobs, names, past, show_secrets)
     for one in by_time(runs, actions, limit):
         if isinstance(one, OperatorAction):
             emit(settings, f"◆ {rfc3339(one.at)}  {one.job}  {one_line(one.describe())}")
             continue
         _show(settings, one)
-        _show_changes(settings, one, names, past, show_secrets)
+        _show_changes(view, one)
     if not runs and not actions:
         emit(settings, "Nothing happened yet" + (f" to {path}" if path else "") + ".")
     return 0
 
 
-def _show_changes(
-    settings: Settings,
-    run: PastRun,
-    names: Mapping[str, str],
-    past: PastContent | None,
-    show_secrets: bool,
-) -> None:
-    for change in run.changes:
-        emit(settings, f"    {change.action:<8} {one_line(change.path)}")
-        entry = entry_of(change, names)
+def _show_changes(view: View, run: PastRun) -> None:
+    """Print each change. Many of one kind are counted by folder, except for -v and --diff."""
+    listed, counted = _split(view, run)
+    for change in listed:
+        emit(view.settings, f"    {change.action:<8} {one_line(change.path)}")
+        entry = entry_of(change, view.names)
         if entry is not None:
-            emit(settings, f"             → syncd trash restore {names[entry]}")
-        if past is not None:
-            for line in _diff(run.job, change, past, show_secrets):
-                emit(settings, line)
+            emit(view.settings, f"             → syncd trash restore {view.names[entry]}")
+        if view.past is not None:
+            for line in _diff(run.job, change, view.past, view.show_secrets):
+                emit(view.settings, line)
+    for action, folder, count in counted:
+        number = styled(count_of(count, "file"), dim=True)
+        emit(view.settings, f"    {action:<8} {one_line(folder)}  {number}")
+
+
+def _split(view: View, run: PastRun) -> tuple[list[PastChange], list[tuple[str, str, int]]]:
+    """Return the changes to list, and (action, folder, count) of those that are only counted.
+
+    What has an entry in the trash is listed with the command that restores it.
+    """
+    if view.settings.verbose or view.past is not None:
+        return list(run.changes), []
+    paths: dict[str, list[str]] = {}
+    for change in run.changes:
+        if entry_of(change, view.names) is None:
+            paths.setdefault(change.action, []).append(change.path)
+    many = {action: found for action, found in paths.items() if len(found) > MAX_LISTED}
+    counted = [
+        (action, *folder)
+        for action, found in many.items()
+        for folder in count_by_folder(view.jobs.get(run.job), found)
+    ]
+    hidden = {(action, path) for action, found in many.items() for path in found}
+    return [one for one in run.changes if (one.action, one.path) not in hidden], counted
 
 
 def by_time(
@@ -180,7 +209,10 @@ def _show(settings: Settings, run: PastRun) -> None:
     if run.overrode:
         emit(settings, f"    applied with --now, which would have waited {run.overrode}")
     if run.error:
-        emit(settings, f"    {run.error_kind}: {run.error}")
+        first, *more = run.error.split("\n")
+        emit_folded(settings, f"{run.error_kind}: {first}", "    ")
+        for line in more:
+            emit(settings, line)
 
 
 def _diff(job: str, change: PastChange, past: PastContent, show_secrets: bool) -> list[str]:

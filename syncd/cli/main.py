@@ -175,12 +175,21 @@ def _refuse(
 
 
 def _show_error(error: SyncdError, text: str, verbose: bool) -> None:
-    """Print the text, with -v the error's id, and what to do."""
-    echo(text, err=True)
+    """Print the text, with -v the error's id, and what to do; folded on a terminal.
+
+    Problems of a configuration are not folded: a sign below a line points into it.
+    """
+    from syncd.cli.folding import fold, terminal_columns
+
+    columns = terminal_columns(err=True)
+    first, *more = text.split("\n")
+    has_places = isinstance(error, ConfigError) and error.problems
+    for line in [*fold(first, None if has_places else columns, "  ", ""), *more]:
+        echo(line, err=True)
     if verbose:
         echo(f"  error id: {error.id}", err=True)
     if error.hint:
-        echo(f"  {error.hint}", err=True)
+        echo("\n".join(fold(error.hint, columns, "  ")), err=True)
 
 
 def _show_config_error(error: ConfigError, arguments: Sequence[str] | None, verbose: bool) -> int:

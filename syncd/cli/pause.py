@@ -27,7 +27,7 @@ from syncd.stored_jobs import open_store
     "--reason",
     metavar="TEXT",
     callback=require_utf8,
-    default="paused by hand",
+    default="no reason given",
     help="Why; `status` shows it.",
 )
 @click.pass_obj

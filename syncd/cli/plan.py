@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 import click
 from msgspec import Struct
 
-from syncd.cli.common import Settings, chosen_jobs, emit, exit_code, say
+from syncd.cli.common import Settings, chosen_jobs, emit, emit_folded, exit_code, say
 from syncd.cli.completions import complete_job
 from syncd.cli.diffs import HIDDEN, diff_lines, note
+from syncd.cli.folder_counts import split_removals
 from syncd.cli.folding import fold, terminal_columns
-from syncd.cli.plan_removals import split_removals
 from syncd.cli.progress import RunProgress, progress_of
 from syncd.cli.run_output import (
     MARK,
@@ -143,8 +143,9 @@ def _plan_all(
     if options.as_object:
         echo(as_json("syncd.plan/1", code, app.request_metrics.totals(), reports))
         return code
+    width = max((len(job.name) for job in jobs), default=0)
     for one in planned:
-        _show(settings, app, one, options)
+        _show(settings, app, one, options, width)
     _show_totals(settings, reports, app)
     return code
 
@@ -163,23 +164,29 @@ def _code(reports: list[RunReport], changes_count: bool) -> int:
     return EXIT_CHANGES if code == 0 and changes_count and changed else code
 
 
-def _show(settings: Settings, app: AppContext, planned: PlannedJob, options: PlanOptions) -> None:
-    """Print the plan of one job: its heading, error, changes and hooks."""
-    report, decision = planned.report, planned.decision
-    emit(settings, _heading(report))
+def _show(
+    settings: Settings, app: AppContext, planned: PlannedJob, options: PlanOptions, width: int
+) -> None:
+    """Print the plan of one job: its heading, error, changes and hooks.
+
+    `width` is that of the longest job name.
+    """
+    report, decision, columns = planned.report, planned.decision, terminal_columns()
+    emit(settings, _heading(report, width, columns))
     for note_line in report.notes:
-        emit(settings, f"    {note_line}")
+        emit_folded(settings, note_line, "    ")
     if report.error is not None:
-        err, columns = settings.quiet, terminal_columns(settings.quiet)
+        err = settings.quiet
         first, *more = report.error.message.split("\n")
-        lines = [*fold(first, columns, "    "), *more]
+        lines = [*fold(first, terminal_columns(err), "    "), *more]
         echo("\n".join([*lines, *error_lines(report, settings.verbose > 0, err)]), err=err)
     if decision is None:
         return
     _show_changes(settings, app, planned, decision, options)
     hooks = _hooks(planned.job, report, app.store.state(planned.job.name))
     if hooks:
-        emit(settings, styled(f"  {hooks}", dim=True))
+        for line in fold(hooks, columns, "    ", "  "):
+            emit(settings, styled(line, dim=True))
 
 
 def _show_changes(
@@ -197,7 +204,8 @@ def _show_changes(
     listed, folders = split_removals(planned.job, planned.report.changes, settings.verbose > 0)
     for change in listed:
         action = actions[change.path]
-        emit(settings, change_line(change, _detail(action, options.diff)))
+        detail = _detail(action, options.diff)
+        emit(settings, change_line(change, detail, terminal_columns()))
         for line in _diff(app, planned.job, action, options.show_secrets) if shows_lines else ():
             emit(settings, line)
     for folder, count in folders:
@@ -205,17 +213,22 @@ def _show_changes(
         emit(settings, f"{sign}{one_line(folder)}  {styled(count_of(count, 'file'), dim=True)}")
 
 
-def _heading(report: RunReport) -> str:
-    """Return the line that names the job, its source, its commits and who made the last one."""
+def _heading(report: RunReport, width: int, columns: int | None) -> str:
+    """Return the line that names the job, its source, its commits and who made the last one.
+
+    That is on a line of its own if it does not fit into the columns.
+    """
     mark, colour = MARK[report.status]
     unchanged = "  in sync" if report.status is RunStatus.UNCHANGED else ""
     source = f"{report.repo}@{report.ref or 'HEAD'}"
-    heading = f"{styled(mark, fg=colour)} {report.job}  {source}  {commits_of(report)}{unchanged}"
+    heading = f"{mark} {report.job:<{width}}  {source}  {commits_of(report)}{unchanged}"
     summary = report.commit_summary
-    if summary is None:
-        return heading
-    author = shortened(summary.author, MAX_AUTHOR) or "unknown author"
-    return f"{heading}  {author}: {shortened(summary.subject, MAX_SUBJECT)}"
+    if summary is not None:
+        author = shortened(summary.author, MAX_AUTHOR) or "unknown author"
+        made = f"{author}: {shortened(summary.subject, MAX_SUBJECT)}"
+        fits = columns is None or len(f"{heading}  {made}") <= columns
+        heading += f"  {made}" if fits else f"\n    {made}"
+    return styled(mark, fg=colour) + heading.removeprefix(mark)
 
 
 def _fetch_content(app: AppContext, job: Job, decision: Decision) -> None:
@@ -304,7 +317,7 @@ def _show_totals(settings: Settings, reports: list[RunReport], app: AppContext) 
     parts = [f"{signs.count(sign)} {words}" for sign, words in WORDS.items() if sign in signs]
     totals = app.request_metrics.totals()
     left = [one.view.remaining for one in app.observed_limits() if one.view.remaining is not None]
-    emit(
+    emit_folded(
         settings,
         f"Plan: {', '.join(parts) or 'nothing to do'}. {cost_of(totals)}"
         + (f", {min(left):,} left." if left else "."),

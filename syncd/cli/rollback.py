@@ -6,6 +6,7 @@ import click
 
 from syncd.cli.common import Settings, chosen_jobs, exit_code, say
 from syncd.cli.completions import complete_job
+from syncd.cli.folding import terminal_columns
 from syncd.cli.notifying import notification_sender
 from syncd.cli.run_output import as_json, change_line, closing_line
 from syncd.cli.sync import failed, show, stop_on_signals
@@ -62,7 +63,9 @@ def command(settings: Settings, job: str, to: str | None, as_object: bool) -> in
             for change in () if settings.verbose else report.changes:
                 echo(
                     change_line(
-                        change, "not in that set" if change.action is ActionKind.REMOVE else None
+                        change,
+                        "not in that set" if change.action is ActionKind.REMOVE else None,
+                        terminal_columns(),
                     )
                 )
             echo(closing_line([report], code, app.request_metrics.totals()))

@@ -109,12 +109,20 @@ def count_of(number: int, thing: str) -> str:
     return f"{number:,} {thing}" + ("" if number == 1 else "s")
 
 
-def change_line(change: Change, detail: str | None = None) -> str:
-    """Return the line of a change, with `detail` in place of the change's own."""
-    sign = sign_of(change)
+def change_line(change: Change, detail: str | None = None, columns: int | None = None) -> str:
+    """Return the line of a change, with `detail` in place of the change's own.
+
+    A detail that does not fit into so many columns is on lines of its own.
+    """
+    sign, path = sign_of(change), one_line(change.path)
     shown = change.detail if detail is None else detail
-    detail = f"  {shown}" if shown and shown not in ("new", "changed upstream") else ""
-    return styled(f"  {sign} ", fg=COLOUR[sign]) + one_line(change.path) + styled(detail, dim=True)
+    line = styled(f"  {sign} ", fg=COLOUR[sign]) + path
+    if not shown or shown in ("new", "changed upstream"):
+        return line
+    if columns is None or len(f"  {sign} {path}  {shown}") <= columns:
+        return line + styled(f"  {shown}", dim=True)
+    below = fold(shown, columns, " " * 6)
+    return "\n".join([line, *(styled(text, dim=True) for text in below)])
 
 
 def counts(changes: Sequence[Change]) -> str:

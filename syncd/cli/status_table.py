@@ -108,16 +108,18 @@ def _remarks(
     if one.condition == "in_sync":
         return
     for reason in reasons_of(one, now):
-        yield from _wrapped(reason.splitlines(), indent, terminal_width)
+        lines = [line.removeprefix("    ") for line in reason.splitlines()]  # of a hook's output
+        yield from _wrapped(lines, indent, terminal_width)
     remedy = remedy_of(one)
     if remedy is not None:
         yield from _wrapped([f"→ {remedy}"], indent, terminal_width)
 
 
 def _wrapped(texts: Iterable[str], indent: str, terminal_width: int | None) -> Iterator[str]:
-    """Yield the texts indented, and folded on a terminal."""
+    """Yield the texts indented, and folded on a terminal: below the text, not below its sign."""
     for text in texts:
-        yield from fold(text, terminal_width, indent)
+        below = indent + "  " * text.startswith(("→ ", "! "))
+        yield from fold(text, terminal_width, below, indent)
 
 
 def _footer(snapshot: StatusSnapshot, terminal_width: int | None) -> Iterator[str]:

@@ -321,7 +321,7 @@ def show(settings: Settings, report: RunReport, width: int) -> None:
     if verbose:
         for change in report.changes:
             if change.action is ActionKind.KEEP or change.trash is not None:
-                emit(settings, change_line(change))
+                emit(settings, change_line(change, None, terminal_columns()))
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from syncd.cli.common import Settings, emit
+from syncd.cli.folding import terminal_columns
 from syncd.clock import SystemClock
 from syncd.config.model import Config
 from syncd.errors import MirrorError
@@ -71,13 +72,13 @@ def entry_of(change: PastChange, names: Mapping[str, str]) -> str | None:
 def show_replaced(settings: Settings, state: Path, report: RunReport) -> None:
     """Print how to have back what the run replaced and never wrote."""
     changes = [change for change in report.changes if change.trash is not None]
-    names = short_ids_in(state) if changes else {}
+    names, columns = short_ids_in(state) if changes else {}, terminal_columns()
     for change in changes[:MAX_NAMED]:
         id = change.trash or ""
-        emit(
-            settings,
-            f"    {one_line(change.path)} was replaced → syncd trash restore {names.get(id, id)}",
-        )
+        path, command = one_line(change.path), f"→ syncd trash restore {names.get(id, id)}"
+        line = f"    {path} was replaced {command}"
+        fits = columns is None or len(line) <= columns
+        emit(settings, line if fits else f"    {path} was replaced\n    {command}")
     if len(changes) > MAX_NAMED:
         emit(settings, f"    and {len(changes) - MAX_NAMED} more → syncd trash list")
 

@@ -26,7 +26,7 @@ from syncd.store.blobs import BlobCache
 from syncd.store.lock import job_lock
 from syncd.store.store import SqliteStore
 from syncd.stored_jobs import open_store
-from syncd.text import json_text, one_line
+from syncd.text import json_text, one_line, styled
 from syncd.wiring import look_up_owner
 
 EXIT_NOT_IN_SYNC = 3
@@ -70,9 +70,10 @@ def command(settings: Settings, jobs: tuple[str, ...], repair: bool, as_object: 
         blobs = {"checked": checked, "damaged": damaged, "dropped": len(damaged) if repair else 0}
         echo(json_text({"schema": "syncd.verify/1", "exit": code, "jobs": rows, "blobs": blobs}))
         return code
+    width = max((len(result["job"]) for result in results), default=0)
     for result in results:
-        _show(settings, result)
-    emit(settings, f"{checked} cached blobs, {_damage(damaged, repair)}")
+        _show(settings, result, width)
+    emit(settings, f"{count_of(checked, 'cached blob')}, {_damage(damaged, repair)}")
     return code
 
 
@@ -129,17 +130,17 @@ def _repair(config: Config, job: Job, store: SqliteStore, mirror: Mirror) -> dic
     return result
 
 
-def _show(settings: Settings, result: dict[str, Any]) -> None:
+def _show(settings: Settings, result: dict[str, Any], width: int) -> None:
+    """Print what was found of one job; `width` is that of the longest job name."""
     findings: list[Finding] = result["findings"]
     wrong = sum(not one.tolerated for one in findings)
     if result["error"]:
-        emit(settings, f"✕ {result['job']}  {result['error']['message']}")
+        mark = styled("✕", fg="red")
+        emit(settings, f"{mark} {result['job']:<{width}}  {result['error']['message']}")
         return
-    emit(
-        settings,
-        f"{'✕' if wrong else '✓'} {result['job']}  {count_of(result['files'], 'file')} read"
-        + _remedy(wrong, result),
-    )
+    mark = styled("✕", fg="red") if wrong else styled("✓", fg="green")
+    read = f"{result['job']:<{width}}  {count_of(result['files'], 'file')} read"
+    emit(settings, f"{mark} {read}{_remedy(wrong, result)}")
     for one in findings:
         emit(
             settings,
@@ -152,4 +153,4 @@ def _remedy(wrong: int, result: dict[str, Any]) -> str:
     if not wrong:
         return ""
     marked = f", {result['marked']} marked" if result["marked"] else ""
-    return f", {wrong} differ{marked}; {result['hint']}"
+    return f", {wrong:,} differ{'s' * (wrong == 1)}{marked}; {result['hint']}"

@@ -86,9 +86,10 @@ def repair_hint(job: Job, findings: Sequence[Finding], marked: bool = False) -> 
     wrong = [finding for finding in findings if not finding.tolerated]
     if not wrong:
         return None
+    them = "it" if len(wrong) == 1 else "them"
     unseen = any(finding.unseen for finding in wrong) and not marked
     repair = f"syncd verify --repair {job.name}, then " if unseen else ""
     if job.drift is Drift.REPORT:
-        left = "drift: report leaves them until upstream changes them"
-        return f"{left}; to see them in `status`: {repair}syncd sync {job.name}"
-    return f"to put them back: {repair}syncd sync {job.name}"
+        left = f"drift: report leaves {them} until upstream changes {them}"
+        return f"{left}; to see {them} in `status`: {repair}syncd sync {job.name}"
+    return f"to put {them} back: {repair}syncd sync {job.name}"

@@ -56,7 +56,8 @@ def _check(place: str, needed_bytes: int, needed_inodes: int) -> None:
     free = os.statvfs(place)
     free_bytes = free.f_bavail * free.f_frsize
     margin = min(MARGIN_BYTES, free.f_blocks * free.f_frsize // 100)
-    if needed_bytes + margin > free_bytes:
+    # a file system without blocks has no limit (tmpfs with size=0), or does not say it (FUSE)
+    if free.f_blocks and needed_bytes + margin > free_bytes:
         raise MirrorError(
             f"no space: {needed_bytes} bytes are needed at {place}, {free_bytes} are free",
             id="mirror/no-space",

@@ -145,7 +145,7 @@ class Trash:
             return
         free = os.statvfs(nearest_existing_dir(str(self.directory)))
         free_bytes = free.f_bavail * free.f_frsize
-        if size + MARGIN_BYTES > free_bytes:
+        if free.f_blocks and size + MARGIN_BYTES > free_bytes:
             self._refuse(
                 path,
                 size,

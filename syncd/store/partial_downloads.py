@@ -242,7 +242,8 @@ def _is_recent(path: str, now: float) -> bool:
 
 def _has_room(path: str, needed_bytes: int) -> bool:
     free = os.statvfs(os.path.dirname(path))
-    return needed_bytes + FREE_MARGIN_BYTES <= free.f_bavail * free.f_frsize
+    has_limit = free.f_blocks > 0  # else it has none, or does not say it (FUSE)
+    return not has_limit or needed_bytes + FREE_MARGIN_BYTES <= free.f_bavail * free.f_frsize
 
 
 def _remove(path: str) -> None:

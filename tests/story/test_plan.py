@@ -130,7 +130,7 @@ def test_a_failing_job_hides_no_other_plan(hub: SyncEnv) -> None:
     done = hub.call("plan")
     assert done.code == 3
     assert f"  + {hub.dest}/new  4 B  0644" in done.out.splitlines()
-    assert "✕ lost  acme/lost@main" in done.out
+    assert "✕ lost   acme/lost@main" in done.out
 
 
 def test_the_author_costs_one_request_of_a_commit_that_is_not_applied(hub: SyncEnv) -> None:

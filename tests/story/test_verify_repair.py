@@ -35,10 +35,10 @@ def test_rotten_bytes_are_restored_after_a_repair_and_not_without(
     assert hub.sync().job["status"] == "unchanged"
     found = hub.call("verify")
     assert found.code == 3
-    assert "to put them back: syncd verify --repair nginx, then syncd sync nginx" in found.out
+    assert "1 differs; to put it back: syncd verify --repair nginx, then" in found.out
     repaired = hub.call("verify", "--repair", "nginx")
     assert repaired.code == 3
-    assert "1 differ, 1 marked; to put them back: syncd sync nginx" in repaired.out
+    assert "1 differs, 1 marked; to put it back: syncd sync nginx" in repaired.out
     assert hub.tree()["nginx.conf"] == b"0ne\n", "no mirrored file is touched"
     done = hub.sync()
     changes = [(change["action"], Path(change["path"]).name) for change in done.job["changes"]]

@@ -119,7 +119,7 @@ def test_a_terminal_of_80_columns_folds_text_and_leaves_out_columns() -> None:
     lines = plain(shown(replace(FAILING, job=wide), width=60))
     assert lines[-2:] == [
         "         → fix postgresql.conf in acme/infra; the next",
-        "         commit is tried again",
+        "           commit is tried again",
     ]
     assert max(len(line) for line in plain(shown(WELL, DRIFT, FAILING, PENDING, width=80))) <= 80
 

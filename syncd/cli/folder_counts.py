@@ -1,14 +1,14 @@
-"""Groups many removals by folder, so that a plan that removes thousands of files fits a screen."""
+"""Counts many changes by folder, so that a plan or a run of thousands of files fits a screen."""
 
 from __future__ import annotations
 
 import posixpath
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from syncd.models import ActionKind, Change, Job
 
-MAX_LISTED = 20  # removals of one job that are listed one by one
+MAX_LISTED = 20  # changes of one kind that are listed one by one
 
 
 def split_removals(
@@ -16,19 +16,26 @@ def split_removals(
 ) -> tuple[list[Change], list[tuple[str, int]]]:
     """Return the changes to list, and the folders whose removals are only counted.
 
-    A folder is the one just below a listed `to`, such as `/srv/files/archive/`; of other paths, the
-    folder that holds the file. Few removals are all listed.
+    Few removals are all listed.
     """
     removals = [change for change in changes if change.action is ActionKind.REMOVE]
     if list_all or len(removals) <= MAX_LISTED:
         return list(changes), []
-    counted = Counter(_folder_of(job, change.path) for change in removals)
     shown = [change for change in changes if change.action is not ActionKind.REMOVE]
-    return shown, sorted(counted.items())
+    return shown, count_by_folder(job, (change.path for change in removals))
 
 
-def _folder_of(job: Job, path: str) -> str:
-    for rule in job.paths:
+def count_by_folder(job: Job | None, paths: Iterable[str]) -> list[tuple[str, int]]:
+    """Return each folder with how many of the paths are in it.
+
+    A folder is the one just below a listed `to`, such as `/srv/files/archive/`; of other paths, the
+    folder that holds the file.
+    """
+    return sorted(Counter(_folder_of(job, path) for path in paths).items())
+
+
+def _folder_of(job: Job | None, path: str) -> str:
+    for rule in job.paths if job is not None else ():
         top = rule.to if rule.to.endswith("/") else f"{rule.to}/"
         if path.startswith(top):
             first, *below = path[len(top) :].split("/")
