@@ -116,7 +116,7 @@ def used(hub: SyncEnv) -> SyncEnv:
         ("rollback nginx", set()),
         ("verify", set()),
         ("doctor", set()),
-        ("history", {"runs.started_at"}),
+        ("history", {"runs.started_at", "runs.first_started_at"}),
         ("trash list", {"entries.replaced_at"}),
         (
             "status",

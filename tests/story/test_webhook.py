@@ -24,6 +24,7 @@ from syncd.config.model import Webhook
 from syncd.errors import ConfigError
 from syncd.github.webhook import MAX_BODY_BYTES, Push, Rejection
 from syncd.identities import SecretRef
+from syncd.models import CommitSummary
 from syncd.web import request_limits
 from syncd.web.server import MAX_REQUEST_BODY_BYTES, Web
 from tests.fuzz.harness import mutated
@@ -102,7 +103,14 @@ def test_a_signed_push_rings_once_and_its_repetition_does_not(board: FixedBoard)
             "push of refs/heads/a\\u202eb in acme/infra: no job follows that\n",
         )
     assert board.push_trigger.received[0][0] == Push(
-        "acme/infra", "refs/heads/main", A, False, "main", "github.com", 1000
+        "acme/infra",
+        "refs/heads/main",
+        A,
+        False,
+        "main",
+        "github.com",
+        1000,
+        CommitSummary("x", ""),
     )
 
 
