@@ -52,7 +52,9 @@ LANES = {
     "package": Lane(
         180, ("package",), tools=("twine", "pipx", "uv", "cyclonedx-python-lib[json-validation]")
     ),
-    "browser": Lane(180, ("chromium",)),
+    # Playwright (Apache-2.0) drives Debian's chromium; the other brings axe-core (MPL-2.0) and is
+    # MIT itself. No package of ours has anything of them.
+    "browser": Lane(180, ("chromium",), tools=("playwright>=1.60", "axe-playwright-python>=0.1.8")),
     "database": Lane(240, ("postgresql",)),
     "docs": Lane(
         60,

@@ -18,6 +18,7 @@ from syncd.ports import JobState
 from syncd.recent_runs import RecentChange, RecentRun
 from syncd.status import (
     CONDITIONS,
+    DaemonStatus,
     JobSnapshot,
     StatusSnapshot,
     WebhookStats,
@@ -204,9 +205,10 @@ def view(
     rows = [row_of(one, now, commits) for one in readings.jobs]
     found = sorted(filter(chosen.matches, rows), key=lambda row: CONDITIONS.index(row.word))
     troubles = (delivery_problem(one) for one in readings.deliveries)
+    is_well = readings.daemon is None or readings.daemon.is_well
     return View(
-        summary(counted),
-        counted["failing"] + counted["drift"] == 0,
+        summary(counted) + _but(readings.daemon),
+        counted["failing"] + counted["drift"] == 0 and is_well,
         rfc3339(now) or "",
         tiles(readings),
         chosen,
@@ -294,12 +296,20 @@ def summary(counted: Counter[str]) -> str:
     total, jobs = counted.total(), "job" if counted.total() == 1 else "jobs"
     odd = [word for word in CONDITIONS if word != "in_sync" and counted[word]]
     if not odd:
-        return {1: "The job is in sync", 2: "Both jobs are in sync"}.get(
-            total, f"All {total} jobs are in sync"
-        )
+        few = ("No job is configured", "The job is in sync", "Both jobs are in sync")
+        return dict(enumerate(few)).get(total, f"All {total} jobs are in sync")
     said = [f"{counted[word]} {STATE_PHRASES[word][counted[word] > 1]}" for word in odd]
     said[0] = said[0].replace(" ", f" of {total} {jobs} ", 1)
     return ", ".join(said)
+
+
+def _but(daemon: DaemonStatus | None) -> str:
+    """Return the end of the sentence that says that the daemon is not well; empty if it is."""
+    if daemon is None or daemon.is_well:
+        return ""
+    if daemon.alive:
+        return ", but runs are overdue"
+    return f", but the daemon is {'stopped' if daemon.stopped else 'dead'}"
 
 
 def row_of(

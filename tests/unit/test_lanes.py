@@ -85,7 +85,8 @@ def test_make_has_a_target_for_each_lane() -> None:
 
 
 def test_a_lane_is_given_the_files_that_name_its_marks_alone() -> None:
-    assert [path.name for path in files_of(LANES["browser"])] == ["test_web_page.py"]
+    browser = [path.name for path in files_of(LANES["browser"])]
+    assert browser == ["test_keyboard.py", "test_looks.py", "test_web_page.py"]
     assert files_of(LANES["push"]) == [ROOT / "tests"]
 
 
