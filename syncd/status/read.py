@@ -59,20 +59,19 @@ def read_status(
     next_runs = process.next_runs if process is not None else {}
     next_runs = next_runs or _next_runs(config, store, states, now)
     webhook, staleness = _webhook_stats(config, store, process), store.facts.staleness()
+    pages = {name: identity.web_url for name, identity in config.identities.items()}
     jobs = tuple(
-        _job_snapshot(
-            JobSnapshot(
-                job,
-                states[name],
-                states[name].condition_at(now),
-                files.get(name, 0),
-                next_runs.get(name) if _resumes_by_itself(states[name], now) else None,
-                process is not None and name in process.running,
-                warnings=warnings_of(job, staleness, webhook),
-            ),
-            config,
-            now,
-            process,
+        JobSnapshot(
+            job,
+            states[name],
+            states[name].condition_at(now),
+            files.get(name, 0),
+            next_runs.get(name) if _resumes_by_itself(states[name], now) else None,
+            process is not None and name in process.running,
+            _stale_reason(job, states[name], now, process, config.timezone),
+            _interval_seconds(job, config.timezone, now),
+            _page_of(job, pages[job.identity]),
+            warnings_of(job, staleness, webhook),
         )
         for name, job in asked.items()
     )
@@ -89,17 +88,9 @@ def read_status(
     )
 
 
-def _job_snapshot(
-    one: JobSnapshot, config: Config, now: datetime, process: ProcessStats | None
-) -> JobSnapshot:
-    """Add what follows from the configuration: whether the job is stale, its interval, its page."""
-    web_url = config.identities[one.job.identity].web_url
-    return replace(
-        one,
-        stale=_stale_reason(one, now, process, config.timezone),
-        interval_seconds=_interval_seconds(one.job, config.timezone, now),
-        web_url=None if web_url is None else f"{web_url}/{one.job.repo}",
-    )
+def _page_of(job: Job, web_url: str | None) -> str | None:
+    """Return the address of the repository's page on its host."""
+    return None if web_url is None else f"{web_url}/{job.repo}"
 
 
 def _outboxes(config: Config) -> list[str]:
@@ -210,31 +201,31 @@ def _interval_seconds(job: Job, timezone: str, now: datetime) -> float | None:
 
 
 def _stale_reason(
-    one: JobSnapshot, now: datetime, process: ProcessStats | None, timezone: str
+    job: Job, state: JobState, now: datetime, process: ProcessStats | None, timezone: str
 ) -> str | None:
     """Return why the job is not ready: no success for three intervals.
 
     For a job that never succeeded, the intervals count from the start of the process. A job that is
     paused, or whose health is being checked, is never stale, nor is one before its reload may run.
     """
-    since = one.state.last_success_at or (process.started_at if process is not None else None)
-    pending = one.state.pending_reload
+    since = state.last_success_at or (process.started_at if process is not None else None)
+    pending = state.pending_reload
     planned_at = None if pending is None else pending.planned_at
-    if one.condition in ("paused", "checking") or since is None:
+    if state.condition_at(now) in ("paused", "checking") or since is None:
         return None
     if planned_at is not None and now < planned_at:
         return None
-    ends = nth_run_after(one.job, timezone, since, INTERVALS)
+    ends = nth_run_after(job, timezone, since, INTERVALS)
     if ends is None or now <= ends:
         return None
     last = f"no success since syncd started {ago(since, now)}"
-    if one.state.last_success_at is not None:
+    if state.last_success_at is not None:
         last = f"last success {ago(since, now)}"
-    every = _schedule_text(one.job)
+    every = _schedule_text(job)
     why = ""
-    if one.state.last_error is not None and one.state.last_error.message:
-        why = f": {first_line(one.state.last_error.message)}"
-    return f"{one.job.name}: {last}, which is more than {INTERVALS} intervals ({every}){why}"
+    if state.last_error is not None and state.last_error.message:
+        why = f": {first_line(state.last_error.message)}"
+    return f"{job.name}: {last}, which is more than {INTERVALS} intervals ({every}){why}"
 
 
 def _schedule_text(job: Job) -> str:

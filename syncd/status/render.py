@@ -27,7 +27,7 @@ def status_json(snapshot: StatusSnapshot) -> dict[str, Any]:
     """
     return {
         "schema": "syncd.status/1",
-        "jobs": [_job_json(one, snapshot.at) for one in snapshot.jobs],
+        "jobs": [job_json(one, snapshot.at) for one in snapshot.jobs],
         "identities": [
             _rate_limit_json(one, usage_of(one, snapshot)) for one in snapshot.rate_limits
         ],
@@ -38,7 +38,8 @@ def status_json(snapshot: StatusSnapshot) -> dict[str, Any]:
     }
 
 
-def _job_json(one: JobSnapshot, now: datetime) -> dict[str, Any]:
+def job_json(one: JobSnapshot, now: datetime) -> dict[str, Any]:
+    """Return the object of one job."""
     state = one.state
     error = None
     if state.last_error is not None:
@@ -206,6 +207,7 @@ __all__ = [
     "ago",
     "delivery_problem",
     "duration",
+    "job_json",
     "pause_reason",
     "rate_limit_line",
     "rfc3339",

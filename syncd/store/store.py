@@ -37,9 +37,10 @@ from syncd.store.accepted_commits import AcceptedCommits
 from syncd.store.access import check_process_is_owner, make_state_folder, set_access
 from syncd.store.database import Database
 from syncd.store.facts import Facts
-from syncd.store.job_states import read_state, read_states, write_state
+from syncd.store.job_states import read_state, write_state
 from syncd.store.notification_queue import NewNotification, NotificationQueue
 from syncd.store.read_ledgers import LedgerReader
+from syncd.store.state_reader import StateReader
 
 AdaptState = Callable[[str, str, JobState], JobState]
 
@@ -51,7 +52,7 @@ class SqliteStore:
 
     def __init__(self, database: Database, accepted: AcceptedCommits | None = None) -> None:
         self._database = database
-        self._ledgers = LedgerReader()
+        self._ledgers, self._states = LedgerReader(), StateReader()
         self._accepted = accepted or AcceptedCommits(
             database.file.parent if database.file is not None else None
         )
@@ -183,12 +184,12 @@ class SqliteStore:
     def states(self, jobs: Iterable[str]) -> dict[str, JobState]:
         """Return the states of those jobs that are stored, read at one moment."""
         names = {self._stored(name): name for name in jobs}
-        found = self._database.read(read_states)
+        found = self._database.read(self._states.states)
         return {names[stored]: state for stored, state in found.items() if stored in names}
 
     def file_counts(self) -> dict[str, int]:
         """Return how many destinations the ledger has for each job."""
-        found = self._database.read(job_states.file_counts)
+        found = dict(self._database.read(self._states.file_counts))
         return found | {job: found[old] for job, old in self._former.items() if old in found}
 
     def jobs(self) -> list[str]:

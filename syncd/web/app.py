@@ -15,8 +15,6 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from syncd.config.model import Web as WebConfig
 from syncd.errors import SyncdError
-from syncd.redaction import redact_json
-from syncd.status import status_json
 from syncd.web.access import AccessControl
 from syncd.web.actions import add_actions
 from syncd.web.answers import text_answer, too_many
@@ -25,6 +23,7 @@ from syncd.web.login import accepts_html, add_login, login_form
 from syncd.web.metrics import CONTENT_TYPE, exposition
 from syncd.web.pages import Pages
 from syncd.web.ports import StatusSource
+from syncd.web.status_text import StatusText
 from syncd.web.views import TooBusyError, TooLargeError, Views
 from syncd.web.webhook import WebhookEndpoint
 
@@ -136,7 +135,8 @@ def _add_views(app: Flask, source: StatusSource, views: Views, pages: Pages) -> 
         "/metrics",
         lambda: Response(exposition(source.status_snapshot()), content_type=CONTENT_TYPE),
     )
-    view("/api/v1/status", lambda: _status(source))
+    texts = StatusText()
+    view("/api/v1/status", lambda: _status(source, texts))
     page("/", pages.index)
     page("/jobs/<name>", pages.job)
     page("/runs/<int:number>", pages.run)
@@ -149,10 +149,8 @@ def _ready(source: StatusSource) -> Response:
     )
 
 
-def _status(source: StatusSource) -> Response:
-    return Response(
-        redact_json(status_json(source.status_snapshot())) + "\n", mimetype="application/json"
-    )
+def _status(source: StatusSource, texts: StatusText) -> Response:
+    return Response(texts.of(source.status_snapshot()) + "\n", mimetype="application/json")
 
 
 def _delivered(hook: WebhookEndpoint) -> Response:

@@ -69,6 +69,7 @@ class Pages:
         chosen = status_page.Filter(
             request.args.get("state", "")[:MAX_FILTER_CHARACTERS],
             request.args.get("q", "").strip()[:MAX_FILTER_CHARACTERS],
+            request.args.get("rows") == "all",
         )
         readings, recent = (
             self._source.status_snapshot(),

@@ -67,6 +67,7 @@ COMMAND = re.compile(
 )
 MAX_NAME_CHARACTERS = 500
 MAX_TEXT_CHARACTERS = 4000
+MAX_ROWS = 100  # of the overview, unless all are asked for
 NOTHING_KNOWN: Mapping[str, CommitSummary] = {}
 
 
@@ -121,16 +122,15 @@ class Tile(Struct, frozen=True):
 class Filter(Struct, frozen=True):
     """Which jobs the page shows: those in one state, and those with a text in them.
 
-    An empty `state` or `text` leaves none out.
+    An empty `state` or `text` leaves none out. Without `all`, only the first MAX_ROWS are shown.
     """
 
     state: str = ""
     text: str = ""
+    all: bool = False
 
-    def matches(self, row: Row) -> bool:
-        """Return whether the job is shown."""
-        if self.state and row.word != self.state:
-            return False
+    def has_text(self, row: Row) -> bool:
+        """Return whether the job has the text in it."""
         parts = (row.name, row.repo, row.ref, row.commit or "", *row.mirrors, *row.reasons)
         if row.summary is not None:
             parts = (*parts, row.summary.subject, row.summary.author)
@@ -174,7 +174,7 @@ class Run(Struct, frozen=True):
 
 class View(Struct, frozen=True):
     """Everything that the template shows. `total` counts all jobs, `found` those that the filter
-    lets through, and `hidden` those of them that the page has no room for.
+    lets through, and `hidden` those of them that the page does not show.
     """
 
     title: str
@@ -202,8 +202,16 @@ def view(
 ) -> View:
     """Return the page of a snapshot. `commits` says who made a commit."""
     now, counted = readings.at, Counter(one.condition for one in readings.jobs)
-    rows = [row_of(one, now, commits) for one in readings.jobs]
-    found = sorted(filter(chosen.matches, rows), key=lambda row: CONDITIONS.index(row.word))
+    in_state = (one for one in readings.jobs if chosen.state in ("", one.condition))
+    worst_first = sorted(in_state, key=lambda one: CONDITIONS.index(one.condition))
+    found = len(worst_first)
+    if chosen.text:
+        rows = [row for one in worst_first if chosen.has_text(row := row_of(one, now, commits))]
+        found = len(rows)
+        rows = rows if chosen.all else rows[:MAX_ROWS]
+    else:
+        shown = worst_first if chosen.all else worst_first[:MAX_ROWS]
+        rows = [row_of(one, now, commits) for one in shown]
     troubles = (delivery_problem(one) for one in readings.deliveries)
     is_well = readings.daemon is None or readings.daemon.is_well
     return View(
@@ -213,14 +221,15 @@ def view(
         tiles(readings),
         chosen,
         tuple(Choice(word, WORDS[word], counted[word]) for word in CONDITIONS if counted[word]),
-        len(rows),
-        len(found),
-        tuple(found),
+        len(readings.jobs),
+        found,
+        tuple(rows),
         _limits(readings),
         tuple(text for text in troubles if text is not None),
         tuple(_run(one, now) for one in recent),
         None if readings.webhook is None else _webhook(readings.webhook, now),
         None if readings.daemon is None else daemon_problem(readings.daemon),
+        found - len(rows),
     )
 
 

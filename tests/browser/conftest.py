@@ -37,7 +37,8 @@ class Visit:
     def shot(self, name: str) -> None:
         if SHOTS:
             Path(SHOTS).mkdir(exist_ok=True)
-            self.page.screenshot(path=f"{SHOTS}/{name}.png", full_page=True)
+            whole = not name.startswith("many")  # a hundred jobs are a picture of many meters
+            self.page.screenshot(path=f"{SHOTS}/{name}.png", full_page=whole)
 
     def assert_quiet(self) -> None:
         """No request has left the origin, and the browser stopped nothing."""

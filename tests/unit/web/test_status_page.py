@@ -97,6 +97,29 @@ def test_the_tiles_count_what_the_store_and_the_daemon_know() -> None:
     )
 
 
+def test_a_page_has_a_hundred_jobs_the_worst_first_unless_all_are_asked_for() -> None:
+    one = FixedBoard().status_snapshot().jobs[0]
+    jobs = tuple(
+        replace(
+            one,
+            job=replace(one.job, name=f"web-{number}"),
+            condition="failing" if number == 249 else "in_sync",
+        )
+        for number in range(250)
+    )
+    readings = replace(FixedBoard().status_snapshot(), jobs=jobs)
+    for chosen, found, shown, first in (
+        (Filter(), 250, 100, "web-249"),
+        (Filter(all=True), 250, 250, "web-249"),
+        (Filter("in_sync"), 249, 100, "web-0"),
+        (Filter(text="web-2"), 61, 61, "web-249"),
+        (Filter(text="acme"), 250, 100, "web-249"),
+    ):
+        page = view(readings, (), chosen)
+        assert (page.total, page.found, len(page.rows)) == (250, found, shown)
+        assert (page.hidden, page.rows[0].name) == (found - shown, first)
+
+
 def test_the_tiles_of_no_jobs_and_no_daemon_are_empty() -> None:
     empty = replace(several(), jobs=(), process=None, usage={})
     assert [(one.figure, one.note) for one in tiles(empty)] == [
