@@ -30,11 +30,11 @@ import signal
 import sys
 import time
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, NoReturn
 
 if __name__ == "__main__":  # started by path, with an import path of the standard library alone
-    sys.path.append(str(Path(__file__).resolve().parents[2]))
+    package = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+    sys.path.append(os.path.dirname(package))
 
 from syncd.hooks.process_tree import (
     Activity,
