@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import re
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.support.daemon import daemon
+from tests.support.fork_server import MODULE, run_forked
 from tests.support.sync_env import SyncEnv, sync_env
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -64,8 +63,8 @@ IDENTITIES: dict[str, tuple[bool, Callable[[SyncEnv], object], Cost]] = {
 def one_shot(hub: SyncEnv) -> Any:
     """What the next run of the installed command says, with its quick check."""
     hub.github.forget_requests()
-    command = [sys.executable, "-m", "syncd", "-c", str(hub.config), "sync", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    done = run_forked([*MODULE, "-c", str(hub.config), "sync", "--json"], text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 

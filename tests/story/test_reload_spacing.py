@@ -25,7 +25,7 @@ from syncd.store.store import SqliteStore
 from tests.support.simulated_daemon import SimulatedDaemon, simulated_daemon
 from tests.support.sync_env import SyncEnv, sync_env
 
-SEEDS = int(os.environ.get("SYNCD_RELOAD_SEEDS", "6"))
+SEEDS = int(os.environ.get("SYNCD_RELOAD_SEEDS", "4"))
 
 
 @pytest.fixture

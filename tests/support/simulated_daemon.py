@@ -21,6 +21,7 @@ import yaml
 
 from syncd.config.load import load_config
 from syncd.config.model import Config
+from syncd.daemon import housekeeping
 from syncd.daemon.daemon import Daemon
 from syncd.daemon.queue import Request as Wanted
 from syncd.deadline import Deadline
@@ -33,7 +34,7 @@ from syncd.models import RunReport
 from syncd.redaction import Secret
 from syncd.simulator.github import GitHub
 from syncd.store.store import SqliteStore
-from syncd.wiring import AppContext, ConnectionOptions, IdentityConnection
+from syncd.wiring import AppContext, ConnectionOptions, IdentityConnection, app_context
 from tests.support.clock import FakeClock
 from tests.support.scheduler import under
 from tests.support.simulator_process import SimulatorProcess
@@ -218,6 +219,9 @@ def simulated_daemon(
     """`apart`: the simulator lives in a process of its own."""
     clock = FakeClock()
     under(clock, monkeypatch)
+    monkeypatch.setattr(app_context, "PROTECTED_PATHS_TTL_SECONDS", 86400.0)  # nothing moves there
+    if not apart:  # else the memory of this process is what the test asks for
+        monkeypatch.setattr(housekeeping, "trim_heap", lambda: None)
     github = GitHub(now=lambda: clock.now().timestamp())
     github.accounts.add_personal_token(TOKEN)
     (folder / "token").write_text(TOKEN)

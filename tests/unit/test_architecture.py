@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,7 @@ def name_of(path: Path) -> str:
     return ".".join(relative.parts).removesuffix(".__init__")
 
 
+@cache
 def picture() -> list[list[str]]:
     """Return the rows of docs/architecture.md, the lowest last."""
     page = (ROOT / "docs/architecture.md").read_text()
@@ -95,7 +97,8 @@ def picture() -> list[list[str]]:
     return [line.split(" · ") for line in block.splitlines()]
 
 
-def imports(path: Path) -> set[str]:
+@cache
+def imports(path: Path) -> frozenset[str]:
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -103,13 +106,17 @@ def imports(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             found.add(node.module)
             found.update(f"{node.module}.{alias.name}" for alias in node.names)
-    return found
+    return frozenset(found)
 
 
-def ours(path: Path) -> set[str]:
+@cache
+def known() -> frozenset[str]:
+    return frozenset(name_of(path) for path in MODULES)
+
+
+def ours(path: Path) -> frozenset[str]:
     """Return the modules of syncd that a module imports, also for type checks only."""
-    known = {name_of(one) for one in MODULES}
-    return {name for name in imports(path) if name in known and name != "syncd"} - {name_of(path)}
+    return (imports(path) & known()) - {"syncd", name_of(path)}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
