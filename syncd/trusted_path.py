@@ -219,7 +219,9 @@ def secret_exposure(found: os.stat_result) -> str | None:
     0640 root:NAME.
     """
     if found.st_mode & 0o007:
-        return "can be read by others"
+        rights = ((0o004, "read"), (0o002, "written"), (0o001, "run"))
+        may = next(word for bit, word in rights if found.st_mode & bit)
+        return f"can be {may} by others"
     if found.st_mode & 0o030:
         return "can be written by its group"
     if found.st_mode & 0o040 and found.st_gid not in {0, os.getegid(), *os.getgroups()}:

@@ -128,7 +128,7 @@ def _(hub: SyncEnv, patch: pytest.MonkeyPatch, later: ExitStack) -> None:
     "a key that all may write",
     "doctor",
     2,
-    "✕ secret        github.ops.private_key: BASE/app.pem can be read by others (mode 0602)",
+    "✕ secret        github.ops.private_key: BASE/app.pem can be written by others (mode 0602)",
     "    → chmod 600 BASE/app.pem",
     "! repository    nginx: not checked, as ops can't be used",
     "    → once that is mended, run syncd doctor again",

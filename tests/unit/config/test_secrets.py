@@ -232,7 +232,8 @@ MODES = {
     0o604: ("can be read by others", "can be read by others"),
     0o644: ("can be read by others", "can be read by others"),
     0o444: ("can be read by others", "can be read by others"),
-    0o602: ("can be read by others", "can be read by others"),
+    0o602: ("can be written by others", "can be written by others"),
+    0o601: ("can be run by others", "can be run by others"),
     0o660: ("can be written by its group", "can be written by its group"),
     0o620: ("can be written by its group", "can be written by its group"),
 }
