@@ -142,6 +142,15 @@ class FleetMachines:
         env.write()
         return env
 
+    def another_controller(self, name: str) -> SyncEnv:
+        """A second controller with the same jobs and key, and a state of its own."""
+        folder = self.controller.folder.parent / name
+        folder.mkdir()
+        env = replace(self.controller, folder=folder, extra=dict(self.controller.extra))
+        env.extra["fleet"] = {**self.controller.extra["fleet"], "name": name}
+        env.write()
+        return env
+
     def published(self, timeout_seconds: float = 60.0) -> AbstractContextManager[None]:
         """Leave the block when a controller has published something since it began."""
         return _published(self.fleet.address("c1"), timeout_seconds)
