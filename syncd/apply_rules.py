@@ -97,12 +97,24 @@ def _time_text(moment: datetime | None) -> str | None:
     return None if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+class Rollout(Struct, frozen=True):
+    """`rollout:`: in which waves a commit reaches the agents of a fleet.
+
+    `shares` are parts of the agents, each greater than the one before; all follow the last.
+    """
+
+    shares: tuple[float, ...]
+    pause_seconds: float = 300.0
+    halt_on: tuple[str, ...] = ("validate", "hook", "health", "drift")
+
+
 __all__ = [
     "ApplyRules",
     "Closed",
     "FirstRuns",
     "Freeze",
     "ReloadSpacing",
+    "Rollout",
     "WaitingCommit",
     "Window",
 ]

@@ -1,7 +1,9 @@
-"""`syncd fleet`: the fleet's database, who gets which job, and how the agents are."""
+"""`syncd fleet`: the fleet's database, who gets which job when, and how the agents are."""
 
 from __future__ import annotations
 
+import getpass
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -9,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from msgspec import to_builtins
 from msgspec.structs import replace
 
 from syncd.cli.common import EXIT_SOME_FAILED, Settings, emit, require_utf8, say
@@ -128,6 +131,99 @@ def revoke_command(settings: Settings, agent: str, jobs: tuple[str, ...], as_obj
     return 0
 
 
+@command.command(name="halt", short_help="Publish nothing more of a job.")
+@click.argument("job")
+@click.option("--reason", default="", metavar="TEXT", callback=require_utf8, help="Shown to all.")
+@_json_option("syncd.fleet.decision/1")
+@click.pass_obj
+def halt_command(settings: Settings, job: str, reason: str, as_object: bool) -> int:
+    """Publish nothing more of JOB, and begin no further wave, until it is resumed. Agents keep what
+    they have, and repair drift.
+    """
+    with _transaction(settings, settings.load()) as connection:
+        from syncd.fleet import waves
+
+        waves.halt(connection, job, _who(), reason)
+    return _decided(settings, "halt", job, None, as_object)
+
+
+@command.command(name="resume", short_help="Go on with a halted job or rollout.")
+@click.argument("job")
+@_json_option("syncd.fleet.decision/1")
+@click.pass_obj
+def resume_command(settings: Settings, job: str, as_object: bool) -> int:
+    """Go on with JOB after a halt or a rollback, and with a rollout that stopped by itself: its
+    agents have to report healthy again.
+    """
+    with _transaction(settings, settings.load()) as connection:
+        from syncd.fleet import waves
+
+        waves.resume(connection, job, _who())
+    return _decided(settings, "resume", job, None, as_object)
+
+
+@command.command(name="promote", short_help="Release the last commit to every agent now.")
+@click.argument("job")
+@_json_option("syncd.fleet.decision/1")
+@click.pass_obj
+def promote_command(settings: Settings, job: str, as_object: bool) -> int:
+    """Release the last commit of JOB to every agent now, whatever the agents of its waves
+    reported.
+    """
+    with _transaction(settings, settings.load()) as connection:
+        from syncd.fleet import waves
+
+        commit = waves.promote(connection, job, _who())
+    return _decided(settings, "promote", job, commit, as_object)
+
+
+@command.command(name="rollback", short_help="An earlier commit again, on every agent.")
+@click.argument("job")
+@click.option("--to", "commit", metavar="COMMIT", help="One of the last published commits.")
+@_json_option("syncd.fleet.decision/1")
+@click.pass_obj
+def rollback_command(settings: Settings, job: str, commit: str | None, as_object: bool) -> int:
+    """Publish the commit before the last one again, for every agent at once, and halt JOB until it
+    is resumed. It asks GitHub nothing.
+    """
+    from syncd.wiring.fleet import FleetParts
+
+    config = settings.load()
+    parts = FleetParts(config, settings.environ, SystemClock(), goes_on=False)
+    signer = parts.signer()
+    with _transaction(settings, config) as connection:
+        from syncd.fleet import waves
+        from syncd.fleet.publish import republish
+
+        row = waves.job_row(connection, job)
+        revision = republish(connection, row, commit, parts.name, signer)
+        waves.halt(connection, job, _who(), f"rollback to {revision.commit[:7]}")
+    return _decided(settings, "rollback", job, revision.commit, as_object)
+
+
+def _who() -> str:
+    """Return the user and the host, for the record of a decision."""
+    return f"{getpass.getuser()}@{socket.gethostname()}"
+
+
+def _decided(settings: Settings, action: str, job: str, commit: str | None, as_object: bool) -> int:
+    """Show what was decided; return the exit code."""
+    if as_object:
+        shown = {"action": action, "job": job, "commit": commit}
+        echo(json_text({"schema": "syncd.fleet.decision/1", **shown}))
+        return 0
+    name = one_line(job)
+    said = {
+        "halt": f"{name} is halted. → syncd fleet resume {name}",
+        "resume": f"{name} goes on.",
+        "promote": f"Every agent gets commit {(commit or '')[:7]} of {name} now.",
+        "rollback": f"Every agent gets commit {(commit or '')[:7]} of {name} again, and {name} is "
+        f"halted. → syncd fleet resume {name}",
+    }
+    emit(settings, said[action])
+    return 0
+
+
 @command.command(name="status", short_help="What is published, and which agents have it.")
 @_json_option("syncd.fleet/1")
 @click.pass_obj
@@ -139,7 +235,12 @@ def status_command(settings: Settings, as_object: bool) -> int:
         from syncd.fleet.overview import fleet_jobs
 
         jobs = fleet_jobs(connection)
-    failing = any(one.error is not None or _failing(one.agents) for one in jobs)
+    failing = any(
+        one.error is not None
+        or _failing(one.agents)
+        or (one.rollout is not None and one.rollout.stopped is not None)
+        for one in jobs
+    )
     if as_object:
         echo(json_text({"schema": "syncd.fleet/1", "jobs": [_job_row(one) for one in jobs]}))
     elif not jobs:
@@ -201,11 +302,18 @@ def _in_sync(jobs: Sequence[AgentJob]) -> str:
 def _job_line(job: FleetJob) -> tuple[str, ...]:
     failing = [one.agent for one in job.agents if one.state == "failing"]
     how = "in sync" if job.commit else "not published yet"
-    if job.error is not None:
+    if job.halted is not None:
+        how = f"halted by {one_line(job.halted.by)}"
+        how += f": {one_line(job.halted.reason)}" if job.halted.reason else ""
+    elif job.rollout is not None and job.rollout.stopped is not None:
+        how = f"rollout stopped: {one_line(job.rollout.stopped)}"
+    elif job.error is not None:
         how = one_line(job.error)
     elif failing:
         how = f"failing on {', '.join(map(one_line, failing[:3]))}"
         how += f" and {len(failing) - 3} more" if len(failing) > 3 else ""
+    elif job.rollout is not None:
+        how = f"wave {job.rollout.wave}: {job.rollout.agents} of {len(job.agents)} agents"
     elif any(one.state != "in_sync" for one in job.agents):
         how = "under way"
     commit = (job.commit or "-")[:7]
@@ -252,8 +360,17 @@ def _job_row(job: FleetJob) -> dict[str, object]:
         "next_poll": _rfc3339(job.next_at),
         "failures": job.failures,
         "error": _error(job.error_id, job.error),
+        "halted": _halted_row(job),
+        "rollout": None if job.rollout is None else to_builtins(job.rollout),
         "agents": [{"agent": one.agent, **_report(one)} for one in job.agents],
     }
+
+
+def _halted_row(job: FleetJob) -> dict[str, object] | None:
+    halted = job.halted
+    if halted is None:
+        return None
+    return {"at": _rfc3339(halted.at), "by": halted.by, "reason": halted.reason or None}
 
 
 def _agent_row(agent: FleetAgent) -> dict[str, object]:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from syncd.apply_rules import ApplyRules, FirstRuns, Freeze, ReloadSpacing, Window
+from syncd.apply_rules import ApplyRules, FirstRuns, Freeze, ReloadSpacing, Rollout, Window
 from syncd.apply_windows import freeze_begin, freeze_end
-from syncd.config.fleet_schema import FleetModel
+from syncd.config.fleet_schema import FleetModel, RolloutModel
 from syncd.config.folder import Folder
 from syncd.config.identity_schema import IdentityModel
 from syncd.config.model import Config, Fleet, Log, Notify, TrashRules, Web, Webhook
@@ -158,10 +158,16 @@ def _job(name: str, one: JobModel, only_identity: str, timezone: str) -> Job:
         reload=ReloadSpacing(one.reload.at_most_every, one.reload.quiet),
         first=None if one.first is None else FirstRuns(one.first.every, one.first.for_),
         report=Report(one.report.status, one.report.context, one.report.as_),
+        rollout=None if one.rollout is None else _rollout(one.rollout),
         timeout_seconds=one.timeout,
         hook_timeout_seconds=one.hook_timeout,
         hook_user=one.hook_user,
     )
+
+
+def _rollout(one: RolloutModel) -> Rollout:
+    shares = (one.canary,) if one.then is None else (one.canary, one.then)
+    return Rollout(shares, one.pause, tuple(one.halt_on))
 
 
 def _health(one: HealthModel) -> Health:

@@ -63,6 +63,9 @@ def _identities(config: Config, problem_at: ProblemFactory) -> Iterator[Problem]
 def _fleet(config: Config, problem_at: ProblemFactory) -> Iterator[Problem]:
     """Yield what a fleet can't do, or not on this side of it."""
     fleet = config.fleet
+    for name, job in {**config.jobs, **config.polled_jobs}.items():
+        if job.rollout is not None and (fleet is None or not fleet.role.controls):
+            yield problem_at(("jobs", name, "rollout"), "only a controller of a fleet has rollouts")
     if fleet is None:
         return
     if fleet.role.mirrors and not isinstance(config.identities[FLEET], FleetIdentity):

@@ -143,6 +143,7 @@ DeleteLimit = Annotated[
         minimum=0,
     ),
 ]
+Share = Annotated[float, validated(value_types.share, type="string", pattern=r"^(\d{1,2}|100)%$")]
 SecretHere = Annotated[SecretRef, validated(value_types.secret, anyOf=SECRET)]
 Command = Annotated[Hook, validated(commands.hook, anyOf=COMMAND)]
 AppId = Annotated[

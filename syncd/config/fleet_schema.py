@@ -7,12 +7,28 @@ from typing import Annotated
 
 from pydantic import Field, field_validator, model_validator
 
-from syncd.config.field_types import SecretHere, Text, one_of
+from syncd.config.field_types import AnyDuration, SecretHere, Share, Text, one_of
 from syncd.config.model import FleetRole
 from syncd.config.strict_model import Strict
 
+HALT_ON = ("validate", "hook", "health", "drift")
 # The one form of an Ed25519 key in OpenSSH's .pub files (RFC 8709): 51 bytes, the first 19 fixed.
 PUBLIC_KEY = r"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI[A-Za-z0-9+/]{43}( .*)?"
+
+
+class RolloutModel(Strict):
+    """The waves in which a commit reaches the agents, `rollout:`."""
+
+    canary: Share
+    then: Share | None = None
+    pause: AnyDuration = 300.0
+    halt_on: list[Annotated[Text, one_of(*HALT_ON)]] = Field(default=[*HALT_ON])
+
+    @model_validator(mode="after")
+    def _grows(self) -> RolloutModel:
+        if self.then is not None and self.then <= self.canary:
+            raise ValueError("'then' is the second wave, with more agents than 'canary'")
+        return self
 
 
 class FleetModel(Strict):

@@ -129,6 +129,14 @@ def delete_limit(value: Any) -> tuple[float | None, int | None]:
     raise ValueError(f"'{_short(text)}' is not a limit; write a share like 50% or a number like 20")
 
 
+def share(value: Any) -> float:
+    """Parse a share of 1% to 100%."""
+    text = _text(value, "a share; write it like 5%")
+    if re.fullmatch(r"\d{1,3}%", text) and 1 <= int(text[:-1]) <= 100:
+        return int(text[:-1]) / 100
+    raise ValueError(f"'{_short(text)}' is not a share of 1% to 100%; write it like 5%")
+
+
 def secret(value: Any) -> SecretRef:
     """Parse `{credential: NAME}`, `{file: PATH}` or `{env: NAME}`; a plain string is a file."""
     if isinstance(value, str):

@@ -19,9 +19,10 @@ from syncd.config.model import Config
 from syncd.daemon.backoff import Backoff, next_backoff
 from syncd.daemon.fleet_publisher import Poll
 from syncd.errors import BugError, LockedError, SyncdError, UnreachableError, unexpected
-from syncd.fleet import leases
+from syncd.fleet import leases, waves
 from syncd.fleet.leases import Lease, PollResult
 from syncd.fleet.retention import forget_old
+from syncd.fleet.rollout import StepKind
 from syncd.github.request_cache import SingleFlight
 from syncd.models import Job, RunReport, RunStatus, Trigger
 from syncd.ports import Head
@@ -102,6 +103,7 @@ class FleetController:
             self._ticked_at = self._app.clock.monotonic()
             try:
                 wait = self.claim_due()
+                self._advance_rollouts()
                 self._forget_old()
                 self._failures = 0
             except SyncdError as error:
@@ -110,6 +112,14 @@ class FleetController:
                 LOG.exception("a bug in syncd, met by the controller; please report these lines")
                 wait = MAX_SLEEP_SECONDS
             self._stop.wait(wait)
+
+    def _advance_rollouts(self) -> None:
+        """Take the next step of each rollout whose agents have reported."""
+        with self._database.begin() as connection:
+            steps = waves.advance(connection, self._parts.name)
+        for job, step in steps:
+            level = logging.ERROR if step.kind is StepKind.STOP else logging.INFO
+            LOG.log(level, "%s: rollout: %s %s", job, step.kind.value, step.reason)
 
     def _forget_old(self) -> None:
         """Remove old revisions and contents once an hour."""

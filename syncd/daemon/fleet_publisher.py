@@ -111,7 +111,8 @@ class Poll:
         revision = Revision(job.name, job.repo, job.ref, head.commit, 0, roots, digest)
         new = {one.blob: one for one in manifest if one.blob not in stored}
         contents = [(one, _reader(blobs, one.blob)) for one in new.values()]
-        return Publication(revision, manifest, contents, settings_of(job), self._worker)
+        settings = settings_of(job)
+        return Publication(revision, manifest, contents, settings, self._worker, job.rollout)
 
 
 def settings_of(job: Job) -> str:

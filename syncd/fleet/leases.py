@@ -89,7 +89,7 @@ def claim(
     names = bindparam("names", list(jobs), type_=ARRAY(Text))
     due = (
         select(JOB.c.id)
-        .where(JOB.c.name == any_(names), JOB.c.next_at <= NOW)
+        .where(JOB.c.name == any_(names), JOB.c.next_at <= NOW, JOB.c.halted_at.is_(None))
         .where(or_(JOB.c.lease_until.is_(None), JOB.c.lease_until <= NOW))
         .order_by(JOB.c.next_at, JOB.c.repo, JOB.c.ref)
         .limit(at_most)
@@ -175,7 +175,8 @@ def seconds_until_due(connection: Connection, jobs: Iterable[str]) -> float | No
     """Return when the next job can be claimed; None where there is none."""
     at = func.greatest(JOB.c.next_at, func.coalesce(JOB.c.lease_until, JOB.c.next_at))
     wait = func.extract("epoch", func.min(at) - NOW)
-    found = connection.execute(select(wait).where(JOB.c.name.in_(list(jobs)))).scalar_one()
+    polled = select(wait).where(JOB.c.name.in_(list(jobs)), JOB.c.halted_at.is_(None))
+    found = connection.execute(polled).scalar_one()
     return None if found is None else max(0.0, float(found))
 
 

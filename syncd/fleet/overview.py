@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Any
 
 from msgspec import Struct
-from sqlalchemy import Connection, and_, cast, exists, or_, select
+from sqlalchemy import Connection, Row, and_, cast, exists, func, or_, select
 from sqlalchemy.dialects.postgresql import JSONB
 
 from syncd.fleet.leases import NOW
-from syncd.fleet.schema import AGENT, GRANT, JOB, PRESENCE, REPORT, REVISION
+from syncd.fleet.schema import AGENT, GRANT, JOB, PRESENCE, REPORT, REVISION, WAVE_AGENT
 
 TWIN_WINDOW = timedelta(hours=1)  # sessions that were seen within it are compared
 
@@ -40,6 +41,25 @@ class AgentJob(Struct, frozen=True):
     error: str | None = None
 
 
+class Halted(Struct, frozen=True):
+    """That an operator halted a job: when, who and why."""
+
+    at: datetime
+    by: str
+    reason: str
+
+
+class RolloutState(Struct, frozen=True):
+    """How far a rollout is: the wave, and how many agents are in the waves so far.
+
+    `stopped` is why no further wave follows.
+    """
+
+    wave: int
+    agents: int
+    stopped: str | None
+
+
 class FleetJob(Struct, frozen=True):
     """One job: its last revision, its poll, and the agents that it was granted to."""
 
@@ -56,6 +76,8 @@ class FleetJob(Struct, frozen=True):
     error_id: str | None
     error: str | None
     agents: tuple[AgentJob, ...]
+    halted: Halted | None = None
+    rollout: RolloutState | None = None  # while not every agent may have the last commit
 
 
 class FleetAgent(Struct, frozen=True):
@@ -75,8 +97,16 @@ class FleetAgent(Struct, frozen=True):
 def fleet_jobs(connection: Connection) -> list[FleetJob]:
     """Return every job, in the order of the names."""
     last = and_(REVISION.c.job_id == JOB.c.id, REVISION.c.sequence == JOB.c.sequence)
+    in_waves = (
+        select(func.count())
+        .select_from(WAVE_AGENT)
+        .where(WAVE_AGENT.c.revision_id == REVISION.c.id)
+        .correlate(REVISION)
+        .scalar_subquery()
+    )
     query = (
-        select(JOB, REVISION.c.commit_sha, REVISION.c.created_at)
+        select(JOB, REVISION.c.commit_sha, REVISION.c.created_at, REVISION.c.released_at)
+        .add_columns(REVISION.c.wave, REVISION.c.stopped, in_waves.label("in_waves"))
         .join(REVISION, last, isouter=True)
         .order_by(JOB.c.name)
     )
@@ -96,9 +126,23 @@ def fleet_jobs(connection: Connection) -> list[FleetJob]:
             row.error_id,
             row.error,
             tuple(one for one in agents if one.job == row.name),
+            _halted(row),
+            _rollout(row),
         )
         for row in connection.execute(query)
     ]
+
+
+def _halted(row: Row[Any]) -> Halted | None:
+    if row.halted_at is None:
+        return None
+    return Halted(row.halted_at, row.halted_by or "", row.halted_reason or "")
+
+
+def _rollout(row: Row[Any]) -> RolloutState | None:
+    if row.commit_sha is None or row.released_at is not None:
+        return None
+    return RolloutState(row.wave, row.in_waves, row.stopped)
 
 
 def agent_jobs(connection: Connection) -> list[AgentJob]:

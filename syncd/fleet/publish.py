@@ -7,17 +7,20 @@ that is frozen in between holds nothing that another one needs.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
-from sqlalchemy import ARRAY, Connection, Text, any_, bindparam, func, select, update
+from sqlalchemy import ARRAY, Connection, Row, Text, any_, bindparam, func, select, update
 from sqlalchemy import insert as plain_insert
 from sqlalchemy.dialects.postgresql import insert
 
-from syncd.errors import LockedError
+from syncd.apply_rules import Rollout
+from syncd.errors import ConfigError, LockedError
+from syncd.fleet import waves
 from syncd.fleet.leases import NOW, Lease
-from syncd.fleet.manifest import ManifestEntry, Revision
-from syncd.fleet.schema import BLOB, CHANNEL, JOB, MANIFEST, REVISION
+from syncd.fleet.manifest import ManifestEntry, Revision, manifest_digest
+from syncd.fleet.schema import BLOB, JOB, MANIFEST, REVISION
 from syncd.fleet.signing import Signer
 
 BATCH_ROWS = 1000
@@ -40,6 +43,7 @@ class Publication(Struct, frozen=True):
     contents: Iterable[tuple[ManifestEntry, Callable[[], bytes]]]
     settings: str
     worker: str
+    rollout: Rollout | None = None
 
 
 def stored_blobs(connection: Connection, blobs: Iterable[str]) -> dict[str, StoredBlob]:
@@ -66,8 +70,50 @@ def publish(
     revision_id = _insert_revision(connection, lease, publication, revision)
     for rows in _manifest_rows(revision_id, publication.entries):
         connection.execute(plain_insert(MANIFEST), rows)
-    connection.execute(select(func.pg_notify(CHANNEL, lease.job)))
+    if publication.rollout is not None:
+        waves.begin(connection, lease.job_id, revision_id, publication.rollout)
+    waves.notify(connection, lease.job)
     return replace(revision, id=revision_id)
+
+
+def republish(
+    connection: Connection, job: Row[Any], commit: str | None, worker: str, signer: Signer
+) -> Revision:
+    """Publish an earlier revision of a job again, for every agent, as the newest one.
+
+    `job` is its locked row. Without `commit` it is the one before the commit that agents have.
+    Raises ConfigError where the database has no such revision any more.
+    """
+    old = _earlier(connection, job, commit)
+    lease = Lease(job.id, job.name, job.epoch + 1, job.next_at)
+    # another epoch: what a controller is about to publish of this job is refused
+    connection.execute(update(JOB).where(JOB.c.id == job.id).values(epoch=lease.epoch))
+    query = select(*MANIFEST.c["path", "mode", "blob_id", "sha256", "size"])
+    rows = connection.execute(query.where(MANIFEST.c.revision_id == old.id))
+    entries = [ManifestEntry(*row) for row in rows]
+    roots = tuple(old.roots)
+    digest = manifest_digest(roots, entries)
+    revision = Revision(job.name, old.repo, old.ref, old.commit_sha, 0, roots, digest)
+    publication = Publication(revision, entries, (), job.settings or "", worker)
+    return publish(connection, lease, publication, signer)
+
+
+def _earlier(connection: Connection, job: Row[Any], commit: str | None) -> Row[Any]:
+    of_job = select(REVISION).where(REVISION.c.job_id == job.id)
+    newest_first = list(connection.execute(of_job.order_by(REVISION.c.sequence.desc())))
+    current = newest_first[0].commit_sha if newest_first else None
+    for row in newest_first:
+        if commit is None and row.commit_sha != current and row.released_at is not None:
+            return row
+        if commit is not None and row.commit_sha.startswith(commit):
+            return row
+    known = dict.fromkeys(row.commit_sha[:7] for row in newest_first)
+    raise ConfigError(
+        f"{job.name}: the fleet's database has no earlier revision"
+        + (f" of {commit[:40]}" if commit is not None else ""),
+        id="config/fleet-no-revision",
+        hint="it has " + (", ".join(known) or "none"),
+    )
 
 
 def _next_sequence(connection: Connection, lease: Lease, publication: Publication) -> int:
@@ -131,4 +177,4 @@ def _manifest_rows(
         ]
 
 
-__all__ = ["Publication", "StoredBlob", "publish", "stored_blobs"]
+__all__ = ["Publication", "StoredBlob", "publish", "republish", "stored_blobs"]

@@ -37,6 +37,7 @@ def save_report(connection: Connection, presence: Presence, report: RunReport) -
         "changes": len(report.changes),
         "drifted": report.drift_count,
         "reload_pending": report.reload_pending,
+        "checking": report.checking,
         "error_id": None if error is None else error.id,
         "error": None if error is None else error.message[:MAX_ERROR_CHARACTERS],
     }

@@ -29,7 +29,9 @@ def forget_old(connection: Connection) -> tuple[int, int]:
         partition_by=REVISION.c.job_id, order_by=REVISION.c.sequence.desc()
     )
     ranked = select(REVISION.c.id, age.label("age")).subquery()
-    old = select(ranked.c.id).where(ranked.c.age > KEPT_REVISIONS)
+    released = select(func.max(REVISION.c.id)).where(REVISION.c.released_at.is_not(None))
+    last = released.group_by(REVISION.c.job_id)  # what most agents have, however old it is
+    old = select(ranked.c.id).where(ranked.c.age > KEPT_REVISIONS, ranked.c.id.not_in(last))
     revisions = connection.execute(delete(REVISION).where(REVISION.c.id.in_(old))).rowcount
     named = exists().where(MANIFEST.c.blob_id == BLOB.c.id)
     unused = delete(BLOB).where(BLOB.c.created_at < NOW - KEEP_CONTENTS, ~named)

@@ -28,7 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 
 SCHEMA = "syncd"
-VERSION = "0001"  # of migrations/fleet
+VERSION = "0002"  # of migrations/fleet
 CONTROLLERS, AGENTS = "syncd_controller", "syncd_agent"  # the roles that a login is a member of
 CHANNEL = "syncd"  # of NOTIFY; the payload is the name of a job
 
@@ -76,6 +76,10 @@ JOB = Table(
     Column("error_id", Text),
     Column("error", Text),
     Index("job_next_at", "next_at"),
+    # a halted job is neither polled nor released further, until an operator resumes it
+    Column("halted_at", DateTime(timezone=True)),
+    Column("halted_by", Text),
+    Column("halted_reason", Text),
 )
 
 REVISION = Table(
@@ -93,7 +97,11 @@ REVISION = Table(
     Column("epoch", BigInteger, nullable=False),
     Column("worker", Text, nullable=False),
     _now("created_at"),
-    Column("released_at", DateTime(timezone=True)),  # NULL: not for every agent yet
+    Column("released_at", DateTime(timezone=True)),  # NULL: for the agents of its waves alone
+    Column("rollout", JSONB),  # the job's `rollout:` as it was published; NULL: none
+    Column("wave", Integer, nullable=False, server_default=text("0")),
+    Column("wave_at", DateTime(timezone=True)),
+    Column("stopped", Text),  # why no further wave follows by itself
     UniqueConstraint("job_id", "sequence"),
 )
 
@@ -160,6 +168,32 @@ REPORT = Table(
     Column("reload_pending", Boolean, nullable=False),
     Column("error_id", Text),
     Column("error", Text),
+    Column("checking", Boolean, nullable=False, server_default=text("false")),
+)
+
+WAVE_AGENT = Table(
+    "wave_agent",
+    METADATA,
+    Column(
+        "revision_id",
+        BigInteger,
+        ForeignKey(f"{SCHEMA}.revision.id", ondelete="CASCADE"),
+        primary_key=True,
+    ),
+    Column("agent", Text, primary_key=True),
+    Column("wave", Integer, nullable=False),
+)
+
+DECISION = Table(
+    "decision",
+    METADATA,
+    _id(),
+    _now("at"),
+    Column("login", Text, nullable=False, server_default=text("SESSION_USER")),
+    Column("who", Text, nullable=False),  # the user and host of the command, or a controller
+    _job_id(),
+    Column("action", Text, nullable=False),
+    Column("detail", Text, nullable=False),
 )
 
 # One row for each boot of an agent's machine: two whose times overlap are two machines of one name.
@@ -180,6 +214,7 @@ __all__ = [
     "BLOB",
     "CHANNEL",
     "CONTROLLERS",
+    "DECISION",
     "GRANT",
     "JOB",
     "MANIFEST",
@@ -189,4 +224,5 @@ __all__ = [
     "REVISION",
     "SCHEMA",
     "VERSION",
+    "WAVE_AGENT",
 ]

@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("psycopg", reason="psycopg is not installed (the syncd[fleet] extra)")
 
 from syncd.fleet.reports import Presence, save_presence, save_report
+from syncd.fleet.schema import VERSION
 from syncd.models import RunReport, RunStatus
 from tests.support.fleet import Fleet, FleetMachines, Publisher, job_of, machines, secret_file
 from tests.support.sync_env import sync_env
@@ -42,7 +43,7 @@ def test_init_makes_the_schema_with_a_login_that_owns_the_database(
     owner = secret_file(tmp_path / "owner", fleet.address())
     assert stand.controller.call("fleet", "status").code == 1
     done = stand.controller.call("fleet", "init", "--database", owner, "--json")
-    assert (done.code, done.json) == (0, {"schema": "syncd.fleet.init/1", "version": "0001"})
+    assert (done.code, done.json) == (0, {"schema": "syncd.fleet.init/1", "version": VERSION})
     said = stand.controller.call("fleet", "init", "--database", owner).out
     assert "IN ROLE syncd_agent" in said
     assert stand.controller.call("fleet", "status").out.startswith("The fleet has no job yet")

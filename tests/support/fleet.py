@@ -16,6 +16,7 @@ from typing import Any
 import psycopg
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from msgspec import structs
 
 from syncd.fleet import grants, leases
 from syncd.fleet.database import DatabaseLimits, FleetDatabase
@@ -80,8 +81,9 @@ class Publisher:
     def publish(self, job: Job, files: Mapping[str, bytes], commit: str) -> Revision:
         """Publish in one step, as a controller that claims and gives back."""
         lease = self.claim(job)
+        made = structs.replace(publication(job, files, commit), rollout=job.rollout)
         with self.database.begin() as connection:
-            revision = publish(connection, lease, publication(job, files, commit), self.signer)
+            revision = publish(connection, lease, made, self.signer)
         with self.database.begin() as connection:
             leases.release(connection, lease, leases.PollResult(60.0))
         return revision

@@ -43,6 +43,7 @@ SECTIONS: dict[str, dict[str, type[BaseModel]]] = {
         "apply.windows.": schema.WindowModel,
         "apply.freeze.": schema.FreezeModel,
         "report.": schema.ReportModel,
+        "rollout.": fleet_schema.RolloutModel,
     },
     "Keys of a path": {"": schema.PathModel},
     "The listener: `web`": {
@@ -104,6 +105,8 @@ def test_the_page_has_the_default_of_the_key(section: str, key: str) -> None:
         assert read(info, written[1]) == info.default
     elif text == "see its keys":
         assert isinstance(info.default, Strict)
+    elif text == "all four":
+        assert info.default == ["validate", "hook", "health", "drift"]
     elif text == "`failed`, `recovered` and `drift`":
         assert info.default == ["failed", "recovered", "drift"]
     else:

@@ -19,6 +19,15 @@ CREATE OR REPLACE FUNCTION syncd.granted_jobs() RETURNS SETOF bigint
 REVOKE ALL ON FUNCTION syncd.granted_jobs() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION syncd.granted_jobs() TO syncd_controller, syncd_agent;
 
+-- The revisions that only the agents of their waves may read so far.
+CREATE OR REPLACE FUNCTION syncd.offered_revisions() RETURNS SETOF bigint
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    BEGIN ATOMIC
+        SELECT revision_id FROM syncd.wave_agent WHERE agent = SESSION_USER;
+    END;
+REVOKE ALL ON FUNCTION syncd.offered_revisions() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION syncd.offered_revisions() TO syncd_controller, syncd_agent;
+
 ALTER TABLE syncd.job ENABLE ROW LEVEL SECURITY;
 ALTER TABLE syncd.revision ENABLE ROW LEVEL SECURITY;
 ALTER TABLE syncd.blob ENABLE ROW LEVEL SECURITY;
@@ -27,13 +36,16 @@ ALTER TABLE syncd.agent ENABLE ROW LEVEL SECURITY;
 ALTER TABLE syncd.job_grant ENABLE ROW LEVEL SECURITY;
 ALTER TABLE syncd.report ENABLE ROW LEVEL SECURITY;
 ALTER TABLE syncd.presence ENABLE ROW LEVEL SECURITY;
+ALTER TABLE syncd.wave_agent ENABLE ROW LEVEL SECURITY;
+ALTER TABLE syncd.decision ENABLE ROW LEVEL SECURITY;
 
 -- Controllers
 
 GRANT SELECT, INSERT, UPDATE, DELETE ON
     syncd.job, syncd.revision, syncd.blob, syncd.manifest, syncd.agent, syncd.job_grant,
-    syncd.report, syncd.presence
+    syncd.report, syncd.presence, syncd.wave_agent
     TO syncd_controller;
+GRANT SELECT, INSERT ON syncd.decision TO syncd_controller;
 
 DROP POLICY IF EXISTS controller ON syncd.job;
 DROP POLICY IF EXISTS controller ON syncd.revision;
@@ -51,6 +63,10 @@ CREATE POLICY controller ON syncd.agent TO syncd_controller USING (true);
 CREATE POLICY controller ON syncd.job_grant TO syncd_controller USING (true);
 CREATE POLICY controller ON syncd.report TO syncd_controller USING (true);
 CREATE POLICY controller ON syncd.presence TO syncd_controller USING (true);
+DROP POLICY IF EXISTS controller ON syncd.wave_agent;
+DROP POLICY IF EXISTS controller ON syncd.decision;
+CREATE POLICY controller ON syncd.wave_agent TO syncd_controller USING (true);
+CREATE POLICY controller ON syncd.decision TO syncd_controller USING (true);
 
 -- Agents
 
@@ -70,7 +86,10 @@ DROP POLICY IF EXISTS own ON syncd.presence;
 CREATE POLICY granted ON syncd.job FOR SELECT TO syncd_agent
     USING (id IN (SELECT syncd.granted_jobs()));
 CREATE POLICY granted ON syncd.revision FOR SELECT TO syncd_agent
-    USING (released_at IS NOT NULL AND job_id IN (SELECT syncd.granted_jobs()));
+    USING (
+        job_id IN (SELECT syncd.granted_jobs())
+        AND (released_at IS NOT NULL OR id IN (SELECT syncd.offered_revisions()))
+    );
 CREATE POLICY granted ON syncd.manifest FOR SELECT TO syncd_agent
     USING (EXISTS (SELECT FROM syncd.revision WHERE revision.id = manifest.revision_id));
 CREATE POLICY granted ON syncd.blob FOR SELECT TO syncd_agent
