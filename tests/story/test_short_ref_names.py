@@ -203,7 +203,8 @@ def test_the_nothing_to_do_check_gives_way_to_a_full_run_when_the_name_is_due(
     hub.github.forget_requests()
     found = fastpath.check(asked, os.environ, checked + DAY.total_seconds())
     assert not isinstance(found, fastpath.UpToDate)
-    assert found.finish() == [] and not hub.github.requests
+    found.wait()
+    assert found.replies == [] and not hub.github.requests
 
 
 def test_a_clock_that_was_set_back_puts_no_check_off(hub: SyncEnv, clock: FakeClock) -> None:
