@@ -42,8 +42,10 @@ def make_plan(
     )
     actions: list[Action] = []
     for path in remote.keys() | recorded.keys():
-        case = _Case(job, path, recorded.get(path), local.get(path), path in own_directories)
-        want = remote.get(path)
+        want, row, have = remote.get(path), recorded.get(path), local.get(path)
+        if _is_as_recorded(want, row, have):
+            continue  # nearly every path
+        case = _Case(job, path, row, have, path in own_directories)
         action = case.drop() if want is None else case.decide(want)
         if action is not None:
             actions.append(action)
@@ -59,6 +61,21 @@ def _directories_of(paths: Iterable[str]) -> set[str]:
             found.add(folder)
             folder = folder[: folder.rfind("/")]
     return found
+
+
+def _is_as_recorded(want: WantedFile | None, row: LedgerRow | None, have: LocalFile | None) -> bool:
+    """Return whether the disk has what is wanted, and the ledger already says exactly this."""
+    return (
+        want is not None
+        and row is not None
+        and have is not None
+        and row.stat == have.stat
+        and row.entry == want
+        and row.ownership is Ownership.OWNED
+        and row.wanted is None
+        and want.same_content(have)
+        and want.same_permissions(have)
+    )
 
 
 class _Case(Struct, frozen=True):
@@ -81,7 +98,7 @@ class _Case(Struct, frozen=True):
         return self.recorded.entry
 
     def decide(self, want: WantedFile) -> Action | None:
-        """Choose the action for a path that the repository has."""
+        """Choose the action for a path that the repository has, and that is not as recorded."""
         have, recorded, own = self.local, self.recorded, self.own
         if have is not None and have.kind is Kind.DIRECTORY and self.was_own_directory:
             # not drift: the directory becomes empty in this very plan
@@ -144,8 +161,6 @@ class _Case(Struct, frozen=True):
         if have is None:
             return None
         if want.same_permissions(have):
-            if self._is_recorded_as(want, have):
-                return None
             return self._action(ActionKind.ADOPT, want, "already so")
         changed_here = own is None or not own.same_permissions(have)
         asked_now = self._permissions_changed(want)
@@ -153,17 +168,6 @@ class _Case(Struct, frozen=True):
             return self._kept(want, "mode or owner changed here")
         is_drift = own is not None and not asked_now
         return self._action(ActionKind.MODE, want, "mode or owner", is_drift=is_drift)
-
-    def _is_recorded_as(self, want: WantedFile, have: LocalFile) -> bool:
-        """Return whether the ledger already says exactly this."""
-        row = self.recorded
-        return (
-            row is not None
-            and row.ownership is Ownership.OWNED
-            and row.stat == have.stat
-            and row.entry == want
-            and row.wanted is None
-        )
 
     def _permissions_changed(self, want: WantedFile) -> bool:
         """Return whether mode or owner were asked otherwise when the file was last applied."""

@@ -15,7 +15,7 @@ from syncd.ports import OwnedRow, RunRecord
 from syncd.store import serialization
 from syncd.store.checksum import checksum, matches
 from syncd.store.schema import APPLIED_SET, DIRECTORY, FILE
-from syncd.store.sqlite import in_parts, insert, text_of, upsert
+from syncd.store.sqlite import fetch_all, in_parts, insert, text_of, upsert
 
 WHOLE = [*serialization.LEDGER, FILE.c.checksum]
 OF_JOB = text_of(select(*WHOLE).where(FILE.c.job == bindparam("job")))
@@ -30,7 +30,7 @@ POSITIONS = [_NAMES.index(column.name) for column in FILE.columns]
 
 def of_job(connection: Connection, job: str) -> dict[str, LedgerRow]:
     """Return the job's rows by path, without damaged ones."""
-    return serialization.ledger_rows(job, connection.exec_driver_sql(OF_JOB, (job,)).all())
+    return serialization.ledger_rows(job, fetch_all(connection, OF_JOB, (job,)))
 
 
 def put(

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Table, create_engine
 from sqlalchemy.dialects.sqlite import dialect, insert
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import NullPool
 from sqlalchemy.sql.expression import Executable
 
@@ -125,6 +125,23 @@ def text_of(statement: Executable) -> str:
     of times.
     """
     return str(statement.compile(dialect=POSITIONAL))  # type: ignore[attr-defined]
+
+
+def fetch_all(connection: Connection, statement: str, values: tuple[Any, ...]) -> Sequence[Any]:
+    """Return all rows of a query with `?` for each value.
+
+    sqlite3 decodes the text itself, which is a quarter faster for thousands of rows. Where some of
+    it is damaged, the query runs again with `_text`.
+    """
+    driver = driver_of(connection)
+    driver.text_factory = str
+    try:
+        return connection.exec_driver_sql(statement, values).all()
+    except OperationalError:
+        pass
+    finally:
+        driver.text_factory = _text
+    return connection.exec_driver_sql(statement, values).all()
 
 
 def upsert(connection: Connection, table: Table, rows: Iterable[Mapping[str, Any]]) -> None:

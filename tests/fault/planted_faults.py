@@ -43,8 +43,9 @@ PLAN: Rows = {
         TABLE,
     ),
     "report adopts nothing": (
-        "            if self._is_recorded_as(want, have):",
-        "            if self._is_recorded_as(want, have) or self.job.drift is Drift.REPORT:",
+        "        if want.same_permissions(have):",
+        "        if want.same_permissions(have) and self.job.drift is Drift.REPORT:\n"
+        "            return None\n        if want.same_permissions(have):",
         TABLE,
     ),
     "a row of a file that is gone on both sides is never forgotten": (
