@@ -177,15 +177,13 @@ def _refuse(
 def _show_error(error: SyncdError, text: str, verbose: bool) -> None:
     """Print the text, with -v the error's id, and what to do; folded on a terminal.
 
-    Problems of a configuration are not folded: a sign below a line points into it.
+    An indented line is left as it is: a sign below it points into it, or a hook printed it.
     """
     from syncd.cli.folding import fold, terminal_columns
 
     columns = terminal_columns(err=True)
-    first, *more = text.split("\n")
-    has_places = isinstance(error, ConfigError) and error.problems
-    for line in [*fold(first, None if has_places else columns, "  ", ""), *more]:
-        echo(line, err=True)
+    for line in text.split("\n"):
+        echo("\n".join([line] if line[:1] == " " else fold(line, columns, "  ", "")), err=True)
     if verbose:
         echo(f"  error id: {error.id}", err=True)
     if error.hint:

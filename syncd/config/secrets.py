@@ -233,11 +233,7 @@ def _read(file: Path, what: str, owner: int | None, private: bool) -> str:
             raw = opened.read(MAX_SECRET_BYTES + 1)
     except OSError as error:
         refused = isinstance(error, PermissionError)
-        hint = (
-            f"only {nearest_owner(file)} may read it: run syncd as that user"
-            if refused
-            else "check the path and who may read it"
-        )
+        hint = _who_may_read(file) if refused else "check the path and who may read it"
         raise ConfigError(
             f"{what}: {file} can't be read: {error.strerror}",
             id="config/secret-not-readable",
@@ -246,6 +242,17 @@ def _read(file: Path, what: str, owner: int | None, private: bool) -> str:
     if len(raw) > MAX_SECRET_BYTES:
         raise ConfigError(f"{what}: {file} is too large for a secret")
     return _decode(raw, what, str(file))
+
+
+def _who_may_read(file: Path) -> str:
+    """Return the remedy for a file that this process may not read."""
+    try:
+        is_ours = os.stat(file).st_uid == os.geteuid()
+    except OSError:  # in a folder that it may not enter
+        is_ours = False
+    if is_ours:
+        return f"chmod 600 {file}"
+    return f"only {nearest_owner(file)} may read it: run syncd as that user"
 
 
 def _refuse_doubts(doubts: list[TrustProblem], what: str) -> None:

@@ -7,7 +7,10 @@ with thousands of branches, and a wrong first letter gets no suggestion.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+from syncd.deadline import Deadline
 from syncd.errors import AuthError, LimitError, RemoteError
 from syncd.github.json_body import parse_json
 from syncd.github.protocol import quote_path, server_text
@@ -19,6 +22,7 @@ BRANCHES, TAGS = "heads/", "tags/"
 VERSION = re.compile(r"v?\d")
 COMMIT = re.compile(r"[0-9a-f]{7,64}")
 MAX_NAMES = 100
+MAX_SECONDS = 10.0
 
 
 def suggest_ref(scope: RepositoryScope, ref: str | None) -> str | None:
@@ -47,10 +51,23 @@ def suggest_ref(scope: RepositoryScope, ref: str | None) -> str | None:
 def _names(scope: RepositoryScope, namespace: str, first: str) -> list[str]:
     path = f"/git/matching-refs/{quote_path(namespace + first)}?per_page={MAX_NAMES}"
     request = scope.get_request(path, "refs", f"similar refs of {scope.repo}")
-    body = send_and_read(scope.transport, request, scope.deadline).body
+    with _short(scope.deadline) as deadline:
+        body = send_and_read(scope.transport, request, deadline).body
     rows = parse_json(body, request.subject, "refs")
     refs = [server_text(row.get("ref")) for row in rows if isinstance(row, dict)]
     return [one.removeprefix(f"refs/{namespace}") for one in refs if one.startswith("refs/")]
+
+
+@contextmanager
+def _short(deadline: Deadline) -> Iterator[Deadline]:
+    """A deadline for one request: a suggestion is not worth a second one, or a long wait."""
+    seconds = min(MAX_SECONDS, deadline.remaining_seconds())
+    short = Deadline(deadline.clock, seconds, deadline.stop)
+    short.may_retry = False
+    try:
+        yield short
+    finally:
+        deadline.request_count += short.request_count
 
 
 __all__ = ["suggest_ref"]

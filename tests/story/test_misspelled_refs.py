@@ -20,12 +20,17 @@ ASKED = {"head": 3, "refs": 1}
 
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SyncEnv]:
-    with sync_env(tmp_path_factory.mktemp("refs"), as_app=False) as made:
+    with sync_env(tmp_path_factory.mktemp("refs")) as made:
         head = made.repo.head()
         names = ("heads/master", "heads/release/2026", "tags/v2.1.0", "tags/v1.0", "pull/7/head")
         for name in names:
             made.repo.refs[f"refs/{name}"] = head
         yield made
+
+
+def asked(hub: SyncEnv) -> dict[str, int]:
+    """The requests that are about refs."""
+    return {route: n for route, n in hub.github.routes().items() if route in ("head", "refs")}
 
 
 @pytest.mark.parametrize(
@@ -49,14 +54,30 @@ def test_a_manual_run_suggests_a_similar_ref_for_one_request(
     error = hub.sync().job["error"]
     assert error["id"] == "not_found/ref-missing"
     assert error["hint"] == (PLAIN if meant is None else f"did you mean '{meant}'? {PLAIN}")
-    assert hub.github.routes() == requests
+    assert asked(hub) == requests
 
 
-def test_a_refused_or_damaged_list_of_refs_leaves_the_error_as_it_is(hub: SyncEnv) -> None:
+@pytest.mark.parametrize(
+    "fault",
+    [
+        faults.status(404, "Not Found"),
+        faults.status(503, "no"),
+        faults.status(403, "You have exceeded a secondary rate limit", {"retry-after": "300"}),
+        faults.other_content(b"[{]"),
+        faults.other_content(b'{"message": "no list"}'),
+    ],
+    ids=["unknown", "failing", "limited", "damaged", "other"],
+)
+def test_a_list_of_refs_that_does_not_come_leaves_the_error_as_it_is(
+    hub: SyncEnv, fault: faults.FaultEffect
+) -> None:
     hub.write_config(ref="mian")
-    for fault in (faults.status(403, "no"), faults.status(404, "no"), faults.other_content(b"[{]")):
-        hub.github.add_fault("refs", fault)
-        assert hub.sync().job["error"]["hint"] == PLAIN
+    hub.github.faults.clear()
+    hub.github.add_fault("refs", fault, times=9)
+    error = hub.sync().job["error"]
+    hub.github.faults.clear()
+    assert (error["id"], error["hint"]) == ("not_found/ref-missing", PLAIN)
+    assert asked(hub) == ASKED
 
 
 def test_jobs_of_one_repository_pay_for_it_once(hub: SyncEnv) -> None:
@@ -65,7 +86,7 @@ def test_jobs_of_one_repository_pay_for_it_once(hub: SyncEnv) -> None:
     hub.write()
     hints = [job["error"]["hint"] for job in hub.sync().json["jobs"]]
     del hub.jobs["other"]
-    assert hints == [f"did you mean 'main'? {PLAIN}"] * 2 and hub.github.routes() == ASKED
+    assert hints == [f"did you mean 'main'? {PLAIN}"] * 2 and asked(hub) == ASKED
 
 
 @pytest.mark.parametrize(("trigger", "requests"), [("schedule", UNSURE), ("operator", ASKED)])
@@ -82,4 +103,4 @@ def test_a_run_that_no_person_waits_for_does_not_pay_for_it(
             source.resolve(job.repo, job.ref, None, deadline)
     finally:
         app.close()
-    assert hub.github.routes() == requests
+    assert asked(hub) == requests

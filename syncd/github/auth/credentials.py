@@ -40,6 +40,7 @@ log = logging.getLogger(__name__)
 RENEW_EARLY_SECONDS = 300.0
 FRESH_TOKEN_SECONDS = 10.0  # a token this young may not be known to every server yet
 FRESH_TOKEN_WAITS_SECONDS = (1.0, 2.0, 3.0, 3.0)
+REF_UNKNOWN = 422  # the repository is there, the ref is not: "Get a commit"
 # Routes whose objects an earlier answer named: they are never absent.
 ROUTES_OF_KNOWN_OBJECTS = frozenset(("tree", "blob", "commit", "lfs"))
 # A refused grant is not requested again sooner: a storm of jobs must not become a storm of token
@@ -265,7 +266,7 @@ class AuthTransport:
                 break
             deadline.wait(wait)
             answer = self._inner.send(sent, deadline)
-        if token is not None and answer.status < 400:
+        if token is not None and (answer.status < 400 or answer.status == REF_UNKNOWN):
             self._answered[request.repo] = token
         return answer
 

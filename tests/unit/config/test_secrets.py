@@ -318,3 +318,26 @@ def test_a_secret_is_never_printed_formatted_or_pickled() -> None:
     assert "verysecret" not in shown
     with pytest.raises(TypeError):
         pickle.dumps(secret)
+
+
+@pytest.mark.parametrize(
+    ("uid", "hint"),
+    [
+        (0, "chmod 600 FILE"),
+        (65534, "only root may read it: run syncd as that user"),
+    ],
+)
+@pytest.mark.skipif(os.geteuid() != 0, reason="the file is to be root's")
+def test_a_file_that_may_not_be_read_names_its_mode_or_who_may(
+    tmp_path: Path, uid: int, hint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> object:
+        raise PermissionError(13, "Permission denied")
+
+    file = tmp_path / "token"
+    file.write_text("secret")
+    monkeypatch.setattr("syncd.config.secrets.open_checked", refuse)
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
+    with pytest.raises(ConfigError) as raised:
+        read_secret(SecretRef("file", str(file)), {}, "github.bot.token")
+    assert raised.value.hint == hint.replace("FILE", str(file))
