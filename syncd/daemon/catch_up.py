@@ -28,7 +28,7 @@ from syncd.github.deliveries import (
     list_deliveries,
     missed_pushes,
 )
-from syncd.identities import AppIdentity, Identity
+from syncd.identities import AppIdentity
 from syncd.models import Job
 from syncd.store.facts import DELIVERIES_READ, Staleness
 from syncd.wiring import AppContext
@@ -41,10 +41,10 @@ BEFORE_ALL = SeenDelivery(0, datetime.fromtimestamp(0, UTC))  # after a list tha
 
 
 class WatchedApp(Struct, frozen=True):
-    """One App of the configuration, and the jobs that its pushes start."""
+    """One App of the configuration, and the jobs that its pushes start, each with its identity."""
 
     identity: AppIdentity
-    jobs: tuple[Job, ...]
+    jobs: list[tuple[Job, AppIdentity]]
 
     @property
     def key(self) -> str:
@@ -66,9 +66,8 @@ def watched_apps(config: Config) -> Iterator[WatchedApp]:
         identity = config.identities[job.identity]
         if not isinstance(identity, AppIdentity) or not is_announced(config, job.name):
             continue
-        place = identity.api, identity.issuer
-        known = found.get(place, WatchedApp(identity, ()))
-        found[place] = WatchedApp(known.identity, (*known.jobs, job))
+        app = found.setdefault((identity.api, identity.issuer), WatchedApp(identity, []))
+        app.jobs.append((job, identity))
     yield from found.values()
 
 
@@ -141,8 +140,8 @@ class CatchUp:
             return
         jobs = [
             job.name
-            for job in app.jobs
-            if not listed.complete or self._is_missed(job, missed, deadline)
+            for job, identity in app.jobs
+            if not listed.complete or self._is_missed(job.repo, identity, missed, deadline)
         ]
         started = len(self._push_trigger.deliveries_missed(len(missed), jobs))
         LOG.warning(
@@ -153,24 +152,26 @@ class CatchUp:
             f"{started} job{'s ask' if started != 1 else ' asks'}",
         )
 
-    def _is_missed(self, job: Job, missed: Sequence[Delivery], deadline: Deadline) -> bool:
-        """Return whether a push to the job's repository was missed, or may have been.
+    def _is_missed(
+        self, repo: str, identity: AppIdentity, missed: Sequence[Delivery], deadline: Deadline
+    ) -> bool:
+        """Return whether a push to the repository was missed, or may have been.
 
-        The repository's number comes with the token that the job's run needs anyway.
+        The repository's number comes with the token that a run needs anyway.
         """
-        credentials = self._credentials(self._app.config.identities[job.identity])
-        number = credentials.repository_numbers().get(job.repo.lower())
+        credentials = self._credentials(identity)
+        number = credentials.repository_numbers().get(repo.lower())
         if number is None:
-            installation = credentials.installation_of(job.repo)
+            installation = credentials.installation_of(repo)
             if not any(is_about(one, None, installation) for one in missed):
                 return False
             with suppress(SyncdError):  # the job's own run says what is wrong
-                credentials.token_for(job.repo, deadline)
-            number = credentials.repository_numbers().get(job.repo.lower())
-        installation = credentials.installation_of(job.repo)
+                credentials.token_for(repo, deadline)
+            number = credentials.repository_numbers().get(repo.lower())
+        installation = credentials.installation_of(repo)
         return any(is_about(one, number, installation) for one in missed)
 
-    def _credentials(self, identity: Identity) -> AppCredentials:
+    def _credentials(self, identity: AppIdentity) -> AppCredentials:
         found = self._app.connection(identity).credentials
         if not isinstance(found, AppCredentials):
             raise TypeError(f"the identity {identity.name} is no App")

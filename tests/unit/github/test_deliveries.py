@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as some
 
 from syncd.deadline import Deadline
 from syncd.errors import BadResponseError
@@ -177,3 +179,18 @@ def test_the_number_of_the_repository_decides_and_else_its_installation(
 ) -> None:
     missed = attempt(9, "a", False, repository=repository)
     assert is_about(missed, number, installation) is about
+
+
+SCALARS = some.none() | some.booleans() | some.integers() | some.text(max_size=30)
+ROWS = some.fixed_dictionaries({}, optional=dict.fromkeys(row(), SCALARS))
+ANSWERS = some.lists(ROWS.map(lambda drawn: row() | drawn) | SCALARS, max_size=3) | SCALARS
+
+
+@settings(max_examples=100, deadline=None)
+@given(ANSWERS, some.text(max_size=40))
+def test_whatever_a_server_says_is_a_list_or_refused(answer: Any, link: str) -> None:
+    pages = Pages(answer, [], link=link.replace("{", "").replace("}", ""))
+    try:
+        assert len(listed(pages, SeenDelivery(3, AT))) <= 3
+    except BadResponseError as error:
+        assert error.id == "bad_response/no-list"
