@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from syncd.engine.hook_result import shown_command
+from syncd.engine.hook_result import first_line, shown_command
 from syncd.models import Job
-from syncd.ports import PendingHealth
+from syncd.ports import PendingHealth, Rejection
 from syncd.status.daemon_status import DaemonStatus
 from syncd.status.model import JobSnapshot
 
@@ -36,9 +36,17 @@ def reasons_of(one: JobSnapshot, now: datetime) -> list[str]:
         found.append(f"{state.drift_count:,} files or folders differ from what was mirrored")
     if state.waiting is not None:
         found.append(state.waiting.describe())
+        if state.rejection is not None:
+            found.append(_rejection_text(state.rejection))
     if not found and one.condition == "failing":
         found.append("the last run did not finish")
     return found
+
+
+def _rejection_text(rejection: Rejection) -> str:
+    """Return why the commit was rejected whose fix waits."""
+    reason = rejection.reason or f"commit {rejection.commit[:7]} was rejected"
+    return f"before it, {first_line(reason)}"
 
 
 def _window_text(pending: PendingHealth, job: Job) -> str:

@@ -243,6 +243,9 @@ def test_a_fix_that_waits_is_no_ref_that_went_back(
     machine.happens("freeze bad now fix sync")
     assert machine.file.read_text() == "one\n"
     assert [note for note in machine.last.job.get("notes", []) if "went back" in note] == []
+    said = hub.call("status", "--json").job["error"], hub.call("status").out
+    assert said[0] is None and " waits until " in said[1]
+    assert f"commit {machine.bad_commit[:7]} is not healthy, and commit" in said[1]
 
 
 def test_a_change_that_was_taken_back_before_a_fix_waits_is_in_the_history(
