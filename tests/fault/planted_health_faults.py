@@ -7,6 +7,8 @@ from tests.fault.planted import Fault
 UNIT = "tests/unit/engine/test_health.py"
 STORY = "tests/story/test_health.py"
 DAEMON = "tests/story/test_daemon_health.py"
+NOTICES = "tests/story/test_notices.py"
+AWAY = "tests/story/test_notices_of_a_day_away.py"
 KILLS = "tests/fault/test_health_faults.py"
 
 ROWS: dict[str, dict[str, tuple[str, str, str]]] = {
@@ -122,6 +124,12 @@ ROWS: dict[str, dict[str, tuple[str, str, str]]] = {
         ),
     },
     "syncd.engine.reload_state": {
+        "a reload that failed is over when it is put off": (
+            "if is_well and pending.attempts == 0:",
+            "if is_well:",
+            "tests/unit/engine/test_reload_state.py"
+            "::test_a_job_is_waiting_while_its_reload_is_put_off_and_nothing_else_is_wrong",
+        ),
         "the way back goes with the reload": (
             "undo = None if state.pending_health is None else state.undo",
             "undo = None",
@@ -158,6 +166,16 @@ ROWS: dict[str, dict[str, tuple[str, str, str]]] = {
         ),
     },
     "syncd.engine.run_result": {
+        "a fix that waits ends the rejection": (
+            "if known is None or decision.waiting is not None or run.is_rollback:",
+            "if known is None or run.is_rollback:",
+            f"{NOTICES}::test_a_job_has_not_recovered_while_its_fix_waits",
+        ),
+        "a commit applied by hand ends the rejection": (
+            "return known if asked_ref and known.commit != decision.commit else None",
+            "return None",
+            f"{STORY}::test_a_commit_that_the_operator_applies_by_hand_does_not_end_a_rejection",
+        ),
         "a rollback leaves the check pending": (
             "state = health.without_check(state) if run.is_rollback else state",
             "pass",
@@ -181,6 +199,34 @@ ROWS: dict[str, dict[str, tuple[str, str, str]]] = {
             "        if starting and state.pending_health is not None:",
             "        if False:",
             f"{DAEMON}::test_killed_inside_the_window_the_next_daemon_goes_on_with_it",
+        ),
+    },
+    "syncd.ports.job_state": {
+        "a reload that failed is a planned wait": (
+            "return self.deferred_until if self.attempts == 0 else None",
+            "return self.deferred_until",
+            "tests/unit/test_status.py"
+            "::test_a_job_is_not_stale_until_its_reload_may_run_unless_that_has_failed",
+        ),
+    },
+    "syncd.notifications.events": {
+        "a job has recovered while its fix waits": (
+            "if report.waiting is not None and state.rejection is not None and reported == FAILED:",
+            "if False:",
+            "tests/unit/notifications/test_events.py"
+            "::test_a_job_has_not_recovered_while_the_fix_of_a_rejected_commit_waits",
+        ),
+        "a change that was put back is forgotten after the next notice": (
+            "    Event.ROLLED_BACK: VERDICT_SLOT,\n",
+            "",
+            f"{AWAY}::test_after_a_day_without_its_receiver_the_newest_of_each_kind_arrives",
+        ),
+    },
+    "syncd.notifications.run_events": {
+        "a commit is said to wait after it was applied": (
+            '"waiting": COMMIT_SLOT, ',
+            "",
+            f"{AWAY}::test_a_commit_that_was_applied_meanwhile_is_not_said_to_wait",
         ),
     },
 }

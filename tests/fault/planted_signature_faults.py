@@ -10,6 +10,7 @@ from tests.fault.planted import Fault
 VERIFY = "tests/unit/signatures/test_verify.py"
 OPTIONS = f"{VERIFY}::test_options_of_a_line_decide_whether_its_key_counts"
 FORGED = "tests/unit/signatures/test_forged.py::test_a_thousand_forged_signatures_are_refused"
+TOKENS = "tests/unit/signatures/test_security_keys.py"
 STORY = "tests/story/test_signed_commits.py"
 RUNS = "tests/unit/notifications/test_run_events.py"
 STATUS = "tests/story/test_commit_status.py"
@@ -23,6 +24,18 @@ SIGNATURE_FAULTS = [
                 "if namespace != NAMESPACE:",
                 "if False:",
                 FORGED,
+            ),
+        },
+        "signatures.ssh_keys": {
+            "a security key's signature holds for each application": (
+                "return hashlib.sha256(name).digest() + flags_and_counter",
+                "return hashlib.sha256(b'ssh:').digest() + flags_and_counter",
+                TOKENS,
+            ),
+            "an algorithm of another kind of key counts": (
+                "if algorithm not in RSA_HASHES if key.kind == RSA else algorithm != key.kind:",
+                "if algorithm not in RSA_HASHES if key.kind == RSA else False:",
+                TOKENS,
             ),
         },
         "signatures.verify": {
