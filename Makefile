@@ -1,6 +1,6 @@
 # Each target is one line through the stdlib script `dev`, so that everything works without make too.
 LANES = push fuzz root package browser database docs
-.PHONY: help demo test lint bench faults live dist deb docs pictures release sbom $(LANES:%=test-%)
+.PHONY: help demo test lint bench faults live dist deb docs pictures fleet-demo release sbom $(LANES:%=test-%)
 PYTHON ?= python3
 demo: ; @$(PYTHON) dev demo
 test: ; @$(PYTHON) dev test
@@ -15,4 +15,5 @@ sbom: ; @$(PYTHON) dev sbom
 deb: ; @$(PYTHON) dev deb
 docs: ; @$(PYTHON) dev docs
 pictures: ; @$(PYTHON) dev pictures
+fleet-demo: ; @$(PYTHON) dev fleet-demo
 help: ; @$(PYTHON) dev help

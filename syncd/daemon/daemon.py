@@ -94,8 +94,8 @@ class Daemon:
         self.queue = Queue(self.clock)
         self.run_log = RunLog(self.clock)
         self._diffs = DiffCache()
-        self._stop = threading.Event()
-        self._wake = threading.Event()
+        self.on_push: Callable[[Sequence[str]], None] = lambda names: None  # of a controller
+        self._stop, self._wake = threading.Event(), threading.Event()
         self._threads: list[threading.Thread] = []
         self._workers_wanted, self._waiting_runs, self._pool_lock = 0, 0, threading.RLock()
         self._starting, self._abandoned = threading.Lock(), False
@@ -202,11 +202,11 @@ class Daemon:
     def _jobs_for(self, push: Push) -> list[str]:
         """Return the jobs that follow the pushed ref."""
         config = self.app.config
+        jobs, numbers = config.polled_jobs, self.app.connections.repository_numbers()
         apis = {name: one.api for name, one in config.identities.items()}
-        numbers = self.app.connections.repository_numbers()
-        names = jobs_for_push(push, config.jobs.values(), apis, numbers)
-        short = [name for name in names if is_short(config.jobs[name].ref)]
-        self.runner.ref_pushed(short, push.ref)
+        names = jobs_for_push(push, jobs.values(), apis, numbers)
+        self.runner.ref_pushed([name for name in names if is_short(jobs[name].ref)], push.ref)
+        self.on_push(names)
         return names
 
     def _paused_of(self, names: Sequence[str]) -> set[str]:

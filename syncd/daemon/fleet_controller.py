@@ -10,13 +10,13 @@ from __future__ import annotations
 import logging
 import random
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from typing import Protocol
 
 from syncd.config.model import Config
 from syncd.daemon.backoff import Backoff, next_backoff
+from syncd.daemon.daemon import Daemon
 from syncd.daemon.fleet_publisher import Poll
 from syncd.errors import BugError, LockedError, SyncdError, UnreachableError, unexpected
 from syncd.fleet import leases, waves
@@ -27,7 +27,6 @@ from syncd.github.request_cache import SingleFlight
 from syncd.models import Job, RunReport, RunStatus, Trigger
 from syncd.ports import Head
 from syncd.schedule import schedules_of
-from syncd.wiring import AppContext
 from syncd.wiring.fleet import LEASE_SECONDS, FleetParts
 
 LOG = logging.getLogger("syncd.fleet")
@@ -39,12 +38,6 @@ STALLED_SECONDS = 120.0
 RETENTION_SECONDS = 3600.0
 
 
-class HasApp(Protocol):
-    """What a controller needs of the daemon that it runs in."""
-
-    app: AppContext
-
-
 class FleetController:
     """A service of the daemon: publishes the jobs of the configuration."""
 
@@ -54,10 +47,11 @@ class FleetController:
         self._held: dict[str, Lease] = {}
         self._threads: list[threading.Thread] = []
         self._failures, self._forget_at = 0, 0.0
+        self._wake, self._pushed = threading.Event(), set[str]()
 
     # --- service ----------------------------------------------------------------------------------
 
-    def start(self, daemon: HasApp) -> None:
+    def start(self, daemon: Daemon) -> None:
         """Start claiming. Raises ConfigError for a key that can't sign."""
         app = self._app = daemon.app
         self._parts: FleetParts = app.fleet
@@ -65,6 +59,7 @@ class FleetController:
         self._database = self._parts.controller_database()
         self._ticked_at = app.clock.monotonic()
         self._registered = False
+        daemon.on_push = self.poll_now
         workers = app.config.workers
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="syncd-poll")
         self._free = workers
@@ -81,6 +76,7 @@ class FleetController:
     def stop(self) -> None:
         """Give every lease back, after a moment for the polls that end by themselves."""
         self._stop.set()
+        self._wake.set()
         for thread in self._threads:
             thread.join(STOP_SECONDS)
         self._pool.shutdown(wait=True, cancel_futures=True)
@@ -102,6 +98,7 @@ class FleetController:
         while not self._stop.is_set():
             self._ticked_at = self._app.clock.monotonic()
             try:
+                self._make_pushed_due()
                 wait = self.claim_due()
                 self._advance_rollouts()
                 self._forget_old()
@@ -111,7 +108,24 @@ class FleetController:
             except Exception:
                 LOG.exception("a bug in syncd, met by the controller; please report these lines")
                 wait = MAX_SLEEP_SECONDS
-            self._stop.wait(wait)
+            self._wake.wait(wait)
+            self._wake.clear()
+
+    def poll_now(self, jobs: Sequence[str]) -> None:
+        """Let these jobs be polled at once, by this controller or another. Returns at once."""
+        with self._lock:
+            self._pushed.update(jobs)
+        self._wake.set()
+
+    def _make_pushed_due(self) -> None:
+        """Write which jobs were pushed; they stay noted where the database is away."""
+        with self._lock:
+            pushed = set(self._pushed)
+        if pushed:
+            with self._database.begin() as connection:
+                leases.make_due(connection, sorted(pushed))
+            with self._lock:
+                self._pushed -= pushed
 
     def _advance_rollouts(self) -> None:
         """Take the next step of each rollout whose agents have reported."""

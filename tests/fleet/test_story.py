@@ -9,8 +9,10 @@ import pytest
 
 pytest.importorskip("psycopg", reason="psycopg is not installed (the syncd[fleet] extra)")
 
+from tests.process.test_daemon_web import port_of
 from tests.support.daemon import daemon
-from tests.support.fleet import Fleet, FleetMachines, Publisher, job_of, machines
+from tests.support.fleet import Fleet, FleetMachines, Publisher, job_of, machines, secret_file
+from tests.support.push import SECRET, deliver, event_of
 from tests.support.sync_env import sync_env
 
 pytestmark = pytest.mark.postgresql
@@ -81,3 +83,18 @@ def cut(fleet: Fleet) -> None:
     fleet.cluster.execute(f"ALTER DATABASE {fleet.name} ALLOW_CONNECTIONS false")
     ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = "
     fleet.cluster.execute(f"{ended}'{fleet.name}'")
+
+
+def test_a_push_webhook_of_a_controller_publishes_at_once(stand: FleetMachines) -> None:
+    env = stand.controller
+    env.canary.watch(SECRET, "the webhook's secret")
+    hook = {"path": "/github", "secret": secret_file(env.folder / "hook.secret", SECRET)}
+    env.extra["web"] = {"listen": "127.0.0.1:0", "webhook": hook}
+    env.write_config(every="1d")
+    with daemon(env) as controller:
+        port = port_of(controller)
+        controller.says("published")
+        with stand.published():
+            env.repo.commit({"nginx/nginx.conf": "two\n"})
+            assert deliver(port, event_of(env.repo)) == (202, "1 job asks GitHub now\n")
+        assert controller.ends() == 0
