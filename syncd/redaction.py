@@ -192,10 +192,16 @@ class Redactor:
     def spans(self, text: str) -> list[Span]:
         """Return where the secrets are, in order and without overlaps."""
         plain, packed, hexes, forms = self._known
-        found = [*_shapes(text), *(span for form in forms for span in _places(text, form))]
+        found = [*_shapes(text)]
+        found += [span for form in forms if form in text for span in _places(text, form)]
         if plain:
             view = Normalized(text)
-            found += [view.span(*span) for needle in plain for span in _places(view.data, needle)]
+            found += [
+                view.span(*span)
+                for needle in plain
+                if needle in view.data
+                for span in _places(view.data, needle)
+            ]
             found += [view.span(*span) for span in _places_between(view.data, packed, SPACE)]
             found += [
                 view.span(*span)
@@ -246,6 +252,8 @@ def _places_between(data: bytes, needles: frozenset[bytes], between: bytes) -> I
     packed = data.translate(None, between)
     kept: list[int] = []
     for needle in needles:
+        if needle not in packed:  # as nearly always
+            continue
         for start, end in _places(packed, needle):
             kept = kept or [place for place, byte in enumerate(data) if byte not in between]
             yield kept[start], kept[end - 1] + 1

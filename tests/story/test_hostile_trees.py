@@ -239,42 +239,47 @@ def test_there_are_more_than_forty_of_them() -> None:
     assert sum(shape.said is not None for shape in SHAPES.values()) >= 40
 
 
+@pytest.fixture(scope="module")
+def good_stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SyncEnv]:
+    """A stand in sync, as each shape finds it and leaves it."""
+    with sync_env(tmp_path_factory.mktemp("hub"), GOOD, as_app=False) as made:
+        yield made
+
+
 @pytest.mark.parametrize("name", SHAPES)
 def test_a_hostile_shape_is_refused_by_name_or_stands_exactly_as_it_is(
-    tmp_path: Path, name: str
+    good_stand: SyncEnv, name: str
 ) -> None:
-    shape = SHAPES[name]
-    with sync_env(tmp_path, GOOD, as_app=False) as hub:
-        assert hub.sync().code == 0
-        good, before = hub.repo.head(), surroundings(hub)
-        for below in (False, True):
-            put(hub.repo, shape.make(hub.repo), below)
-            done = hub.sync()
-            if shape.said is None:
-                assert done.code == 0, done.job["error"]
-                prefix = "below/" if below else ""
-                extra = {"nginx.conf"} if below else set()
-                assert (
-                    set(hub.tree())
-                    == {f"{prefix}{one}" for one in (*shape.names, "fine.conf")} | extra
-                )
-                assert hub.sync().job["status"] == "unchanged"
-                continue
-            error = done.job["error"]
-            assert (done.code, error["kind"]) == (EXITS[shape.kind], shape.kind), error
-            assert shape.said in error["message"], error
+    hub, shape = good_stand, SHAPES[name]
+    assert hub.sync().code == 0
+    good, before = hub.repo.head(), surroundings(hub)
+    for below in (False, True):
+        put(hub.repo, shape.make(hub.repo), below)
+        done = hub.sync()
+        if shape.said is None:
+            assert done.code == 0, done.job["error"]
+            prefix = "below/" if below else ""
+            extra = {"nginx.conf"} if below else set()
             assert (
-                error["message"].isprintable()
-                and len(error["message"]) < 600
-                and "Traceback" not in done.err
+                set(hub.tree()) == {f"{prefix}{one}" for one in (*shape.names, "fine.conf")} | extra
             )
-            assert surroundings(hub) == before
-        assert not Path(OUTSIDE.decode()).exists()
-        hub.repo.refs["refs/heads/main"] = good
-        assert hub.sync("--allow-delete", "100").code == 0 and set(hub.tree()) == {
-            "nginx.conf",
-            "sites/a.conf",
-        }
+            assert hub.sync().job["status"] == "unchanged"
+            continue
+        error = done.job["error"]
+        assert (done.code, error["kind"]) == (EXITS[shape.kind], shape.kind), error
+        assert shape.said in error["message"], error
+        assert (
+            error["message"].isprintable()
+            and len(error["message"]) < 600
+            and "Traceback" not in done.err
+        )
+        assert surroundings(hub) == before
+    assert not Path(OUTSIDE.decode()).exists()
+    hub.repo.refs["refs/heads/main"] = good
+    assert hub.sync("--allow-delete", "100").code == 0 and set(hub.tree()) == {
+        "nginx.conf",
+        "sites/a.conf",
+    }
 
 
 def test_a_submodule_is_refused_where_the_job_says_so(hub: SyncEnv) -> None:

@@ -8,12 +8,13 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-from werkzeug.security import generate_password_hash
+from werkzeug.security import check_password_hash, generate_password_hash
 
 from syncd import __version__
 from syncd.config.model import Web as WebConfig
@@ -35,6 +36,14 @@ ENVIRON = {
 HOOK = Webhook("/github", SecretRef("env", "HOOK"))
 FORM = "application/x-www-form-urlencoded"
 HTML = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _each_hash_is_computed_once() -> Iterator[None]:
+    """Scrypt takes a tenth of a second by intent, and the tables ask the same questions often."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("syncd.web.passwords.check_password_hash", cache(check_password_hash))
+        yield
 
 
 def basic(password: str, name: str = "anybody") -> dict[str, str]:

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # of coverage-guided fuzzing, for all targets together; the configuration's reader gets the most
 SECONDS = int(os.environ.get("SYNCD_FUZZ_SECONDS", "130"))
 WEIGHTS = {target: 6 if target == "config" else 1 for target in TARGETS}
-INPUTS = int(os.environ.get("SYNCD_FUZZ_INPUTS", "150"))
+INPUTS = int(os.environ.get("SYNCD_FUZZ_INPUTS", "80"))
 SLOW = {
     "config": 40,
     "walk": 60,
