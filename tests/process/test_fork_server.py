@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,7 +13,9 @@ from typing import Any
 import pytest
 
 from syncd import __version__
+from syncd.hooks import runner
 from tests.support.fork_server import MODULE, SYNCD, ForkedSyncd, run_forked
+from tests.support.sync_env import SyncEnv
 
 ENVIRON = {"PATH": os.environ["PATH"], "HOME": "/nowhere", "LANG": "C.UTF-8"}
 
@@ -51,6 +54,21 @@ def test_it_is_a_child_of_this_process_that_a_signal_ends() -> None:
         assert len(links) == 3 and process.poll() is None
         process.send_signal(signal.SIGINT)
         assert process.wait(60) in (0, 130)
+
+
+def test_a_forked_supervisor_gives_a_hook_what_a_started_one_does(
+    hub: SyncEnv, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = "env | sort; pwd; ulimit -a; ls -l /proc/$$/fd | wc -l; ps -o sid= -p $$ | wc -w"
+    hub.write_config(on_change={"shell": f"{{ {facts}; }} > {hub.folder}/seen"})
+    seen = []
+    for number in range(2):
+        hub.repo.commit({"nginx/nginx.conf": f"{number}\n"})
+        assert hub.sync("--allow-delete", "9").code == 0
+        seen.append((hub.folder / "seen").read_text())
+        monkeypatch.setattr(runner, "subprocess", subprocess)
+    forked, started = (re.sub(r"(?m)^SYNCD_.*\n", "", text) for text in seen)
+    assert forked == started
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """syncd as a process, without the third of a second in which Python starts and imports it.
 
-A server process has imported all of syncd, and forks a child for each command. The child is a
+A server process has imported all of syncd, and forks a child for each command; another one does so
+for the supervisors of hooks. The child is a
 process like any other: child of this process, with its own id, signals, exit code, arguments,
 environment, working directory and descriptors. It differs from a started Python in what Python does
 before `syncd.__main__`, and in what is imported. So tests of the start, of imports, of locales, of
@@ -26,6 +27,8 @@ import termios
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -109,24 +112,39 @@ class _Start:
         """Make this process look as if Python had just started it."""
         if self.on_terminal:
             os.setsid()
-        for number, descriptor in enumerate(descriptors):
-            os.dup2(descriptor, number)
-        os.closerange(DESCRIPTORS, os.sysconf("SC_OPEN_MAX"))
+        _take_over(descriptors, self.folder, self.environ)
         if self.on_terminal:
             fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-        os.chdir(self.folder)
         os.umask(self.umask)
-        os.environ.clear()
-        os.environ.update(self.environ)
         time.tzset()
         sys.orig_argv = self.arguments
         package = str(ROOT / "syncd/__main__.py")
         sys.argv = self.arguments if self.by_script else [package, *self.arguments[3:]]
         sys.path[0] = os.path.dirname(SYNCD) if self.by_script else self.folder
-        for number, name in enumerate(("stdin", "stdout", "stderr")):
-            stream = _stream(number)
-            setattr(sys, name, stream)
-            setattr(sys, f"__{name}__", stream)
+
+
+@dataclass
+class _SupervisorStart:
+    environ: dict[str, str]
+
+    def take_place(self, descriptors: Sequence[int]) -> None:
+        """Make this process look as syncd starts a supervisor."""
+        os.setsid()
+        _take_over(descriptors, "/", self.environ)
+
+
+def _take_over(descriptors: Sequence[int], folder: str, environ: Mapping[str, str]) -> None:
+    """Have these descriptors as standard streams and no others, this folder and environment."""
+    for number, descriptor in enumerate(descriptors):
+        os.dup2(descriptor, number)
+    os.closerange(DESCRIPTORS, os.sysconf("SC_OPEN_MAX"))
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environ)
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        stream = _stream(number)
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
 
 
 def _stream(number: int) -> io.TextIOWrapper:
@@ -142,23 +160,60 @@ def _stream(number: int) -> io.TextIOWrapper:
     )
 
 
-class ForkServer:
-    """The server of this process. It ends when the other end of its socket is closed."""
+class ForkedSupervisor(subprocess.Popen[bytes]):
+    """The supervisor of a hook, which syncd starts with Python for each hook."""
+
+    def _execute_child(self, args: Any, *options: Any) -> None:
+        pipes = options[9:15]
+        try:
+            given = [pipes[0], pipes[3], pipes[5]]
+            self.pid = supervisors().fork(_SupervisorStart(options[5]), given)
+            self._child_created = True
+        finally:
+            self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
+
+
+class _Subprocess:
+    """The module `subprocess` as `syncd.hooks.runner` sees it while supervisors are forked."""
 
     def __init__(self) -> None:
+        self._owner = os.getpid()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(subprocess, name)
+
+    def Popen(self, *arguments: Any, **options: Any) -> subprocess.Popen[bytes]:
+        """Start a supervisor; in a fork of this process, whose server is another's, with Python."""
+        kind = ForkedSupervisor if os.getpid() == self._owner else subprocess.Popen
+        return kind(*arguments, **options)
+
+
+def forked_supervisors() -> AbstractContextManager[Any]:
+    """While the block runs, the supervisors of hooks that this process runs are forked."""
+    from unittest.mock import patch
+
+    from syncd.hooks import runner
+
+    return patch.object(runner, "subprocess", _Subprocess())
+
+
+class ForkServer:
+    """A server of this process. It ends when the other end of its socket is closed."""
+
+    def __init__(self, *command: str) -> None:
         self._lock = threading.Lock()
         self._socket, theirs = socket.socketpair()
         names = ("PATH", "HOME")
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.support.fork_server", str(theirs.fileno())],
+                [sys.executable, *command, str(theirs.fileno())],
                 cwd=ROOT,
                 env={name: os.environ[name] for name in names if name in os.environ},
                 pass_fds=[theirs.fileno()],
             )
         atexit.register(self.close)
 
-    def fork(self, start: _Start, descriptors: list[int]) -> int:
+    def fork(self, start: Any, descriptors: list[int]) -> int:
         """Return the id of a new child of this process that runs the command."""
         data = pickle.dumps(start)
         with self._lock, _adopting():
@@ -175,8 +230,14 @@ class ForkServer:
 
 @cache
 def server() -> ForkServer:
-    """Return this process's server, started at the first call."""
-    return ForkServer()
+    """Return this process's server of syncd, started at the first call."""
+    return ForkServer("-m", "tests.support.fork_server", "syncd")
+
+
+@cache
+def supervisors() -> ForkServer:
+    """Return this process's server of supervisors, started at the first call."""
+    return ForkServer("-I", "-S", "-X", "utf8=1", __file__, "supervisor")
 
 
 class _adopting:
@@ -233,17 +294,25 @@ def _import_everything() -> None:
     import syncd
 
     for module in pkgutil.walk_packages(syncd.__path__, "syncd."):
-        if not module.name.endswith("__main__"):
-            importlib.import_module(module.name)
+        with suppress(Exception):  # what an optional dependency is for
+            if not module.name.endswith("__main__"):
+                importlib.import_module(module.name)
     for name in ("utf_8_sig", "idna", "ascii", "latin_1"):
         importlib.import_module(f"encodings.{name}")
 
 
-def _main() -> None:
+def _main(program: str, descriptor: int) -> None:
+    sys.path.append(str(ROOT))
+    if program == "supervisor":
+        from syncd.hooks import supervisor
+        from tests.support import fork_server  # noqa: F401  (what is sent refers to it)
+
+        _serve(socket.socket(fileno=descriptor))
+        os._exit(supervisor.main())
     _import_everything()
     gc.collect()
     gc.freeze()
-    _serve(socket.socket(fileno=int(sys.argv[1])))
+    _serve(socket.socket(fileno=descriptor))
     try:
         runpy.run_module("syncd", run_name="__main__", alter_sys=False)
     except SystemExit as error:
@@ -263,4 +332,4 @@ def _end(code: object) -> None:
 
 
 if __name__ == "__main__":
-    _main()
+    _main(sys.argv[1], int(sys.argv[2]))

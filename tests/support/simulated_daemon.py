@@ -36,6 +36,7 @@ from syncd.simulator.github import GitHub
 from syncd.store.store import SqliteStore
 from syncd.wiring import AppContext, ConnectionOptions, IdentityConnection, app_context
 from tests.support.clock import FakeClock
+from tests.support.fork_server import forked_supervisors
 from tests.support.scheduler import under
 from tests.support.simulator_process import SimulatorProcess
 
@@ -232,7 +233,8 @@ def simulated_daemon(
     try:
         if made.apart is not None:
             made.apart.allow(TOKEN)
-        yield made
+        with forked_supervisors():
+            yield made
     finally:
         if made.apart is not None:
             made.apart.close()

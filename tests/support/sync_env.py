@@ -19,6 +19,7 @@ from syncd.cli.main import run
 from syncd.simulator.github import GitHub
 from syncd.simulator.repository import Repository
 from syncd.simulator.server import ServerUrls, serve
+from tests.support.fork_server import forked_supervisors
 from tests.support.secret_scan import SecretScan, alive, listening
 
 _KEYS: dict[int, tuple[str, str]] = {}
@@ -205,7 +206,7 @@ def sync_env(
         files if files is not None else {"nginx/nginx.conf": "one\n", "nginx/sites/a.conf": "a\n"},
     )
     (folder / "dest").mkdir(parents=True, exist_ok=True)
-    with serve(github) as served, alive(canary):
+    with serve(github) as served, alive(canary), forked_supervisors():
         if as_app:
             key = folder / "app.pem"
             key.write_text(app_with_known_key(github, 12345))
