@@ -1,8 +1,9 @@
 """Limits for answers that read the store: few at once, shared between clients, bounded in bytes.
 
 However many clients ask, some threads stay free for `/healthz` and the webhook. One thread at a
-time makes a view. A view that took long to make is served again for four times as long, and another
-variant of it is made only after that time, so that views take a fifth of a processor at most.
+time makes a view; others who ask meanwhile get the last one, if it is some seconds old at most. A
+view that took long to make is served again for four times as long, and another variant of it is
+made only after that time, so that views take a fifth of a processor at most.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ MAX_UNREAD_BYTES = (
 )  # of answers that clients have not taken yet: no further views until they have
 CACHE_TIME_FACTOR = 4
 MAX_CACHE_SECONDS = 5.0
+MAX_STALE_SECONDS = 10.0  # beyond that, while another thread makes the next one
 
 
 class TooBusyError(Exception):
@@ -116,9 +118,15 @@ class Views:
         kept = self._still_good(view, variant)
         if kept is not None:
             return kept.answer(personal)
-        with taken(view.places), taken(self._places), view.making:
-            kept = self._still_good(view, variant)
-            return (kept or self._make(view, make, variant)).answer(personal)
+        try:
+            with taken(view.places), taken(self._places), view.making:
+                kept = self._still_good(view, variant)
+                return (kept or self._make(view, make, variant)).answer(personal)
+        except TooBusyError:
+            kept = self._recent(view, variant)
+            if kept is None:
+                raise
+            return kept.answer(personal)
 
     def acted(self) -> None:
         """Make every view anew: a person has done something, and wants to see it."""
@@ -131,6 +139,13 @@ class Views:
             return None
         return kept if self._monotonic() < kept.until else None
 
+    def _recent(self, view: _View, variant: str) -> _Kept | None:
+        """Return what was made some seconds ago, for those who would have to wait for the next."""
+        kept = view.kept
+        if kept is None or (kept.variant, kept.actions) != (variant, self._actions):
+            return None
+        return kept if self._monotonic() < kept.until + MAX_STALE_SECONDS else None
+
     def _make(self, view: _View, make: Callable[[], Response], variant: str) -> _Kept:
         """Make the view on this thread.
 
@@ -138,7 +153,6 @@ class Views:
         """
         if view.kept is not None and (wait := view.kept.until - self._monotonic()) > 0:
             self._sleep(wait)
-        view.kept = None
         actions = self._actions
         began = time.thread_time()
         made = make()

@@ -462,6 +462,8 @@ def test_below_a_prefix_every_link_and_redirect_has_it(arrives_with_it: bool) ->
         assert len(inner) >= 4
         assert all(link.startswith("/ops/syncd/") for link in inner), inner
         for link in inner:
+            if link == "/ops/syncd/logout":  # a form's
+                continue
             asked = link if arrives_with_it else link.removeprefix("/ops/syncd")
             assert ask(web, asked, cookie).status == 200, link
         left = ask(web, f"{at}/logout", cookie, "POST")
