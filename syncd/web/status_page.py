@@ -67,7 +67,7 @@ COMMAND = re.compile(
 )
 MAX_NAME_CHARACTERS = 500
 MAX_TEXT_CHARACTERS = 4000
-MAX_ROWS = 100  # of the overview, unless all are asked for
+MAX_ROWS = 50  # of the overview, unless all are asked for
 NOTHING_KNOWN: Mapping[str, CommitSummary] = {}
 
 

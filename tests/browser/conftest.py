@@ -37,7 +37,7 @@ class Visit:
     def shot(self, name: str) -> None:
         if SHOTS:
             Path(SHOTS).mkdir(exist_ok=True)
-            whole = not name.startswith("many")  # a hundred jobs are a picture of many meters
+            whole = not name.startswith("many")  # fifty jobs are a picture of some meters
             self.page.screenshot(path=f"{SHOTS}/{name}.png", full_page=whole)
 
     def assert_quiet(self) -> None:
