@@ -15,6 +15,7 @@ from pathlib import Path
 
 from syncd.cache_file import find_default_config
 from syncd.cli.common import Settings, say
+from syncd.cli.folding import terminal_columns
 from syncd.config.convert import default_state
 from syncd.config.load import SYSTEM
 from syncd.errors import ConfigError
@@ -172,11 +173,17 @@ def _say_next(settings: Settings, place: Path, commands: list[str]) -> None:
 
 
 def _aligned(settings: Settings, place: Path, commands: list[str]) -> Iterator[str]:
+    """Yield the commands, with remarks beside them, or below where the terminal is too narrow."""
     lines = [f"{_command(settings, place)} {command}" for command in commands]
-    width = max(map(len, lines))
-    for line, command in zip(lines, commands, strict=True):
-        remark = REMARKS.get(command, "")
-        yield f"{line:<{width}}   # {remark}" if remark else line
+    remarks = [f"# {REMARKS[command]}" if command in REMARKS else "" for command in commands]
+    width, columns = max(map(len, lines)), terminal_columns(err=True)
+    is_narrow = columns is not None and width + max(map(len, remarks)) + 5 > columns
+    for line, remark in zip(lines, remarks, strict=True):
+        if is_narrow and remark:
+            yield line
+            yield f"  {remark}"
+        else:
+            yield f"{line:<{width}}   {remark}".rstrip()
 
 
 def _command(settings: Settings, place: Path) -> str:

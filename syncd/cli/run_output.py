@@ -12,6 +12,7 @@ from syncd.models import ActionKind, Change, RunReport, RunStatus
 from syncd.output import echo
 from syncd.text import json_text, one_line, styled
 
+OUTCOME_WIDTH = 24  # columns of `+1 ~1, validated, reloaded`, in most cases
 SIGN = {
     ActionKind.WRITE: "~",
     ActionKind.RESTORE: "!",
@@ -160,8 +161,11 @@ def summary_line(report: RunReport, width: int, columns: int | None = None) -> s
         f"{mark} {report.job:<{width}}  {commits_of(report):<17}  ",
         f"{report.seconds:.1f} s",
     )
-    folded = columns if report.error is not None or report.notes else None
-    first = "\n".join(fold(f"{what}{notes}  {tail}", folded, " " * 4, head))
+    if columns is not None and report.error is None and not report.notes:
+        room = columns - len(head) - len(f"  {tail}")
+        what = f"{what:<{max(0, min(room, OUTCOME_WIDTH))}}"  # the times of several jobs line up
+        columns = None
+    first = "\n".join(fold(f"{what}{notes}  {tail}", columns, " " * 4, head))
     line = (
         styled(mark, fg=colour)
         + first.removeprefix(mark).removesuffix(tail)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import click
 
-from syncd.cli.common import Settings, chosen_jobs, emit, say
+from syncd.cli.common import Settings, chosen_jobs, emit_folded, say
 from syncd.cli.completions import complete_job
 from syncd.config.model import Config
 from syncd.output import echo
@@ -140,7 +140,7 @@ def _show(settings: Settings, event: JobEvent, as_json: bool) -> None:
     line = f"{rfc3339(event.at)}  {event.job}  {event.event.replace('_', ' ')}"
     line += f": {event.text}" if event.text else ""
     line += f" → {event.hint}" if event.hint else ""
-    emit(settings, one_line(line))
+    emit_folded(settings, one_line(line), "    ", "")
 
 
 def _say_end(settings: Settings, store: SqliteStore) -> int:

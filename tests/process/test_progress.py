@@ -58,7 +58,7 @@ def test_a_first_sync_shows_files_bytes_and_rate_and_leaves_only_its_result(
         gate.open()
         assert command.end() == 0
         first, last = command.screen
-    assert re.fullmatch(r"✓ nginx  [0-9a-f]{7} +\+200  \d+\.\d s", first)
+    assert re.fullmatch(r"✓ nginx  [0-9a-f]{7} +\+200 +\d+\.\d s", first)
     assert last.startswith("1 in sync.")
     assert not CURSOR.search(command.text)
 

@@ -88,10 +88,17 @@ def test_no_line_is_wider_than_the_terminal(hub: SyncEnv, command: str) -> None:
     assert [line for line in wide if len(line.split()) > 2] == []
 
 
-def test_an_error_before_a_command_begins_is_folded(hub: SyncEnv) -> None:
-    lines = screen(hub, "sync", f"{hub.folder}/a-folder-that-nobody-made/config.yaml")
-    assert lines[-1] == "  correct the path, or write one with `syncd init`"
-    assert [line for line in lines if width(line) > 80 and len(line.split()) > 1] == []
+@pytest.mark.parametrize(
+    ("command", "last"),
+    [("sync", "  correct the path, or write one with `syncd init`"), ("init", "NEW sync")],
+)
+def test_errors_and_the_end_of_init_are_folded(hub: SyncEnv, command: str, last: str) -> None:
+    new = f"{hub.folder}/a-folder-of-{command}/config.yaml"
+    lines = screen(hub, command, new)
+    assert lines[-1] == last.replace("NEW", f"  syncd -c {new}")
+    rest = [line for line in lines if new not in line]
+    assert [line for line in rest if width(line) > 80 and len(line.split()) > 1] == []
+    assert [line for line in lines if new in line and ("#" in line or "correct" in line)] == []
 
 
 def test_plan_and_verify_line_up_the_names_of_jobs(hub: SyncEnv) -> None:
