@@ -91,7 +91,8 @@ def _check_online(settings: Settings, config: Config) -> int:
     try:
         online = OnlineChecks(app)
         with progress_of(settings, app):
-            for check in chain(online.of_identities(), online.of_jobs(), online.of_answers()):
+            asking = (online.of_identities(), online.of_jobs(), online.of_fleet())
+            for check in chain(*asking, online.of_answers()):
                 new = run_check(check)
                 some_in_order |= check.subject == "login" and not has_error(new)
                 for one in new:

@@ -54,6 +54,7 @@ def command(settings: Settings, as_json_: bool) -> int:
             local.before_online(),
             online.of_identities(),
             online.of_jobs(),
+            online.of_fleet(),
             online.of_answers(),
             local.after_online(online.jobs),
         )

@@ -50,7 +50,7 @@ def apply_config(parts: DaemonContext, config: Config) -> JobChanges:
     if _fleet_of(config) != _fleet_of(before):
         raise ConfigError(
             "fleet: is not as it was",
-            hint="another fleet:, role or key needs a restart: systemctl restart syncd",
+            hint="another fleet:, role or key needs a restart of the daemon",
             id="config/fleet-changed",
         )
     identities = parts.app.replace_config(config)

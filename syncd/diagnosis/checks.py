@@ -60,6 +60,13 @@ class OnlineChecks(Struct):
         for job in self.app.config.polled_jobs.values():
             yield Check("repository", partial(self._check_job, job), ONLINE_SECONDS)
 
+    def of_fleet(self) -> Iterator[Check]:
+        """Yield a check of the fleet that the machine belongs to."""
+        if self.app.config.fleet is not None:
+            from syncd.diagnosis.fleet import check_fleet
+
+            yield Check("fleet", partial(check_fleet, self.app), ONLINE_SECONDS)
+
     def of_answers(self) -> Iterator[Check]:
         """Yield the checks of what GitHub's answers said besides."""
         app = self.app

@@ -36,7 +36,13 @@ def version_of(connection: Connection) -> str | None:
     """Return the schema that the database has; None where it has none."""
     if not inspect(connection).has_table("alembic_version", schema=SCHEMA):
         return None
-    return connection.execute(CURRENT).scalar_one_or_none()
+    found: str | None = connection.execute(CURRENT).scalar_one_or_none()
+    return found
+
+
+def login_of(connection: Connection) -> str:
+    """Return the login of the connection."""
+    return str(connection.execute(text("SELECT SESSION_USER")).scalar_one())
 
 
 def initialise(connection: Connection) -> None:
@@ -82,4 +88,4 @@ def _upgrade(connection: Connection) -> None:
     command.upgrade(config, "head")
 
 
-__all__ = ["initialise", "script_dir", "statements", "version_of"]
+__all__ = ["initialise", "login_of", "script_dir", "statements", "version_of"]

@@ -29,7 +29,9 @@ except ImportError as error:
     ) from error
 
 from syncd.fleet.link import Link
+from syncd.fleet.migrate import login_of, version_of
 from syncd.fleet.reports import Presence, save_report
+from syncd.fleet.schema import VERSION
 from syncd.fleet.signing import Signer, TrustedKeys, read_signer
 from syncd.fleet.source import FleetSource
 
@@ -86,6 +88,11 @@ class FleetParts:
     def source(self, job: Job) -> FleetSource:
         """Return what the fleet has published of a job."""
         return FleetSource(job, self._link, self._trusted, self._clock, self._goes_on)
+
+    def describe(self) -> tuple[str, str, str]:
+        """Return the schema of the database, the login, and the schema that this version knows."""
+        with self._link.begin() as connection:
+            return version_of(connection) or "", login_of(connection), VERSION
 
     def report(self, report: RunReport) -> None:
         """Report a run of an agent. No run fails for it."""

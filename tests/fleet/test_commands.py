@@ -13,7 +13,7 @@ from syncd.fleet.reports import Presence, save_presence, save_report
 from syncd.fleet.schema import VERSION
 from syncd.models import RunReport, RunStatus
 from tests.support.fleet import Fleet, FleetMachines, Publisher, job_of, machines, secret_file
-from tests.support.sync_env import sync_env
+from tests.support.sync_env import SyncEnv, sync_env
 
 pytestmark = pytest.mark.postgresql
 
@@ -143,3 +143,28 @@ def test_a_controller_mirrors_nothing_and_says_what_to_type(
 ) -> None:
     done = stand.controller.call(command)
     assert (done.code, "syncd fleet status" in done.err) == (2, True)
+
+
+def test_doctor_tells_of_the_database_the_key_and_each_job(
+    stand: FleetMachines, publisher: Publisher
+) -> None:
+    publisher.publish(NGINX, FILES, C1)
+    agent = stand.agent("web01")
+    assert findings(stand.controller)["doctor/fleet-key"].endswith(stand.signer.public_key)
+    assert "no job of this name" in findings(agent)["not_found/fleet-job"]
+    publisher.grant("web01", NGINX)
+    found = findings(agent)
+    assert found["doctor/fleet"] == f"the database answers web01 (schema {VERSION})"
+    assert found["doctor/fleet-job"].startswith("nginx: commit 1111111 of acme/infra, signed")
+
+
+def findings(env: SyncEnv) -> dict[str, str]:
+    """Id -> message of what doctor finds."""
+    return {one["id"]: one["message"] for one in env.call("doctor", "--json").json["findings"]}
+
+
+def test_an_agent_mirrors_no_other_ref(stand: FleetMachines, publisher: Publisher) -> None:
+    publisher.publish(NGINX, FILES, C1)
+    publisher.grant("web01", NGINX)
+    done = stand.agent("web01").call("sync", "nginx", "--ref", "next")
+    assert (done.code, "--ref" in done.err or "no other ref" in done.err + done.out) == (2, True)
