@@ -60,7 +60,7 @@ def _names(scope: RepositoryScope, namespace: str, first: str) -> list[str]:
 
 @contextmanager
 def _short(deadline: Deadline) -> Iterator[Deadline]:
-    """A deadline for one request: a suggestion is not worth a second one, or a long wait."""
+    """Return a deadline for one request: a suggestion is not worth a second one, or a long wait."""
     seconds = min(MAX_SECONDS, deadline.remaining_seconds())
     short = Deadline(deadline.clock, seconds, deadline.stop)
     short.may_retry = False
