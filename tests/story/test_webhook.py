@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import socket
+import sys
 import threading
 import time
 from collections import Counter
@@ -548,6 +549,8 @@ def test_a_delivery_is_answered_beside_hundreds_of_slow_senders_before_any_of_th
             one.sendall(b"POST /github HTTP/1.1\r\nContent-Length: 60000\r\n\r\nx")
         assert post(web, EVENT)[0] == 202
         assert len(web.connections()) >= 250
+        assert sys.getswitchinterval() < 0.001, "threads give way to the loop"
+    assert sys.getswitchinterval() == pytest.approx(0.005)
 
 
 def test_whatever_bytes_come_in_the_listener_answers_in_http_or_not_at_all_and_lives(
