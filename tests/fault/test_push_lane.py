@@ -31,9 +31,9 @@ def held(tally: Tally) -> None:
 @pytest.mark.parametrize(
     ("family", "points", "part"),
     [
-        ("lines", 30, 0),
+        ("lines", 20, 0),
         pytest.param("lines", 30, 1, marks=pytest.mark.root),
-        ("lines-many", 24, 0),
+        ("lines-many", 14, 0),
         ("folders-lines", 8, 0),
         ("publish-lines", 14, 0),
         ("publish-folders-lines", 6, 0),
@@ -48,10 +48,10 @@ def test_killed_at_any_line_a_run_leaves_old_or_new_files_and_the_next_run_needs
 @pytest.mark.parametrize(
     ("family", "points", "part"),
     [
-        ("calls", 30, 0),
+        ("calls", 20, 0),
         pytest.param("calls", 30, 1, marks=pytest.mark.root),
-        ("calls-many", 24, 0),
-        ("gone-for-a-while", 16, 0),
+        ("calls-many", 14, 0),
+        ("gone-for-a-while", 10, 0),
         ("folders-calls", 8, 0),
         ("publish-calls", 14, 0),
         ("publish-folders-calls", 6, 0),
