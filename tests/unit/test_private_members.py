@@ -37,6 +37,7 @@ EXCEPTIONS = {
     ("cli/run.py", "os._exit"): DOCUMENTED,
     ("init_process.py", "os._exit"): DOCUMENTED,
     ("hooks/supervisor.py", "os._exit"): DOCUMENTED,
+    ("output.py", "os._exit"): DOCUMENTED,
     ("encoding.py", "sys._xoptions"): DOCUMENTED,
     (
         "config/program.py",
