@@ -29,10 +29,14 @@ class _TextFormatter(logging.Formatter):
     """Formats a record for a person: `warning: ...`; info and debug have no prefix."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line, without a line end."""
+        """Return the line, without a line end; a warning or an error is folded on a terminal."""
         text = super().format(record)
-        is_problem = record.levelno >= logging.WARNING
-        return f"{record.levelname.lower()}: {text}" if is_problem else text
+        if record.levelno < logging.WARNING:
+            return text
+        from syncd.cli.folding import fold, terminal_columns
+
+        first, *more = f"{record.levelname.lower()}: {text}".split("\n")
+        return "\n".join([*fold(first, terminal_columns(err=True), "  ", ""), *more])
 
 
 def set_up_logging(verbose: int, quiet: bool) -> None:

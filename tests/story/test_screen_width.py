@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import logging
 import re
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 
 import pytest
 
+from syncd.cli.logging_setup import set_up_logging
 from syncd.cli.main import run
 from syncd.cli.table import width
 from tests.support.sync_env import SyncEnv, sync_env
@@ -111,3 +113,10 @@ def test_history_counts_many_changes_by_folder_unless_verbose(hub: SyncEnv) -> N
     counted = screen(hub, "history many")
     assert [line.split()[-2:] for line in counted if " write " in line] == [["30", "files"]]
     assert len([line for line in screen(hub, "-v history many") if " write " in line]) == 30
+
+
+def test_a_warning_is_folded() -> None:
+    with redirect_stderr(Terminal()) as shown:
+        set_up_logging(0, False)
+        logging.getLogger("syncd.github").warning("no answer (%s): trying again", "a.host " * 12)
+    assert [len(line) for line in shown.getvalue().splitlines()] == [75, 45]
