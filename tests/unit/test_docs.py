@@ -206,7 +206,7 @@ JSON_OF = {
         ("status/render.py", name)
         for name in (
             "status_json",
-            "_job_json",
+            "job_json",
             "_rate_limit_json",
             "_delivery_json",
             "_webhook_json",
