@@ -34,7 +34,7 @@ CONNECTION_OPTIONS = {
     "keepalives_count": 3,
     "tcp_user_timeout": 15_000,  # milliseconds
 }
-POOL_TIMEOUT_SECONDS = 30.0
+POOL_TIMEOUT_SECONDS = 120.0
 REFUSED_LOGINS = ("password authentication failed", "no pg_hba.conf entry", "does not exist")
 MISSING_TABLE, MISSING_SCHEMA, DENIED = "42P01", "3F000", "42501"
 GONE_MEANWHILE = "23503"  # a row that another names was removed between two transactions
@@ -46,7 +46,7 @@ class DatabaseLimits(Struct, frozen=True):
     """
 
     connections: int = 1
-    statement_seconds: float = 60.0
+    statement_seconds: float = 600.0  # 100 MB over a slow line
     idle_seconds: float = 15.0
 
 
