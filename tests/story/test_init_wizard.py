@@ -337,7 +337,7 @@ def test_no_to_the_last_question_writes_nothing(
 def test_an_existing_file_stays_and_the_command_for_it_is_named(start: Start, place: Path) -> None:
     place.parent.mkdir()
     place.write_text("mine")
-    screen = start()
+    screen = start(columns=250)
     assert screen.end() == 2 and place.read_text() == "mine"
     assert flat_lines(screen) == [
         f"syncd: {place} is there already, and stays as it is",

@@ -7,6 +7,8 @@ import logging
 import re
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -33,9 +35,13 @@ def screen(hub: SyncEnv, command: str, config: str | None = None) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SyncEnv]:
-    """Four jobs after one sync, then a commit and edits that make three of them fail."""
-    with sync_env(tmp_path_factory.mktemp("w"), {"conf/a": "1\n", "conf/b": "1\n", **MANY}) as made:
+def hub() -> Iterator[SyncEnv]:
+    """Four jobs after one sync, then a commit and edits that make three of them fail.
+
+    The folder has a short name: a path is the one word that may be wider than a terminal.
+    """
+    files = {"conf/a": "1\n", "conf/b": "1\n", **MANY}
+    with TemporaryDirectory(prefix="w-") as folder, sync_env(Path(folder), files) as made:
         base = made.jobs.pop("nginx")
         for name, source in (
             ("conf", "conf/"),
