@@ -37,11 +37,11 @@ LOCALES = [
     {},
 ]
 IDS = [" ".join(f"{name}={value}" for name, value in one.items()) or "none" for one in LOCALES]
-# three of them at a push, the others in the root lane: each test starts processes
+# two of them at a push, the others in the root lane: each test starts processes
 EACH_LOCALE = pytest.mark.parametrize(
     "locale",
     [
-        pytest.param(one, id=name, marks=[] if number in (1, 5, 8) else [pytest.mark.root])
+        pytest.param(one, id=name, marks=[] if number in (1, 5) else [pytest.mark.root])
         for number, (one, name) in enumerate(zip(LOCALES, IDS, strict=True))
     ],
 )
