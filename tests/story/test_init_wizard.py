@@ -52,7 +52,8 @@ def place(tmp_path: Path) -> Path:
 def start(tmp_path: Path, place: Path) -> Iterator[Start]:
     started: list[Screen] = []
 
-    def begin(columns: int = 80, where: Path = place) -> Screen:
+    # so wide that no path of a test is folded
+    def begin(columns: int = 250, where: Path = place) -> Screen:
         screen = Screen(
             "-c", str(where), "init", env={"HOME": str(tmp_path / "home")}, columns=columns
         )
@@ -337,7 +338,7 @@ def test_no_to_the_last_question_writes_nothing(
 def test_an_existing_file_stays_and_the_command_for_it_is_named(start: Start, place: Path) -> None:
     place.parent.mkdir()
     place.write_text("mine")
-    screen = start(columns=250)
+    screen = start()
     assert screen.end() == 2 and place.read_text() == "mine"
     assert flat_lines(screen) == [
         f"syncd: {place} is there already, and stays as it is",
