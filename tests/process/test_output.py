@@ -74,6 +74,7 @@ CASES: list[tuple[str, int, int, str, Mapping[str, bytes]]] = [
     ("backup DEST/../copy.tar", 2, 0, SYNCED, SECOND),
     ("migrate", 0, 0, NEVER, {}),
     ("migrate --check", 2, 0, SYNCED, SECOND),
+    ("fleet status", 0, 2, NEVER, {}),
 ]
 
 
