@@ -147,12 +147,12 @@ PLAN: Rows = {
         TABLE,
     ),
     "a version that was remembered beside a row is never cleared": (
-        "            and row.wanted is None\n",
+        "        and row.wanted is None\n",
         "",
         TABLE,
     ),
     "a file under another inode is not noticed": (
-        "            and row.stat == have.stat\n",
+        "        and row.stat == have.stat\n",
         "",
         f"{PLAN_TESTS}::test_an_equal_file_is_adopted_where_the_ledger_says_anything_else",
     ),
