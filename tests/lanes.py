@@ -40,7 +40,7 @@ LANES = {
     # Three processes on two cores: each waits for a third of its time.
     "push": Lane(300, without=MARKS, options=("-n", "3", "--dist", "worksteal")),
     "lint": Lane(60),
-    "fuzz": Lane(120, ("fuzz",), tools=("atheris",)),
+    "fuzz": Lane(120, ("fuzz",), without=("root",), tools=("atheris",)),
     # The thousand jobs are at rest for minutes, and cuts, mounts and traced processes wait for most
     # of their time.
     "root": Lane(

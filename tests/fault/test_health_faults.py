@@ -24,6 +24,8 @@ from tests.fault.points import ask_child, ending, in_child, kill_self_at_line, l
 from tests.fault.power import missing
 from tests.fault.scene import Workbench
 
+pytestmark = pytest.mark.fuzz
+
 SEED = 7
 
 

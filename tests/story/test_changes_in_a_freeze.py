@@ -14,6 +14,8 @@ import pytest
 from tests.support.fast_clock import PassingClock
 from tests.support.sync_env import CommandResult, SyncEnv, sync_env
 
+pytestmark = pytest.mark.docs
+
 PAGE = (Path(__file__).parents[2] / "docs/changes-in-a-freeze.md").read_text()
 PREVIOUS, NEW, FIX = "one", "BAD", "fix"  # what the page calls the content of the file
 FREEZE = {"freeze": [{"from": "2000-01-01", "to": "2999-12-31", "reason": "for good"}]}

@@ -24,6 +24,8 @@ from tests.support.http_receiver import Receiver, receiving
 from tests.support.signing import SshKey
 from tests.support.sync_env import SyncEnv
 
+pytestmark = pytest.mark.docs
+
 SSHD_FOLDER = Path("/run/sshd")  # made by ssh.service; `sshd -t` wants it too
 
 
@@ -289,7 +291,6 @@ def test_careful_lets_a_commit_wait_until_its_operator_types_now(
     assert [event for _, event in careful.chat.events] == ["changed", "waiting", "changed"]
 
 
-@pytest.mark.docs
 def test_the_signers_that_careful_has_in_a_comment_are_valid(hub: SyncEnv) -> None:
     text = (EXAMPLES / "careful/config.yaml").read_text()
     assert text.count("# require: {signed_by: /etc/syncd/allowed_signers, ") == 1
@@ -304,7 +305,6 @@ def test_the_signers_that_careful_has_in_a_comment_are_valid(hub: SyncEnv) -> No
     assert (checked.code, checked.err) == (0, ""), checked.err
 
 
-@pytest.mark.docs
 @pytest.mark.parametrize("example", ALL, ids=str)
 def test_each_configuration_is_valid_as_it_is(example: Example, hub: SyncEnv) -> None:
     config = EXAMPLES / example.name / example.config
@@ -365,7 +365,6 @@ def test_every_server_has_the_same_common_part_and_its_own_files(tmp_path: Path)
             assert moved.path("/etc/acme/shared/network.yaml").is_file()
 
 
-@pytest.mark.docs
 def test_the_index_names_each_example_and_the_reverse() -> None:
     index = (EXAMPLES / "README.md").read_text()
     folders = {path.name for path in EXAMPLES.iterdir() if path.is_dir()}
@@ -374,7 +373,6 @@ def test_the_index_names_each_example_and_the_reverse() -> None:
     assert all((EXAMPLES / name / "README.md").is_file() for name in folders)
 
 
-@pytest.mark.docs
 @pytest.mark.parametrize("name", ["polkit.yaml", "sudo.yaml", "hook-user.yaml"])
 def test_each_configuration_of_the_privileges_is_valid(name: str, hub: SyncEnv) -> None:
     config = EXAMPLES / "privileges" / name
@@ -382,7 +380,6 @@ def test_each_configuration_of_the_privileges_is_valid(name: str, hub: SyncEnv) 
     assert (checked.code, checked.err) == (0, ""), checked.err
 
 
-@pytest.mark.docs
 def test_the_line_of_sudoers_is_valid() -> None:
     visudo = shutil.which("visudo", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
     if visudo is None:
@@ -396,7 +393,6 @@ def test_the_line_of_sudoers_is_valid() -> None:
     assert checked.returncode == 0, checked.stderr
 
 
-@pytest.mark.docs
 def test_polkit_rule_sudoers_line_and_hook_allow_the_same_unit_and_verb() -> None:
     folder = EXAMPLES / "privileges"
     rule = (folder / "50-syncd-reload-nginx.rules").read_text()

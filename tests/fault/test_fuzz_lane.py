@@ -1,4 +1,4 @@
-"""The push lane: seeded samples of the fault families that need no root.
+"""The fuzz lane: seeded samples of the fault families that need no root.
 
 Its figures are printed at the end of the run; `dev faults --full` makes the full counts.
 
@@ -16,6 +16,8 @@ from tests.fault.bugs import calibration
 from tests.fault.families import FAMILIES
 from tests.fault.points import Tally
 from tests.fault.reasons import unexplained
+
+pytestmark = pytest.mark.fuzz
 
 SEED = int(os.environ.get("SYNCD_FAULT_SEED", "4"))
 TIMES = int(os.environ.get("SYNCD_FAULT_POINTS", "1"))
