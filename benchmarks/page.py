@@ -23,6 +23,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,9 +78,13 @@ def serve_jobs(count: int, is_kept: bool) -> None:
         for number, job in enumerate(jobs):
             commit = f"{number:040x}"
             state = JobState(applied_commit=commit, last_run_at=now, last_success_at=now, files=1)
-            prepared.app.store.change_state(job, lambda _, to=state: to.with_condition(now))
+            prepared.app.store.change_state(job, partial(_replaced, state.with_condition(now)))
         print(Web(WebConfig("127.0.0.1:0"), prepared, {}).names[0], flush=True)
         signal.pause()
+
+
+def _replaced(state: JobState, _before: JobState) -> JobState:
+    return state
 
 
 def job_of(folder: Path, number: int) -> dict[str, Any]:

@@ -130,7 +130,7 @@ def measured(result: str, arguments: list[str]) -> int:
         listener = inner_listener_of(progress, job)
         return type("Kept", (), {name: kept(getattr(listener, name)) for name in EVENTS})()
 
-    threading.Thread.run = timed_run  # type: ignore[method-assign]
+    threading.Thread.run = timed_run  # type: ignore[method-assign,assignment]
     progress.RunProgress.listener_of = keeping  # type: ignore[assignment,method-assign]
     code = run(arguments)
     began = time.thread_time()
@@ -152,7 +152,8 @@ def main() -> int:
         arguments = ["-c", str(configure(folder, server.url)), "sync"]
         plain = [sys.executable, "-m", "syncd", *arguments]
         on_terminal(plain, folder, "dumb")
-        shown, dumb, shares = [], [], []
+        shown, dumb = list[float](), list[float]()
+        shares: list[dict[str, float]] = []
         for number in range(asked.pairs):
             for term, into in (("xterm", shown), ("dumb", dumb))[:: 1 if number % 2 else -1]:
                 into.append(on_terminal(plain, folder, term))

@@ -106,7 +106,9 @@ def _drain(process: subprocess.Popen[str]) -> None:
             pass
 
 
-def delivery(repo: str, commit: str, number: int, secret: str = SECRET) -> tuple[bytes, dict]:
+def delivery(
+    repo: str, commit: str, number: int, secret: str = SECRET
+) -> tuple[bytes, dict[str, Any]]:
     """Body and headers of a push event."""
     event = {
         "ref": "refs/heads/main",
