@@ -96,7 +96,7 @@ def test_a_thousand_jobs_cost_fifty_requests_a_minute_and_little_else(
 ) -> None:
     with sync_env(tmp_path, as_app=False) as hub:
         settle(hub, REPOSITORIES, JOBS)
-        with daemon(hub) as running:
+        with daemon(hub, forked=False) as running:
             pid, start = running.process.pid, time.monotonic()
             come_to_rest(hub, running)
             time.sleep(

@@ -64,6 +64,7 @@ TABLE: dict[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]] = {
     "help sync": ((0, 0, 0, 0), (0, 0, 0, 0), (0, 0, 0, 0)),
     "version --verbose": ((0, 0, 0, 0), (0, 0, 0, 0), (0, 0, 0, 0)),
     "completion bash": ((0, 0, 0, 0), (0, 0, 0, 0), (0, 0, 0, 0)),
+    "fleet status": ((2, 2, 2, 2), (2, 2, 2, 2), (2, 2, 2, 2)),  # there is no `fleet:`
     "init": ((2, 2, 2, 2), (2, 2, 2, 2), (2, 2, 2, 2)),
 }
 # the same after the daemon was killed, which is an error to doctor
