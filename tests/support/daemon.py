@@ -78,8 +78,8 @@ def daemon(
 ) -> Iterator[Running]:
     """`syncd run` on the stand's configuration; ready when the block begins, gone after it.
 
-    `forked`: by the fork server, which only UTF-8 locales can have. Its children have all of syncd in
-    memory, so a test of memory starts Python.
+    `forked`: by the fork server, which only UTF-8 locales can have. Its children have all of syncd
+    in memory, so a test of memory starts Python.
     """
     popen = ForkedSyncd if forked else subprocess.Popen
     command = [*MODULE, "-c", str(hub.config), *arguments, "run"]
