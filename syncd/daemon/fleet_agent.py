@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+from contextlib import suppress
 
 from syncd.config.model import Config
 from syncd.daemon.daemon import Daemon
@@ -48,7 +49,8 @@ class FleetAgent:
     def stop(self) -> None:
         """Send the reports that wait, for a moment, and stop listening."""
         self._stop.set()
-        self._reports.put(None)
+        with suppress(queue.Full):  # its thread ends with the process
+            self._reports.put_nowait(None)
         for thread in self._threads:
             thread.join(STOP_SECONDS)
 
