@@ -180,7 +180,8 @@ def test_status_and_metrics_name_each_installation(today: SyncEnv, tmp_path: Pat
     assert "ops (Beta): " in page
 
 
-def test_the_limit_of_an_installation_that_was_replaced_is_forgotten(hub: SyncEnv) -> None:
+def test_the_limit_of_an_installation_that_was_replaced_is_forgotten(today: SyncEnv) -> None:
+    hub = today
     hub.sync()
     hub.github.accounts.installations.pop(ACME)
     hub.github.accounts.install(12345, "Acme", 57)
