@@ -11,6 +11,11 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 
+def rfc3339(moment: datetime | None) -> str | None:
+    """Return the moment in UTC to the second, such as `2026-11-24T12:00:00Z`."""
+    return None if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 class Clock(Protocol):
     """A source of time, and a way to wait."""
 

@@ -6,17 +6,16 @@ import getpass
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from msgspec import to_builtins
 from msgspec.structs import replace
 
 from syncd.cli.common import EXIT_SOME_FAILED, Settings, emit, require_utf8, say
 from syncd.cli.table import table
-from syncd.clock import SystemClock
+from syncd.clock import SystemClock, rfc3339
 from syncd.config.model import Config
 from syncd.identities import SecretRef
 from syncd.output import echo
@@ -242,7 +241,9 @@ def status_command(settings: Settings, as_object: bool) -> int:
         for one in jobs
     )
     if as_object:
-        echo(json_text({"schema": "syncd.fleet/1", "jobs": [_job_row(one) for one in jobs]}))
+        from syncd.fleet.overview_json import jobs_json
+
+        echo(json_text(jobs_json(jobs)))
     elif not jobs:
         emit(settings, "The fleet has no job yet: start a controller.")
     else:
@@ -264,8 +265,9 @@ def agents_command(settings: Settings, as_object: bool) -> int:
         agents = fleet_agents(connection)
     wrong = any(one.twins or _failing(one.jobs) for one in agents)
     if as_object:
-        rows = [_agent_row(one) for one in agents]
-        echo(json_text({"schema": "syncd.fleet.agents/1", "agents": rows}))
+        from syncd.fleet.overview_json import agents_json
+
+        echo(json_text(agents_json(agents)))
     elif not agents:
         emit(settings, "The fleet has no agent yet: syncd fleet grant AGENT JOB")
     else:
@@ -335,59 +337,5 @@ def _agent_line(agent: FleetAgent) -> tuple[str, ...]:
     return *names, _time(agent.seen_at), _in_sync(agent.jobs), how
 
 
-def _rfc3339(moment: datetime | None) -> str | None:
-    return None if moment is None else f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
-
-
 def _time(moment: datetime | None) -> str:
-    return _rfc3339(moment) or "-"
-
-
-def _error(error_id: str | None, message: str | None) -> dict[str, str | None] | None:
-    return None if message is None else {"id": error_id, "message": message}
-
-
-def _job_row(job: FleetJob) -> dict[str, object]:
-    return {
-        "job": job.name,
-        "repo": job.repo,
-        "ref": job.ref,
-        "commit": job.commit,
-        "revision": job.sequence or None,
-        "published_at": _rfc3339(job.published_at),
-        "controller": job.worker,
-        "polled_at": _rfc3339(job.polled_at),
-        "next_poll": _rfc3339(job.next_at),
-        "failures": job.failures,
-        "error": _error(job.error_id, job.error),
-        "halted": _halted_row(job),
-        "rollout": None if job.rollout is None else to_builtins(job.rollout),
-        "agents": [{"agent": one.agent, **_report(one)} for one in job.agents],
-    }
-
-
-def _halted_row(job: FleetJob) -> dict[str, object] | None:
-    halted = job.halted
-    if halted is None:
-        return None
-    return {"at": _rfc3339(halted.at), "by": halted.by, "reason": halted.reason or None}
-
-
-def _agent_row(agent: FleetAgent) -> dict[str, object]:
-    return {
-        "agent": agent.name,
-        "host": agent.host,
-        "version": agent.version,
-        "seen_at": _rfc3339(agent.seen_at),
-        "twins": list(agent.twins),
-        "jobs": [{"job": one.job, **_report(one)} for one in agent.jobs],
-    }
-
-
-def _report(one: AgentJob) -> dict[str, object]:
-    return {
-        "state": one.state.value,
-        "commit": one.commit,
-        "reported_at": _rfc3339(one.reported_at),
-        "error": _error(one.error_id, one.error),
-    }
+    return rfc3339(moment) or "-"

@@ -5,6 +5,7 @@ Read by controllers. What an agent reported is compared with the last revision h
 
 from __future__ import annotations
 
+from collections import defaultdict
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -110,7 +111,9 @@ def fleet_jobs(connection: Connection) -> list[FleetJob]:
         .join(REVISION, last, isouter=True)
         .order_by(JOB.c.name)
     )
-    agents = agent_jobs(connection)
+    agents = defaultdict(list)
+    for one in agent_jobs(connection):
+        agents[one.job].append(one)
     return [
         FleetJob(
             row.name,
@@ -125,7 +128,7 @@ def fleet_jobs(connection: Connection) -> list[FleetJob]:
             row.failures,
             row.error_id,
             row.error,
-            tuple(one for one in agents if one.job == row.name),
+            tuple(agents[row.name]),
             _halted(row),
             _rollout(row),
         )
@@ -188,7 +191,9 @@ def state_of(status: str | None, commit: str | None, published: str | None) -> A
 
 def fleet_agents(connection: Connection) -> list[FleetAgent]:
     """Return every agent that was granted something or that was seen, in the order of the names."""
-    jobs = agent_jobs(connection)
+    jobs = defaultdict(list)
+    for one in agent_jobs(connection):
+        jobs[one.agent].append(one)
     rows = connection.execute(select(PRESENCE).order_by(PRESENCE.c.seen_at))
     seen = {row.agent: row for row in rows}  # the last one of each
     twins = _twins(connection)
@@ -196,10 +201,9 @@ def fleet_agents(connection: Connection) -> list[FleetAgent]:
     found = []
     for name in sorted(known | seen.keys()):
         row = seen.get(name)
-        mine = tuple(one for one in jobs if one.agent == name)
         host, version, seen_at = (row.host, row.version, row.seen_at) if row else (None, None, None)
         hosts = tuple(twins.get(name, ()))
-        found.append(FleetAgent(name, host, version, seen_at, hosts, mine))
+        found.append(FleetAgent(name, host, version, seen_at, hosts, tuple(jobs[name])))
     return found
 
 

@@ -6,9 +6,10 @@ Pure: no I/O.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
+from syncd.clock import rfc3339
 from syncd.github.rate_limit import SavedRateLimit, reserved_requests
 from syncd.ports import JobState
 from syncd.status.daemon_status import DaemonStatus
@@ -181,11 +182,6 @@ def pause_reason(state: JobState, now: datetime) -> str | None:
     if state.held:
         return state.describe_pause()
     return None if state.pause is None or state.pause.is_over(now) else state.pause.reason
-
-
-def rfc3339(moment: datetime | None) -> str | None:
-    """Return the moment in UTC to the second, such as `2026-11-24T12:00:00Z`."""
-    return None if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def ago(moment: datetime | None, now: datetime) -> str:
