@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import click
-from msgspec import Struct
 
 from syncd.cli.common import Settings, exit_code
 from syncd.cli.folding import fold, terminal_columns
@@ -38,14 +37,6 @@ NGINX: Mapping[str, Node] = {
     "motd": "Welcome. This file is kept by syncd.\n",
     "src/app.py": "print('not listed, so never fetched')\n",
 }
-
-
-class Stage(Struct):
-    """What the steps act on."""
-
-    repo: Repository
-    mirror: Path
-    run: Callable[[], RunReport]
 
 
 @click.command(

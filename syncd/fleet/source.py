@@ -301,10 +301,6 @@ def sequence_of(head: Head | None) -> int | None:
     return None if found is None else int(found.group(1))
 
 
-def _tree_entry(entry: ManifestEntry) -> TreeEntry:
-    return TreeEntry(entry.mode, entry.blob, entry.size)
-
-
 def _is_listed(path: str, rules: Sequence[PathRule]) -> bool:
     for rule in rules:
         if path == rule.source and not rule.directory:

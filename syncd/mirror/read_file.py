@@ -14,24 +14,14 @@ from syncd.mirror.dirfd import DirectoryMissingError, changed_error, mirror_erro
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-def read_file(path: str, root: str, limit: int) -> bytes | None:
-    """Return at most `limit` bytes of the regular file at `path`, or None if it can't be read."""
-    parent, name = posixpath.split(path)
-    try:
-        with (
-            opened_directory(root, parent) as folder,
-            open(os.open(name, READ, dir_fd=folder), "rb") as file,
-        ):
-            return file.read(limit)
-    except (OSError, MirrorError, DirectoryMissingError):
-        return None
-
-
 NOT_PUBLIC = b"\0 not public"  # in the place of bytes that not every user may read
 
 
 def read_public_file(path: str, root: str, limit: int) -> bytes | None:
-    """Return as `read_file` does, or NOT_PUBLIC itself for a file that not every user may read."""
+    """Return at most `limit` bytes of the regular file at `path`.
+
+    None where it can't be read; NOT_PUBLIC itself for a file that not every user may read.
+    """
     try:
         with open_current(path, root) as file:
             if not os.fstat(file.fileno()).st_mode & stat.S_IROTH:
