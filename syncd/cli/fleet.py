@@ -315,7 +315,7 @@ def _job_line(job: FleetJob) -> tuple[str, ...]:
         how = f"failing on {', '.join(map(one_line, failing[:3]))}"
         how += f" and {len(failing) - 3} more" if len(failing) > 3 else ""
     elif job.rollout is not None:
-        how = f"wave {job.rollout.wave}: {job.rollout.agents} of {len(job.agents)} agents"
+        how = f"wave {job.rollout.wave}: {len(job.rollout.agents)} of {len(job.agents)} agents"
     elif any(one.state != "in_sync" for one in job.agents):
         how = "under way"
     commit = (job.commit or "-")[:7]

@@ -6,6 +6,7 @@ Read by controllers. What an agent reported is compared with the last revision h
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -15,8 +16,10 @@ from sqlalchemy import Connection, Row, and_, cast, exists, func, or_, select
 from sqlalchemy.dialects.postgresql import JSONB
 
 from syncd.fleet.leases import NOW
-from syncd.fleet.schema import AGENT, GRANT, JOB, PRESENCE, REPORT, REVISION, WAVE_AGENT
+from syncd.fleet.schema import AGENT, DECISION, GRANT, JOB, PRESENCE, REPORT, REVISION
+from syncd.fleet.waves import RolloutState, rollouts
 
+MAX_DECISIONS = 10  # of a job, on the page
 TWIN_WINDOW = timedelta(hours=1)  # sessions that were seen within it are compared
 
 
@@ -31,7 +34,10 @@ class AgentState(StrEnum):
 
 
 class AgentJob(Struct, frozen=True):
-    """What one agent said last of one job that it was granted."""
+    """What one agent said last of one job that it was granted.
+
+    `since` is when it began to be so; for one that is behind, when the last commit was published.
+    """
 
     agent: str
     job: str
@@ -40,6 +46,7 @@ class AgentJob(Struct, frozen=True):
     reported_at: datetime | None = None
     error_id: str | None = None
     error: str | None = None
+    since: datetime | None = None
 
 
 class Halted(Struct, frozen=True):
@@ -48,17 +55,6 @@ class Halted(Struct, frozen=True):
     at: datetime
     by: str
     reason: str
-
-
-class RolloutState(Struct, frozen=True):
-    """How far a rollout is: the wave, and how many agents are in the waves so far.
-
-    `stopped` is why no further wave follows.
-    """
-
-    wave: int
-    agents: int
-    stopped: str | None
 
 
 class FleetJob(Struct, frozen=True):
@@ -95,22 +91,62 @@ class FleetAgent(Struct, frozen=True):
     jobs: tuple[AgentJob, ...]
 
 
+class Decision(Struct, frozen=True):
+    """What an operator or a controller decided about a job: when, who and what."""
+
+    at: datetime
+    who: str
+    action: str
+    detail: str
+
+
+class FleetReading(Struct, frozen=True):
+    """The whole fleet at one moment of the database's clock.
+
+    `decisions` has the last ones of each job, the newest first.
+    """
+
+    at: datetime
+    jobs: tuple[FleetJob, ...]
+    agents: tuple[FleetAgent, ...]
+    decisions: Mapping[str, tuple[Decision, ...]] = {}
+
+
+def read_fleet(connection: Connection) -> FleetReading:
+    """Return the whole fleet as it is now."""
+    return FleetReading(
+        connection.execute(select(NOW)).scalar_one(),
+        tuple(fleet_jobs(connection)),
+        tuple(fleet_agents(connection)),
+        recent_decisions(connection),
+    )
+
+
+def recent_decisions(connection: Connection) -> dict[str, tuple[Decision, ...]]:
+    """Return job -> its last MAX_DECISIONS decisions, the newest first."""
+    place = func.row_number().over(partition_by=DECISION.c.job_id, order_by=DECISION.c.id.desc())
+    numbered = select(DECISION, place.label("place")).subquery()
+    query = (
+        select(JOB.c.name, numbered)
+        .join(numbered, numbered.c.job_id == JOB.c.id)
+        .where(numbered.c.place <= MAX_DECISIONS)
+        .order_by(numbered.c.id.desc())
+    )
+    found: dict[str, list[Decision]] = defaultdict(list)
+    for row in connection.execute(query):
+        found[row.name].append(Decision(row.at, row.who, row.action, row.detail))
+    return {job: tuple(decisions) for job, decisions in found.items()}
+
+
 def fleet_jobs(connection: Connection) -> list[FleetJob]:
     """Return every job, in the order of the names."""
     last = and_(REVISION.c.job_id == JOB.c.id, REVISION.c.sequence == JOB.c.sequence)
-    in_waves = (
-        select(func.count())
-        .select_from(WAVE_AGENT)
-        .where(WAVE_AGENT.c.revision_id == REVISION.c.id)
-        .correlate(REVISION)
-        .scalar_subquery()
-    )
     query = (
-        select(JOB, REVISION.c.commit_sha, REVISION.c.created_at, REVISION.c.released_at)
-        .add_columns(REVISION.c.wave, REVISION.c.stopped, in_waves.label("in_waves"))
+        select(JOB, REVISION.c.commit_sha, REVISION.c.created_at)
         .join(REVISION, last, isouter=True)
         .order_by(JOB.c.name)
     )
+    under_way = rollouts(connection)
     agents = defaultdict(list)
     for one in agent_jobs(connection):
         agents[one.job].append(one)
@@ -130,7 +166,7 @@ def fleet_jobs(connection: Connection) -> list[FleetJob]:
             row.error,
             tuple(agents[row.name]),
             _halted(row),
-            _rollout(row),
+            under_way.get(row.name),
         )
         for row in connection.execute(query)
     ]
@@ -140,12 +176,6 @@ def _halted(row: Row[Any]) -> Halted | None:
     if row.halted_at is None:
         return None
     return Halted(row.halted_at, row.halted_by or "", row.halted_reason or "")
-
-
-def _rollout(row: Row[Any]) -> RolloutState | None:
-    if row.commit_sha is None or row.released_at is not None:
-        return None
-    return RolloutState(row.wave, row.in_waves, row.stopped)
 
 
 def agent_jobs(connection: Connection) -> list[AgentJob]:
@@ -158,24 +188,21 @@ def agent_jobs(connection: Connection) -> list[AgentJob]:
     columns = [REPORT.c[name] for name in ("status", "commit_sha", "reported_at", "error_id")]
     query = (
         select(AGENT.c.name.label("agent"), JOB.c.name.label("job"), *columns, REPORT.c.error)
-        .add_columns(REVISION.c.commit_sha.label("published"))
+        .add_columns(REPORT.c.since, REVISION.c.commit_sha.label("published"))
+        .add_columns(REVISION.c.created_at.label("published_at"))
         .select_from(AGENT.join(JOB, or_(granted, labelled)))
         .join(REVISION, last, isouter=True)
         .join(REPORT, reported, isouter=True)
         .order_by(AGENT.c.name, JOB.c.name)
     )
-    return [
-        AgentJob(
-            row.agent,
-            row.job,
-            state_of(row.status, row.commit_sha, row.published),
-            row.commit_sha,
-            row.reported_at,
-            row.error_id,
-            row.error,
-        )
-        for row in connection.execute(query)
-    ]
+    return [_agent_job(row) for row in connection.execute(query)]
+
+
+def _agent_job(row: Row[Any]) -> AgentJob:
+    state = state_of(row.status, row.commit_sha, row.published)
+    since = row.published_at if state is AgentState.BEHIND else row.since
+    facts = (row.commit_sha, row.reported_at, row.error_id, row.error)
+    return AgentJob(row.agent, row.job, state, *facts, since)
 
 
 def state_of(status: str | None, commit: str | None, published: str | None) -> AgentState:
@@ -228,10 +255,16 @@ def _twins(connection: Connection) -> dict[str, list[str]]:
 __all__ = [
     "AgentJob",
     "AgentState",
+    "Decision",
     "FleetAgent",
     "FleetJob",
+    "FleetReading",
+    "Halted",
+    "RolloutState",
     "agent_jobs",
     "fleet_agents",
     "fleet_jobs",
+    "read_fleet",
+    "recent_decisions",
     "state_of",
 ]

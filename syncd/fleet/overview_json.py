@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from msgspec import to_builtins
-
 from syncd.clock import rfc3339
 from syncd.fleet.overview import AgentJob, FleetAgent, FleetJob
 
@@ -34,7 +32,7 @@ def _job(job: FleetJob) -> dict[str, object]:
         "failures": job.failures,
         "error": _error(job.error_id, job.error),
         "halted": _halted(job),
-        "rollout": None if job.rollout is None else to_builtins(job.rollout),
+        "rollout": _rollout(job),
         "agents": [{"agent": one.agent, **_report(one)} for one in job.agents],
     }
 
@@ -44,6 +42,20 @@ def _halted(job: FleetJob) -> dict[str, object] | None:
     if halted is None:
         return None
     return {"at": rfc3339(halted.at), "by": halted.by, "reason": halted.reason or None}
+
+
+def _rollout(job: FleetJob) -> dict[str, object] | None:
+    rollout = job.rollout
+    if rollout is None:
+        return None
+    return {
+        "wave": rollout.wave,
+        "waves": rollout.waves,
+        "agents": len(rollout.agents),
+        "healthy": len(rollout.healthy),
+        "waits_for": rollout.waits_for,
+        "stopped": rollout.stopped,
+    }
 
 
 def _agent(agent: FleetAgent) -> dict[str, object]:
@@ -61,6 +73,7 @@ def _report(one: AgentJob) -> dict[str, object]:
     return {
         "state": one.state.value,
         "commit": one.commit,
+        "since": rfc3339(one.since),
         "reported_at": rfc3339(one.reported_at),
         "error": _error(one.error_id, one.error),
     }

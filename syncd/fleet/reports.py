@@ -7,12 +7,15 @@ with one name.
 from __future__ import annotations
 
 from msgspec import Struct
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, and_, case, select
 from sqlalchemy.dialects.postgresql import insert
 
 from syncd.fleet.leases import MAX_ERROR_CHARACTERS, NOW
 from syncd.fleet.schema import JOB, PRESENCE, REPORT
 from syncd.models import RunReport
+
+# statuses that say the same: the job is good, it fails, or it waits
+ALIKE = (("changed", "unchanged"), ("failed", "refused"), ("waiting", "skipped"))
 
 
 class Presence(Struct, frozen=True):
@@ -30,6 +33,7 @@ def save_report(connection: Connection, presence: Presence, report: RunReport) -
     if job_id is None:  # not granted any more: nothing may be written
         return
     error = report.error
+    error_id = None if error is None else error.id
     values = {
         "reported_at": NOW,
         "status": report.status.value,
@@ -38,13 +42,16 @@ def save_report(connection: Connection, presence: Presence, report: RunReport) -
         "drifted": report.drift_count,
         "reload_pending": report.reload_pending,
         "checking": report.checking,
-        "error_id": None if error is None else error.id,
+        "error_id": error_id,
         "error": None if error is None else error.message[:MAX_ERROR_CHARACTERS],
     }
-    row = insert(REPORT).values(job_id=job_id, **values)
-    connection.execute(
-        row.on_conflict_do_update(index_elements=[REPORT.c.agent, REPORT.c.job_id], set_=values)
-    )
+    alike = next((group for group in ALIKE if report.status.value in group), ())
+    is_same = and_(REPORT.c.status.in_(alike), REPORT.c.error_id.is_not_distinct_from(error_id))
+    since = case((is_same, REPORT.c.since), else_=NOW)
+    row = insert(REPORT).values(job_id=job_id, since=NOW, **values)
+    keys = [REPORT.c.agent, REPORT.c.job_id]
+    changed = {"since": since, **values}
+    connection.execute(row.on_conflict_do_update(index_elements=keys, set_=changed))
 
 
 def save_presence(connection: Connection, presence: Presence) -> None:

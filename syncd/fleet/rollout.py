@@ -73,7 +73,7 @@ def next_step(
         reason = _harm(rollout, report)
         if reason is not None:
             return Step(StepKind.STOP, f"{report.agent}: {reason}")
-    healthy = {one.agent for one in reports if _is_healthy(one)}
+    healthy = healthy_agents(reports)
     missing = [agent for agent in members if agent not in healthy]
     if missing:
         return Step(StepKind.WAIT, f"{len(missing)} of {len(members)} have not reported healthy")
@@ -93,9 +93,13 @@ def _harm(rollout: Rollout, report: WaveReport) -> str | None:
     return None
 
 
-def _is_healthy(report: WaveReport) -> bool:
-    good = report.status in ("changed", "unchanged")
-    return good and report.has_commit and report.finished
+def healthy_agents(reports: Iterable[WaveReport]) -> set[str]:
+    """Return the agents that have the commit, with every hook and health check done."""
+    return {
+        one.agent
+        for one in reports
+        if one.status in ("changed", "unchanged") and one.has_commit and one.finished
+    }
 
 
 __all__ = [
@@ -103,6 +107,7 @@ __all__ = [
     "StepKind",
     "WaveReport",
     "first_agents",
+    "healthy_agents",
     "in_order",
     "next_step",
 ]

@@ -28,7 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 
 SCHEMA = "syncd"
-VERSION = "0002"  # of migrations/fleet
+VERSION = "0003"  # of migrations/fleet
 CONTROLLERS, AGENTS = "syncd_controller", "syncd_agent"  # the roles that a login is a member of
 CHANNEL = "syncd"  # of NOTIFY; the payload is the name of a job
 
@@ -161,6 +161,7 @@ REPORT = Table(
     Column("agent", Text, primary_key=True, server_default=text("SESSION_USER")),
     _job_id(primary_key=True),
     _now("reported_at"),
+    _now("since"),  # of the first report in a row that says the same
     Column("status", Text, nullable=False),  # as `sync --json` has it
     Column("commit_sha", Text),
     Column("changes", Integer, nullable=False),

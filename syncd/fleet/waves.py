@@ -6,16 +6,24 @@ Every decision is recorded with who made it and when.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
-from msgspec import convert, to_builtins
+from msgspec import Struct, convert, to_builtins
 from sqlalchemy import Connection, Row, and_, exists, func, insert, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from syncd.apply_rules import Rollout
 from syncd.errors import ConfigError
 from syncd.fleet.leases import NOW, make_due
-from syncd.fleet.rollout import Step, StepKind, WaveReport, first_agents, next_step
+from syncd.fleet.rollout import (
+    Step,
+    StepKind,
+    WaveReport,
+    first_agents,
+    healthy_agents,
+    next_step,
+)
 from syncd.fleet.schema import AGENT, CHANNEL, DECISION, GRANT, JOB, REPORT, REVISION, WAVE_AGENT
 from syncd.text import did_you_mean
 
@@ -70,6 +78,13 @@ def advance(connection: Connection, worker: str) -> list[tuple[str, Step]]:
 
 
 def _step(connection: Connection, row: Row[Any]) -> Step:
+    members, reports = _wave(connection, row)
+    rollout = convert(row.rollout, Rollout)
+    return next_step(rollout, row.wave, row.since.total_seconds(), members, reports)
+
+
+def _wave(connection: Connection, row: Row[Any]) -> tuple[list[str], list[WaveReport]]:
+    """Return the agents of a revision's waves, and what they reported since the last one began."""
     members = list(
         connection.execute(
             select(WAVE_AGENT.c.agent).where(WAVE_AGENT.c.revision_id == row.id)
@@ -92,8 +107,49 @@ def _step(connection: Connection, row: Row[Any]) -> Step:
         )
         for one in connection.execute(query)
     ]
+    return members, reports
+
+
+class RolloutState(Struct, frozen=True):
+    """How far a rollout is: the wave of how many, and the agents of the waves so far.
+
+    `waits_for` is what has to come before the next wave, `stopped` why none follows by itself.
+    """
+
+    wave: int
+    waves: int
+    agents: tuple[str, ...]
+    healthy: tuple[str, ...]
+    waits_for: str | None
+    stopped: str | None
+    began_at: datetime
+
+
+def rollouts(connection: Connection) -> dict[str, RolloutState]:
+    """Return job -> how far its rollout is, for each whose last revision has not reached all."""
+    unfinished = (
+        select(REVISION, JOB.c.name, (NOW - REVISION.c.wave_at).label("since"))
+        .join(JOB)
+        .where(REVISION.c.released_at.is_(None), REVISION.c.rollout.is_not(None))
+        .where(REVISION.c.sequence == JOB.c.sequence)
+    )
+    return {row.name: _state(connection, row) for row in list(connection.execute(unfinished))}
+
+
+def _state(connection: Connection, row: Row[Any]) -> RolloutState:
+    members, reports = _wave(connection, row)
     rollout = convert(row.rollout, Rollout)
-    return next_step(rollout, row.wave, row.since.total_seconds(), members, reports)
+    step = next_step(rollout, row.wave, row.since.total_seconds(), members, reports)
+    healthy = healthy_agents(reports)
+    return RolloutState(
+        row.wave,
+        len(rollout.shares) + 1,  # those of the shares, and all others
+        tuple(sorted(members)),
+        tuple(sorted(healthy)),
+        step.reason if step.kind is StepKind.WAIT else None,
+        row.stopped,
+        row.wave_at,
+    )
 
 
 def _take(connection: Connection, row: Row[Any], step: Step, worker: str) -> None:
@@ -184,6 +240,7 @@ def notify(connection: Connection, job: str) -> None:
 
 
 __all__ = [
+    "RolloutState",
     "advance",
     "begin",
     "decide",
@@ -193,4 +250,5 @@ __all__ = [
     "notify",
     "promote",
     "resume",
+    "rollouts",
 ]

@@ -13,6 +13,7 @@ from sqlalchemy import text
 
 from syncd.apply_rules import Rollout
 from syncd.fleet import waves
+from syncd.fleet.overview import FleetReading, read_fleet
 from syncd.fleet.rollout import StepKind, in_order
 from tests.support.fleet import AGENTS, Fleet, FleetMachines, Publisher, job_of, machines
 from tests.support.sync_env import SyncEnv, sync_env
@@ -70,10 +71,20 @@ def test_a_commit_reaches_the_canary_first_and_the_others_after_it_is_healthy(
 ) -> None:
     publisher.publish(NGINX, TWO, C2)
     assert advance(publisher) == []
+    (rollout,) = rollouts(publisher)
+    assert (rollout.wave, rollout.waves, rollout.agents, rollout.healthy) == (1, 2, (CANARY,), ())
+    assert rollout.waits_for == "1 of 1 have not reported healthy"
     assert commits(agents) == {CANARY: C2, OTHER: C1}
+    assert [(one.healthy, one.waits_for) for one in rollouts(publisher)] == [((CANARY,), None)]
     assert advance(publisher) == [StepKind.RELEASE]
+    assert rollouts(publisher) == []
     assert commits(agents) == {CANARY: C2, OTHER: C2}
     assert advance(publisher) == []
+
+
+def rollouts(publisher: Publisher) -> list[waves.RolloutState]:
+    with publisher.database.begin() as connection:
+        return list(waves.rollouts(connection).values())
 
 
 def test_a_commit_that_fails_on_the_canary_never_reaches_the_others(
@@ -87,10 +98,21 @@ def test_a_commit_that_fails_on_the_canary_never_reaches_the_others(
     status = stand.controller.call("fleet", "status")
     assert status.code == 3
     assert f"rollout stopped: {CANARY}: validate (hook/commit-rejected)" in status.out
+    failing, again = (reading(publisher, agents[CANARY]) for _ in range(2))
+    assert failing.decisions["nginx"][0].action == "stop"
+    first, last = (one.jobs[0].agents[AGENTS.index(CANARY)] for one in (failing, again))
+    assert first.since == last.since < first.reported_at < last.reported_at
     publisher.publish(NGINX, TWO, C3)  # the fix has a rollout of its own
     assert commits(agents) == {CANARY: C3, OTHER: C1}
     assert advance(publisher) == [StepKind.RELEASE]
     assert commits(agents) == {CANARY: C3, OTHER: C3}
+
+
+def reading(publisher: Publisher, agent: SyncEnv) -> FleetReading:
+    """The fleet after another run of the agent."""
+    agent.sync()
+    with publisher.database.begin() as connection:
+        return read_fleet(connection)
 
 
 def test_promote_releases_a_rollout_that_waits_or_stopped(
