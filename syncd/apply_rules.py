@@ -12,6 +12,11 @@ from datetime import UTC, datetime
 
 from msgspec import Struct
 
+# fields of a job that do not change what it puts on disk
+TIMING = {"every_seconds", "cron", "jitter_seconds", "on_push", "apply", "reload", "first"}
+HOOKS = {"validate", "on_change", "undo_on_failure", "health", "hook_user", "hook_timeout_seconds"}
+OFF_DISK = TIMING | HOOKS | {"timeout_seconds", "report", "rollout", "where"}
+
 
 class Window(Struct, frozen=True):
     """One item of `apply.windows`: it opens when the cron expression comes, for so long."""
@@ -109,6 +114,7 @@ class Rollout(Struct, frozen=True):
 
 
 __all__ = [
+    "OFF_DISK",
     "ApplyRules",
     "Closed",
     "FirstRuns",

@@ -16,7 +16,7 @@ from functools import cached_property
 from msgspec import Struct, to_builtins
 from msgspec.structs import replace
 
-from syncd.apply_rules import ApplyRules, FirstRuns, ReloadSpacing, Rollout, WaitingCommit
+from syncd.apply_rules import OFF_DISK, ApplyRules, FirstRuns, ReloadSpacing, Rollout, WaitingCommit
 from syncd.colliding_names import fold
 from syncd.errors import SyncdError
 from syncd.policies import Drift, Lfs, Limits, Prune, Publish, Report, Require, Submodules, Symlinks
@@ -102,6 +102,7 @@ class Job(Struct, frozen=True, dict=True):  # which the digest is kept in
     reload: ReloadSpacing = ReloadSpacing()
     first: FirstRuns | None = None
     rollout: Rollout | None = None  # of a controller
+    listing_version: str | None = None  # of an agent's source; None: the commit alone decides
 
     @cached_property
     def digest(self) -> str:
@@ -109,12 +110,11 @@ class Job(Struct, frozen=True, dict=True):  # which the digest is kept in
 
         What it accepts counts too. Schedules and hook texts are left out.
         """
-        timing = {"every_seconds", "cron", "jitter_seconds", "on_push", "apply", "reload", "first"}
-        timing |= {"timeout_seconds", "hook_timeout_seconds", "report", "rollout"}
-        hooks = {"validate", "on_change", "undo_on_failure", "health", "hook_user"}
-        kept = {key: value for key, value in to_builtins(self).items() if key not in timing | hooks}
+        kept = {key: value for key, value in to_builtins(self).items() if key not in OFF_DISK}
         given = {key: value for key, value in kept["require"].items() if value is not None}
         kept["require"] = given
+        if self.listing_version is None:
+            del kept["listing_version"]
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 

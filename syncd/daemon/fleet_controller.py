@@ -10,14 +10,14 @@ from __future__ import annotations
 import logging
 import random
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 from syncd.config.model import Config
 from syncd.daemon.backoff import Backoff, next_backoff
 from syncd.daemon.daemon import Daemon
-from syncd.daemon.fleet_publisher import Poll
+from syncd.daemon.fleet_publisher import Poll, settings_of
 from syncd.errors import BugError, LockedError, SyncdError, UnreachableError, unexpected
 from syncd.fleet import leases, waves
 from syncd.fleet.leases import Lease, PollResult
@@ -47,6 +47,7 @@ class FleetController:
         self._held: dict[str, Lease] = {}
         self._threads: list[threading.Thread] = []
         self._failures, self._forget_at = 0, 0.0
+        self._to_list: set[str] = set()  # published once although the commit is the same
         self._wake, self._pushed = threading.Event(), set[str]()
 
     # --- service ----------------------------------------------------------------------------------
@@ -159,10 +160,9 @@ class FleetController:
         Returns the seconds until there may be more. Raises what the database raises.
         """
         jobs = self._jobs
+        if not self._registered:
+            self._register(jobs)
         with self._database.begin() as connection:
-            if not self._registered:
-                leases.register(connection, jobs)
-                self._registered = True
             free = max(0, self._free)
             found = leases.claim(connection, self._parts.name, jobs, LEASE_SECONDS, free)
             due = leases.seconds_until_due(connection, jobs) if not found else 0.0
@@ -175,6 +175,19 @@ class FleetController:
         if found or not free:
             return 0.05
         return MAX_SLEEP_SECONDS if due is None else min(MAX_SLEEP_SECONDS, max(0.05, due))
+
+    def _register(self, jobs: Mapping[str, Job]) -> None:
+        """Write which jobs there are. Those that this controller lists in another way are due."""
+        self._registered = True  # a reload that comes meanwhile asks for it again
+        try:
+            with self._database.begin() as connection:
+                leases.register(connection, jobs)
+                settings = {name: settings_of(job) for name, job in jobs.items()}
+                self._to_list = leases.listed_otherwise(connection, settings)
+                leases.make_due(connection, self._to_list)
+        except SyncdError:
+            self._registered = False
+            raise
 
     def _hold(self, lease: Lease) -> None:
         with self._lock:
@@ -235,9 +248,10 @@ class FleetController:
                 ctx = app.run_context(job, shared)
                 poll = Poll(job, lease, ctx, deadline, self._parts.name)
                 head = poll.resolve()
-                if not poll.is_published(head):
+                if not poll.is_published(head, job.name in self._to_list):
                     revision = poll.publish(head, self._database, self._signer)
                     LOG.info("%s: published %s", job.name, revision.commit[:7])
+                self._to_list.discard(job.name)
             return PollResult(self._next_seconds(job, lease), head)
         except LockedError as error:
             LOG.warning("%s", error.message)

@@ -44,10 +44,16 @@ class Poll:
         job = self._job
         return self._ctx.source.resolve(job.repo, job.ref, self._lease.head, self._deadline)
 
-    def is_published(self, head: Head) -> bool:
-        """Return whether the last revision is of this commit and of these settings."""
+    def is_published(self, head: Head, lists_anew: bool) -> bool:
+        """Return whether the last revision is of this commit.
+
+        With `lists_anew` it must also be of this controller's settings. Otherwise those of another
+        controller stand, or two that differ would replace each other's listing at every poll.
+        """
         lease = self._lease
-        return head.commit == lease.published and settings_of(self._job) == lease.settings
+        if head.commit != lease.published or lease.settings is None:
+            return False
+        return not lists_anew or settings_of(self._job) == lease.settings
 
     def publish(self, head: Head, database: FleetDatabase, signer: Signer) -> Revision:
         """Publish the commit; return its revision.

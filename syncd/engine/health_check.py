@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from syncd.deadline import Deadline
 from syncd.engine import health, hook_call, hook_result, rejection
 from syncd.engine.context import RunContext
+from syncd.engine.listing_version import with_known_listing
 from syncd.engine.reload import DueReload, JobRun, take_back
 from syncd.engine.undo import read_undo
 from syncd.errors import HookFailedError, StoppedError, SyncdError
@@ -60,6 +61,7 @@ def continue_check(one: JobRun, deadline: Deadline) -> RunReport | NextCheck | N
     state, now = ctx.store.state(job.name), ctx.clock.now()
     if not state.checking or state.paused(now):
         return None
+    job = with_known_listing(job, ctx)
     if job.health is None:  # removed from the configuration: the change counts like any other
         ctx.store.change_state(
             job.name, lambda state: health.without_check(state).with_condition(now)

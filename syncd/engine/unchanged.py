@@ -17,6 +17,7 @@ from syncd.deadline import Deadline
 from syncd.engine.context import Options, RunContext, RunState
 from syncd.engine.decision import decide
 from syncd.engine.directories import applied_set, wanted_directories
+from syncd.engine.listing_version import with_listing_of
 from syncd.engine.owners import configured_owners
 from syncd.errors import SyncdError
 from syncd.git_objects import is_object_id
@@ -52,12 +53,16 @@ class UnchangedState(Struct, frozen=True):
 class KnownHeadSource(Source):
     """A Source that knows one head, unchanged. Raises SyncdError for every other question."""
 
-    def __init__(self, head: Head) -> None:
-        self._head = head
+    def __init__(self, head: Head, source: Source) -> None:
+        self._head, self._source = head, source
 
     def resolve(self, repo: str, ref: str | None, known: Head | None, deadline: Deadline) -> Head:
         """Return the known head as unchanged."""
         return replace(self._head, unchanged=True)
+
+    def listing_version(self, head: Head) -> str | None:
+        """Return what the source that the head is of says."""
+        return self._source.listing_version(head)
 
     def _refuse(self, *_: object, **__: object) -> object:
         raise SyncdError("GitHub would be asked")
@@ -70,7 +75,10 @@ class KnownHeadSource(Source):
 def applied_head(job: Job, ctx: RunContext) -> Head | None:
     """Return the head that the job's last run applied; None where something is pending."""
     state, head = ctx.store.state(job.name), ctx.store.head(ctx.scope, job.repo, job.ref)
-    return head if head is not None and _is_up_to_date(state, job, head) else None
+    if head is None:
+        return None
+    job = with_listing_of(job, ctx.source, head)
+    return head if _is_up_to_date(state, job, head) else None
 
 
 def unchanged_state(job: Job, ctx: RunContext, deadline: Deadline) -> UnchangedState | None:
@@ -86,7 +94,7 @@ def unchanged_state(job: Job, ctx: RunContext, deadline: Deadline) -> UnchangedS
             return None
         ledger = store.load_ledger(job.name)
         seen = _seen(job, ctx, ledger)
-        known_head = replace(ctx, source=KnownHeadSource(head))
+        known_head = replace(ctx, source=KnownHeadSource(head, ctx.source))
         # looks at the disk after `seen`, so that a change between them is noticed
         decision = decide(RunState(job, known_head, deadline, Options(), state))
     except (SyncdError, OSError):
@@ -98,6 +106,7 @@ def unchanged_state(job: Job, ctx: RunContext, deadline: Deadline) -> UnchangedS
 
 
 def _may_be_unchanged(job: Job, ctx: RunContext, state: JobState, head: Head) -> bool:
+    job = with_listing_of(job, ctx.source, head)
     if job.publish is not Publish.FILES or not _is_up_to_date(state, job, head):
         return False
     return ctx.store.intent(job.name) is None
@@ -159,13 +168,16 @@ def _is_same_head(known: UnchangedState, ctx: RunContext, deadline: Deadline) ->
     An error is left to a run, which reports it.
     """
     job = known.job
-    if job.ref is not None and is_object_id(job.ref):
+    commit_decides = ctx.source.listing_version(known.head) is None
+    if commit_decides and job.ref is not None and is_object_id(job.ref):
         return True
     try:
         head = ctx.source.resolve(job.repo, job.ref, known.head, deadline)
     except SyncdError:
         return False
-    return head.commit == known.head.commit
+    if head.commit != known.head.commit:
+        return False
+    return commit_decides or head.etag == known.head.etag
 
 
 def same_state(one: JobState, other: JobState) -> bool:

@@ -19,6 +19,7 @@ from syncd.engine.apply import with_copied_stat
 from syncd.engine.context import RunContext
 from syncd.engine.decision import Decision
 from syncd.engine.directories import applied_set, directories_to_fix, wanted_directories
+from syncd.engine.listing_version import with_known_listing
 from syncd.engine.undo_plan import Undo, from_text, record_undo, rows_after, to_text, undo_plan
 from syncd.errors import BadResponseError, ChangedUnderneathError, HookFailedError, MirrorError
 from syncd.git_objects import blob_hasher, blob_id
@@ -142,7 +143,7 @@ def undo_change(
     undo = read_undo(state, ctx.blobs)
     if undo is None:
         return None
-    rejected = rejection.record_rejection(job, state, error)
+    rejected = rejection.record_rejection(with_known_listing(job, ctx), state, error)
     return _UndoRun(job, ctx, undo, rejected, replace(report, error=error)).execute()
 
 

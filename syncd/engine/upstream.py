@@ -21,6 +21,7 @@ from syncd.engine.context import Options, RunContext, RunState
 from syncd.engine.desired import desired, max_listed, set_digest, set_limit_error
 from syncd.engine.directories import applied_set
 from syncd.engine.lfs import with_contents
+from syncd.engine.listing_version import with_listing_of
 from syncd.engine.owners import has_unnamed_owner, with_current_ids
 from syncd.engine.signature_policy import signed_tree, signers_digest
 from syncd.errors import HookFailedError, LimitError, UntrustedError
@@ -105,6 +106,7 @@ def resolve_wanted(run: RunState, ledger: Ledger, known: Head | None) -> WantedS
         remote = with_current_ids(rollback.files, run.ctx.resolve_owner)
         return WantedSet(rollback.commit, remote, ledger.recorded(), rollback.digest)
     head = _resolve_head(run, known)
+    run.job = with_listing_of(run.job, run.ctx.source, head)
     try:
         return _wanted_at(run, head, ledger)
     finally:

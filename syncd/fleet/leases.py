@@ -79,6 +79,13 @@ def register(connection: Connection, jobs: Mapping[str, Job]) -> None:
     )
 
 
+def listed_otherwise(connection: Connection, settings: Mapping[str, str]) -> set[str]:
+    """Return the jobs whose last revision was made with other settings than these."""
+    query = select(JOB.c.name, JOB.c.settings).where(JOB.c.settings.is_not(None))
+    rows = connection.execute(query)
+    return {row.name for row in rows if settings.get(row.name, row.settings) != row.settings}
+
+
 def claim(
     connection: Connection, worker: str, jobs: Iterable[str], ttl_seconds: float, at_most: int
 ) -> list[Lease]:
@@ -184,6 +191,7 @@ __all__ = [
     "Lease",
     "PollResult",
     "claim",
+    "listed_otherwise",
     "make_due",
     "register",
     "release",

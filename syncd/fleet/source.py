@@ -34,7 +34,7 @@ from syncd.ref_names import is_check_due
 from syncd.tree_names import is_too_long, unsafe_name_error, unsafe_path_reason
 
 MODES = frozenset((FILE, EXECUTABLE, LINK))
-SEQUENCE = re.compile(r'"fleet-(\d{1,18})"')  # in the place of GitHub's ETag
+ETAG = re.compile(r'"fleet-(\d{1,18})(?:-([0-9a-f]{64}))?"')  # in the place of GitHub's
 
 
 class FleetSource:
@@ -49,7 +49,8 @@ class FleetSource:
     ) -> None:
         self._job, self._link, self._trusted = job, link, trusted
         self._clock, self._goes_on = clock, goes_on
-        self._manifests: dict[str, Mapping[str, ManifestEntry]] = {}
+        self._resolved: Revision | None = None
+        self._manifests: dict[str, Mapping[str, ManifestEntry]] = {}  # by digest
 
     def resolve(self, repo: str, ref: str | None, known: Head | None, deadline: Deadline) -> Head:
         """Return the commit of the job's last revision.
@@ -69,6 +70,7 @@ class FleetSource:
                 raise
             return Head(known.commit, known.etag, known.form, True, known.checked_at)
         self._check_newer(revision, known)
+        self._resolved = revision
         return self._head(revision, known)
 
     def _head(self, revision: Revision, known: Head | None) -> Head:
@@ -77,7 +79,7 @@ class FleetSource:
         if is_check_due(self._job.ref, checked_at, now):
             checked_at = now
         unchanged = known is not None and known.commit == revision.commit
-        etag = f'"fleet-{revision.sequence}"'
+        etag = f'"fleet-{revision.sequence}-{revision.manifest_sha256}"'
         return Head(revision.commit, etag, None, unchanged, checked_at)
 
     def _check_newer(self, revision: Revision, known: Head | None) -> None:
@@ -99,6 +101,11 @@ class FleetSource:
             "writes the database",
         )
 
+    def listing_version(self, head: Head) -> str | None:
+        """Return the digest of the manifest: controllers may list a commit in another way."""
+        found = ETAG.fullmatch(head.etag or "")
+        return None if found is None else found.group(2)
+
     # --- revisions --------------------------------------------------------------------------------
 
     def _revision(self, commit: str | None = None) -> Revision:
@@ -118,6 +125,15 @@ class FleetSource:
             if row is None:
                 raise self._missing(connection)
         return self._checked(row)
+
+    def _revision_of(self, commit: str) -> Revision:
+        """Return the revision that was resolved, or else the commit's last one: a newer listing of
+        the same commit waits for the next run.
+        """
+        resolved = self._resolved
+        if resolved is not None and resolved.commit == commit:
+            return resolved
+        return self._revision(commit)
 
     def _missing(self, connection: Connection) -> NotFoundError:
         name = self._job.name
@@ -187,7 +203,7 @@ class FleetSource:
         The parameters are those of the `Source` protocol.
         """
         deadline.progress.step(Step.LISTING)
-        revision = self._revision(commit)
+        revision = self._revision_of(commit)
         missing = uncovered(rules, revision.roots)
         if missing is not None:
             raise self._not_published(missing, revision)
@@ -218,7 +234,7 @@ class FleetSource:
 
     def _manifest(self, revision: Revision) -> Mapping[str, ManifestEntry]:
         """Return path -> entry of the revision. Raises BadResponseError for any other manifest."""
-        known = self._manifests.get(revision.commit)
+        known = self._manifests.get(revision.manifest_sha256)
         if known is not None:
             return known
         columns = MANIFEST.c["path", "mode", "blob_id", "sha256", "size"]
@@ -231,7 +247,7 @@ class FleetSource:
         for one in entries:
             _check_entry(one)
         found = {one.path: one for one in entries}
-        self._manifests[revision.commit] = found
+        self._manifests[revision.manifest_sha256] = found
         return found
 
     # --- contents ---------------------------------------------------------------------------------
@@ -248,7 +264,7 @@ class FleetSource:
         missing = {one.entry.id for one in wanted if not blobs.has(one.entry.id)}
         if not missing:
             return 0
-        manifest = self._manifest(self._revision(commit))
+        manifest = self._manifest(self._revision_of(commit))
         entries = {one.blob: one for one in manifest.values() if one.blob in missing}
         absent = missing - entries.keys()
         if absent:
@@ -297,7 +313,7 @@ class FleetSource:
 
 def sequence_of(head: Head | None) -> int | None:
     """Return the revision's number that a stored head was made from; None for GitHub's own."""
-    found = SEQUENCE.fullmatch(head.etag or "") if head is not None else None
+    found = ETAG.fullmatch(head.etag or "") if head is not None else None
     return None if found is None else int(found.group(1))
 
 

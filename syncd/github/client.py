@@ -78,6 +78,10 @@ class GitHubSource:
         )
         return replace(head, unchanged=known is not None and known.commit == head.commit)
 
+    def listing_version(self, head: Head) -> str | None:
+        """Return None: what a commit holds never changes."""
+        return None
+
     def listing(
         self,
         repo: str,

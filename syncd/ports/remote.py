@@ -152,6 +152,9 @@ class Source(Protocol):
         is both a branch and a tag.
         """
 
+    def listing_version(self, head: Head) -> str | None:
+        """Return what changes with the listing of the head's commit; None where it never does."""
+
     def listing(
         self,
         repo: str,

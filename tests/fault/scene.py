@@ -154,6 +154,9 @@ class MemorySource:
                 for number, one in enumerate(wanted)
             )
 
+    def listing_version(self, head: Head) -> str | None:
+        return None
+
     def verification(self, repo: str, commit: str, deadline: Deadline) -> tuple[bool, str]:
         return False, "unsigned"
 

@@ -180,3 +180,12 @@ def test_old_revisions_and_the_contents_that_none_names_are_removed(
         assert forget_old(connection) == (0, 2)
     assert rows(fleet, "SELECT count(*) FROM syncd.revision") == [(5,)]
     assert rows(fleet, "SELECT count(*) FROM syncd.blob") == [(6,)]
+
+
+def test_a_controller_knows_which_jobs_it_lists_in_another_way(controller: Publisher) -> None:
+    controller.publish(NGINX, FILES, C1)
+    controller.claim(job_of("sshd"))  # not published yet
+    mine = {"nginx": "other", "sshd": "other", "unknown": "other"}
+    with controller.database.begin() as connection:
+        assert leases.listed_otherwise(connection, mine) == {"nginx"}
+        assert leases.listed_otherwise(connection, {"nginx": "settings"}) == set()

@@ -210,3 +210,26 @@ def test_a_released_revision_is_kept_however_many_rollouts_stopped_after_it(
     with publisher.database.begin() as connection:
         forget_old(connection)
     assert agents[OTHER].sync().job["commit"] == C1
+
+
+BOTH = {"nginx/nginx.conf": b"one\n", "nginx/x.conf": b"bad\n"}
+
+
+def test_another_listing_of_the_same_commit_is_planned_validated_and_not_tried_twice(
+    publisher: Publisher, agents: dict[str, SyncEnv]
+) -> None:
+    agent, plain = agents[CANARY], job_of()
+    judged = agent.folder / "judged"
+    check = f"touch {judged}; ! grep -q bad {{staged}}{agent.dest}/nginx.conf"
+    agent.write_config(validate={"shell": check})
+    publisher.publish(plain, BOTH, C1)  # as after a change of the controllers' exclude:
+    assert (agent.sync().job["status"], set(agent.tree())) == ("changed", {"nginx.conf", "x.conf"})
+    publisher.publish(plain, ONE, C1)
+    assert (agent.sync().job["status"], set(agent.tree())) == ("changed", {"nginx.conf"})
+    publisher.publish(plain, BAD, C1)
+    assert agent.sync().job["error"]["id"] == "hook/commit-rejected"
+    judged.unlink()
+    assert agent.sync().job["error"]["id"] == "hook/commit-rejected"
+    assert not judged.exists()
+    publisher.publish(plain, ONE, C1)
+    assert agent.sync().job["status"] == "unchanged"

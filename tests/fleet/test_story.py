@@ -52,6 +52,14 @@ def test_a_push_arrives_on_two_agents_at_the_request_cost_of_one_server(
             assert (done.job["commit"], done.code) == (pushed, 0)
             assert agent.tree() == {**FIRST, "nginx.conf": b"two\n"}
             assert done.json["requests"]["total"] == 0
+        folder = {**stand.controller.jobs["nginx"]["paths"][0], "exclude": ["sites/"]}
+        stand.controller.write_config(paths=[folder])
+        with stand.published():
+            controller.send(signal.SIGHUP)
+        for agent in agents:
+            done = agent.sync()
+            assert (done.job["commit"], done.job["status"]) == (pushed, "changed")
+            assert agent.tree() == {"nginx.conf": b"two\n"}
         assert controller.ends() == 0
     assert first["token"] == 1
 

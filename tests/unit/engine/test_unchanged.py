@@ -22,6 +22,7 @@ NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 JOB = Job("j", "me", "o/r", "main", (PathRule("x", "/srv/x", True),))
 STATE = JobState(applied_commit=ONE, last_success_at=NOW, files=3)
 HEAD = Head(ONE, checked_at=NOW.timestamp())
+PUBLISHED = replace(HEAD, etag="1")
 NOTHING = Seen([], stat_digest([]), {})
 KNOWN = UnchangedState(JOB, "api.github.com me", STATE, HEAD, NOTHING)
 
@@ -42,6 +43,9 @@ class Answers:
             raise self._head
         return self._head
 
+    def listing_version(self, head: Head) -> str | None:
+        return None if head.etag is None else "of an agent's source"
+
 
 @pytest.mark.parametrize(
     ("changed", "unchanged", "requests"),
@@ -61,13 +65,17 @@ class Answers:
         ({"now": NOW + timedelta(hours=24)}, False, 0),
         ({"now": NOW - timedelta(seconds=1)}, False, 0),
         ({"ref": ONE, "head": RemoteUnavailableError("no network")}, True, 0),
+        ({"known": PUBLISHED, "head": PUBLISHED}, True, 1),
+        ({"known": PUBLISHED, "head": replace(PUBLISHED, etag="2")}, False, 1),
+        ({"known": PUBLISHED, "head": PUBLISHED, "ref": ONE}, True, 1),
     ],
 )
 def test_a_job_is_unchanged_only_where_every_fact_is_as_the_last_run_left_it(
     changed: dict[str, Any], unchanged: bool, requests: int
 ) -> None:
     job = replace(JOB, ref=changed.get("ref", "main"))
-    known = replace(KNOWN, job=job, seen=changed.get("seen", NOTHING))
+    head = changed.get("known", HEAD)
+    known = replace(KNOWN, job=job, head=head, seen=changed.get("seen", NOTHING))
     ctx: Any = Answers(
         changed.get("head", HEAD),
         changed.get("state", STATE),
