@@ -28,7 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 
 SCHEMA = "syncd"
-VERSION = "0003"  # of migrations/fleet
+VERSION = "0004"  # of migrations/fleet
 CONTROLLERS, AGENTS = "syncd_controller", "syncd_agent"  # the roles that a login is a member of
 CHANNEL = "syncd"  # of NOTIFY; the payload is the name of a job
 
@@ -164,6 +164,7 @@ REPORT = Table(
     _now("since"),  # of the first report in a row that says the same
     Column("status", Text, nullable=False),  # as `sync --json` has it
     Column("commit_sha", Text),
+    Column("sequence", BigInteger),  # of the revision; NULL: none, or an older agent
     Column("changes", Integer, nullable=False),
     Column("drifted", Integer, nullable=False),
     Column("reload_pending", Boolean, nullable=False),
@@ -192,7 +193,8 @@ DECISION = Table(
     _now("at"),
     Column("login", Text, nullable=False, server_default=text("SESSION_USER")),
     Column("who", Text, nullable=False),  # the user and host of the command, or a controller
-    _job_id(),
+    Column("job_id", BigInteger, ForeignKey(f"{SCHEMA}.job.id", ondelete="SET NULL")),
+    Column("job", Text),  # its name, also when the fleet has forgotten it; NULL: of no single job
     Column("action", Text, nullable=False),
     Column("detail", Text, nullable=False),
 )
@@ -207,6 +209,17 @@ PRESENCE = Table(
     Column("version", Text, nullable=False),
     _now("since"),
     _now("seen_at"),
+    # what its own configuration asks for: it gives nothing, `agent.labels` do
+    Column("labels", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+)
+
+CONTROLLER = Table(
+    "controller",
+    METADATA,
+    Column("name", Text, primary_key=True),
+    Column("version", Text, nullable=False),
+    Column("jobs", JSONB, nullable=False),  # name -> digest of what it lists
+    _now("seen_at"),
 )
 
 __all__ = [
@@ -214,6 +227,7 @@ __all__ = [
     "AGENTS",
     "BLOB",
     "CHANNEL",
+    "CONTROLLER",
     "CONTROLLERS",
     "DECISION",
     "GRANT",

@@ -228,9 +228,10 @@ def job_row(connection: Connection, job: str) -> Row[Any]:
     )
 
 
-def decide(connection: Connection, who: str, job_id: int, action: str, detail: str) -> None:
+def decide(connection: Connection, who: str, job_id: int | None, action: str, detail: str) -> None:
     """Record a decision."""
-    row = {"who": who, "job_id": job_id, "action": action, "detail": detail}
+    name = select(JOB.c.name).where(JOB.c.id == job_id).scalar_subquery()
+    row = {"who": who, "job_id": job_id, "job": name, "action": action, "detail": detail}
     connection.execute(insert(DECISION).values(row))
 
 

@@ -38,12 +38,13 @@ ALTER TABLE syncd.report ENABLE ROW LEVEL SECURITY;
 ALTER TABLE syncd.presence ENABLE ROW LEVEL SECURITY;
 ALTER TABLE syncd.wave_agent ENABLE ROW LEVEL SECURITY;
 ALTER TABLE syncd.decision ENABLE ROW LEVEL SECURITY;
+ALTER TABLE syncd.controller ENABLE ROW LEVEL SECURITY;
 
 -- Controllers
 
 GRANT SELECT, INSERT, UPDATE, DELETE ON
     syncd.job, syncd.revision, syncd.blob, syncd.manifest, syncd.agent, syncd.job_grant,
-    syncd.report, syncd.presence, syncd.wave_agent
+    syncd.report, syncd.presence, syncd.wave_agent, syncd.controller
     TO syncd_controller;
 GRANT SELECT, INSERT ON syncd.decision TO syncd_controller;
 
@@ -65,8 +66,10 @@ CREATE POLICY controller ON syncd.report TO syncd_controller USING (true);
 CREATE POLICY controller ON syncd.presence TO syncd_controller USING (true);
 DROP POLICY IF EXISTS controller ON syncd.wave_agent;
 DROP POLICY IF EXISTS controller ON syncd.decision;
+DROP POLICY IF EXISTS controller ON syncd.controller;
 CREATE POLICY controller ON syncd.wave_agent TO syncd_controller USING (true);
 CREATE POLICY controller ON syncd.decision TO syncd_controller USING (true);
+CREATE POLICY controller ON syncd.controller TO syncd_controller USING (true);
 
 -- Agents
 
