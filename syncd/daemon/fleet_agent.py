@@ -6,22 +6,19 @@ The schedule of a job is its poll: a notice that is lost costs no more than that
 from __future__ import annotations
 
 import logging
-import queue
 import threading
-from contextlib import suppress
 
 from syncd.config.model import Config
 from syncd.daemon.daemon import Daemon
+from syncd.daemon.fleet_reports import reporter_of
 from syncd.errors import SyncdError
 from syncd.fleet.notices import Notices
-from syncd.fleet.reports import save_report
-from syncd.models import RunReport, Trigger
+from syncd.models import Trigger
 
 LOG = logging.getLogger("syncd.fleet")
 NOTICE_INTERVAL_SECONDS = 2.0  # between two runs of a job that notices start: they may be forged
-RETRY_SECONDS = 5.0
+RETRY_SECONDS = 5.0  # after a bug of ours
 STOP_SECONDS = 2.0
-MAX_REPORTS = 10_000
 
 
 class FleetAgent:
@@ -29,7 +26,6 @@ class FleetAgent:
 
     def __init__(self) -> None:
         self._stop = threading.Event()
-        self._reports: queue.Queue[RunReport | None] = queue.Queue(MAX_REPORTS)
         self._threads: list[threading.Thread] = []
         self._started_at: dict[str, float] = {}
 
@@ -37,8 +33,9 @@ class FleetAgent:
         """Start listening, and report every run from now on."""
         self._daemon, self._fleet = daemon, daemon.app.fleet
         self._notices = Notices(self._fleet.link, daemon.clock, self._on_notice)
-        daemon.job_status.subscribe(lambda report, _before: self._queue_report(report))
-        for name, work in (("notices", self._listen_loop), ("reports", self._report_loop)):
+        self._reporter = reporter_of(self._fleet.link, self._fleet.presence)
+        daemon.job_status.subscribe(lambda report, _before: self._reporter.add(report))
+        for name, work in (("notices", self._listen_loop), ("reports", self._reporter.run)):
             thread = threading.Thread(target=work, name=f"syncd-fleet-{name}", daemon=True)
             self._threads.append(thread)
             thread.start()
@@ -49,8 +46,7 @@ class FleetAgent:
     def stop(self) -> None:
         """Send the reports that wait, for a moment, and stop listening."""
         self._stop.set()
-        with suppress(queue.Full):  # its thread ends with the process
-            self._reports.put_nowait(None)
+        self._reporter.stop()
         for thread in self._threads:
             thread.join(STOP_SECONDS)
 
@@ -61,12 +57,15 @@ class FleetAgent:
     # --- notices ----------------------------------------------------------------------------------
 
     def _listen_loop(self) -> None:
+        failures = 0
         while not self._stop.is_set():
             try:
                 wait = self._notices.wait()
+                failures = 0
             except SyncdError as error:
                 LOG.debug("notices: %s", error.message)
-                wait = max(RETRY_SECONDS, self._fleet.link.wait_seconds())
+                wait = self._fleet.link.wait_seconds() or self._fleet.link.spread_seconds(failures)
+                failures += 1
             except Exception:
                 LOG.exception("a bug in syncd, met while listening; please report these lines")
                 wait = RETRY_SECONDS
@@ -82,24 +81,6 @@ class FleetAgent:
             self._started_at[name] = due_at
             tick = self._daemon.clock.now().timestamp()
             self._daemon.queue.enqueue(name, Trigger.PUSH, tick, due_at)
-
-    # --- reports ----------------------------------------------------------------------------------
-
-    def _queue_report(self, report: RunReport) -> None:
-        try:
-            self._reports.put_nowait(report)
-        except queue.Full:
-            LOG.debug("%s: a report was dropped, there are too many", report.job)
-
-    def _report_loop(self) -> None:
-        while (report := self._reports.get()) is not None:
-            try:
-                with self._fleet.link.begin() as connection:
-                    save_report(connection, self._fleet.presence, report)
-            except SyncdError as error:
-                LOG.debug("%s: the run was not reported: %s", report.job, error.message)
-            except Exception:
-                LOG.exception("a bug in syncd, met while reporting; please report these lines")
 
 
 __all__ = ["FleetAgent"]

@@ -151,6 +151,7 @@ class FleetController:
         """Return how long to wait: a random part of a time that doubles."""
         if not self._failures:
             LOG.error("the controller waits: %s%s", error.message, _hint(error))
+        self._registered = False  # another server may answer next, which lost the last commits
         self._failures += 1
         return self._jitter() * min(MAX_RECONNECT_SECONDS, 2.0 ** min(self._failures, 10))
 
@@ -166,6 +167,8 @@ class FleetController:
             free = max(0, self._free)
             found = leases.claim(connection, self._parts.name, jobs, LEASE_SECONDS, free)
             due = leases.seconds_until_due(connection, jobs) if not found else 0.0
+            if not found:
+                self._registered = leases.are_registered(connection, jobs)
         shared: dict[str, SingleFlight] = {}  # answers of GitHub, of the jobs claimed together
         for lease in found:
             self._hold(lease)

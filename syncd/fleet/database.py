@@ -1,7 +1,8 @@
 """Connections to the fleet's database, and its errors in syncd's own words.
 
-A connection to another machine needs `sslmode=verify-full`. Statements and idle transactions are
-limited in time, so that a process that is frozen holds no row for long.
+A connection to another machine needs `sslmode=verify-full`. Statements, locks and idle transactions
+are limited in time, so that a process that is frozen holds no row for long, and so is the wait for
+a server that is frozen itself.
 """
 
 from __future__ import annotations
@@ -10,18 +11,21 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from ipaddress import ip_address
+from typing import Any
 
 import psycopg
 from msgspec import Struct
+from psycopg.abc import RV, PQGen
 from psycopg.conninfo import conninfo_to_dict
-from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import QueuePool
 
-from syncd.errors import AuthError, ConfigError, RemoteUnavailableError, StoreError, SyncdError
+from syncd.errors import ConfigError
+from syncd.fleet.database_errors import shared_login, translated
 from syncd.redaction import Secret
-from syncd.text import one_line
 
 LOG = logging.getLogger("syncd.fleet")
 
@@ -35,19 +39,70 @@ CONNECTION_OPTIONS = {
     "tcp_user_timeout": 15_000,  # milliseconds
 }
 POOL_TIMEOUT_SECONDS = 120.0
-REFUSED_LOGINS = ("password authentication failed", "no pg_hba.conf entry", "does not exist")
-MISSING_TABLE, MISSING_SCHEMA, DENIED = "42P01", "3F000", "42501"
-GONE_MEANWHILE = "23503"  # a row that another names was removed between two transactions
+WAIT_SECONDS = 0.1  # the driver's, between two looks at what it waits for
 
 
 class DatabaseLimits(Struct, frozen=True):
-    """How many connections there are at once, and how long a statement or an idle transaction may
-    take, in seconds.
+    """How many connections there are at once, and limits in seconds: of a statement, of an idle
+    transaction, of the wait for a lock, and of a server that sends nothing.
     """
 
     connections: int = 1
     statement_seconds: float = 600.0  # 100 MB over a slow line
     idle_seconds: float = 15.0
+    lock_seconds: float = 10.0
+    silent_seconds: float = 30.0
+
+    def settings(self) -> dict[str, str]:
+        """Return the server's settings: name -> value."""
+        limits = {
+            "statement_timeout": self.statement_seconds,
+            "idle_in_transaction_session_timeout": self.idle_seconds,
+            "lock_timeout": self.lock_seconds,
+        }
+        return {name: f"{int(seconds * 1000)}ms" for name, seconds in limits.items()}
+
+
+class FleetConnection(psycopg.Connection):  # type: ignore[misc]  # of an extra
+    """A connection that gives up on a server that sends nothing for `silent_seconds`.
+
+    A frozen server ends no statement at its own timeout, and its kernel answers keepalives.
+    `is_pooled`: a pooler is in between, which may give each transaction another server process.
+    """
+
+    silent_seconds = 30.0
+    is_pooled = False
+
+    def wait(self, gen: PQGen[RV], *args: Any, **options: Any) -> RV:
+        """Wait for the server, as the driver does, and end the connection where it is silent."""
+        try:
+            return super().wait(limited(gen, self.silent_seconds), *args, **options)
+        except SilentServerError:
+            self.pgconn.finish()
+            raise
+
+
+class SilentServerError(psycopg.OperationalError):  # type: ignore[misc]
+    """The server sent nothing for too long."""
+
+
+def limited(gen: PQGen[RV], silent_seconds: float) -> PQGen[RV]:
+    """Yield what the driver's generator waits for, until the server was silent for too long.
+
+    The driver looks up from its wait each WAIT_SECONDS without a byte. Raises SilentServerError.
+    """
+    silent = 0.0
+    try:
+        wanted = next(gen)
+        while True:
+            ready = yield wanted
+            silent = 0.0 if ready else silent + WAIT_SECONDS
+            if silent > silent_seconds:
+                raise SilentServerError(f"the server sent nothing for {silent_seconds:g} seconds")
+            wanted = gen.send(ready)
+    except StopIteration as done:
+        result: RV = done.value
+        return result
 
 
 class FleetDatabase:
@@ -61,7 +116,7 @@ class FleetDatabase:
     ) -> None:
         check_address(address)
         self._address, self._application, self._limits = address, application, limits
-        self._listen: Callable[[psycopg.Connection], None] | None = None
+        self._listen: Callable[[FleetConnection], None] | None = None
         self._engine: Engine = create_engine(
             "postgresql+psycopg://",
             creator=self._connect,
@@ -71,30 +126,47 @@ class FleetDatabase:
             pool_timeout=POOL_TIMEOUT_SECONDS,
             pool_pre_ping=True,
         )
+        event.listen(self._engine, "begin", self._limit_transaction)
+        event.listen(self._engine, "handle_error", _leave_read_only)
 
-    def listen(self, listen: Callable[[psycopg.Connection], None]) -> None:
+    def listen(self, listen: Callable[[FleetConnection], None]) -> None:
         """Call this with every new connection, before anything else is done with it.
 
         Connections that there are already are closed.
         """
         self._listen = listen
+        self.reconnect()
+
+    def reconnect(self) -> None:
+        """Close every connection, those in use when their transactions end; others are made."""
         self._engine.dispose()
 
-    def _connect(self) -> psycopg.Connection:
-        connection = psycopg.connect(
+    def _connect(self) -> FleetConnection:
+        connection: FleetConnection = FleetConnection.connect(
             self._address.reveal(), application_name=self._application, **CONNECTION_OPTIONS
         )
-        limits = {
-            "statement_timeout": self._limits.statement_seconds,
-            "idle_in_transaction_session_timeout": self._limits.idle_seconds,
-        }
-        for name, seconds in limits.items():
-            value = f"{int(seconds * 1000)}ms"
-            connection.execute("SELECT set_config(%s, %s, false)", (name, value))
+        try:
+            self._prepare(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _prepare(self, connection: FleetConnection) -> None:
+        connection.silent_seconds = self._limits.silent_seconds
+        connection.is_pooled = _is_pooled(connection)
+        if not connection.is_pooled:
+            _set(connection.execute, self._limits, in_transaction=False)
+        connection.commit()
         if self._listen is not None:
             self._listen(connection)
-        connection.commit()
-        return connection
+            connection.commit()
+
+    def _limit_transaction(self, connection: Connection) -> None:
+        """Limit a transaction through a pooler: what a session sets, another client would get."""
+        driver = connection.connection.driver_connection
+        if isinstance(driver, FleetConnection) and driver.is_pooled:
+            _set(driver.execute, self._limits, in_transaction=True)
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
@@ -117,6 +189,37 @@ class FleetDatabase:
     def close(self) -> None:
         """Close every connection."""
         self._engine.dispose()
+
+
+def _is_pooled(connection: FleetConnection) -> bool:
+    """Return whether a pooler is in between: it makes up the process that a client talks to.
+
+    Raises AuthError for a pooler that has one login for everybody.
+    """
+    found = connection.execute("SELECT pg_backend_pid(), session_user").fetchone()
+    process, login = found or (0, "")
+    if login != connection.info.user:
+        raise shared_login(connection.info.user, login)
+    return bool(process != connection.info.backend_pid)
+
+
+def _set(execute: Callable[..., object], limits: DatabaseLimits, in_transaction: bool) -> None:
+    """Set the limits, for the session or for the transaction that begins, in one statement."""
+    settings = limits.settings()
+    query = ", ".join(["set_config(%s, %s, %s)"] * len(settings))
+    values = [one for name, value in settings.items() for one in (name, value, in_transaction)]
+    execute(f"SELECT {query}", values)
+
+
+def _leave_read_only(context: ExceptionContext) -> None:
+    """Close a connection over which nothing could be written: the next one may find the primary.
+
+    A session stays read-only after `default_transaction_read_only` of its database has ended.
+    """
+    error = context.original_exception
+    if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
+        context.is_disconnect = True
+        context.invalidate_pool_on_disconnect = False
 
 
 def check_address(address: Secret) -> None:
@@ -152,46 +255,4 @@ def _is_here(host: str) -> bool:
         return False
 
 
-def translated(error: Exception) -> SyncdError | None:
-    """Return the error of the database as one of ours; None for a bug of ours."""
-    if isinstance(error, PoolTimeoutError):
-        return _unavailable("every connection of this process is in use")
-    cause = error.orig if isinstance(error, DBAPIError) else error
-    return _of_driver(cause) if isinstance(cause, psycopg.Error) else None
-
-
-def _of_driver(error: psycopg.Error) -> SyncdError | None:
-    said = one_line(str(error).strip().splitlines()[0] if str(error).strip() else "no reason given")
-    if error.sqlstate in (MISSING_TABLE, MISSING_SCHEMA):
-        return StoreError(
-            f"the database has no fleet of syncd: {said}",
-            id="store/fleet-missing",
-            hint="run `syncd fleet init` as the owner of the database",
-        )
-    if error.sqlstate == DENIED:
-        return AuthError(
-            f"the fleet's database refused what this login asked for: {said}",
-            id="auth/fleet-denied",
-            hint="make the login a member of syncd_agent or syncd_controller (docs/fleet.md)",
-        )
-    if (error.sqlstate or "").startswith("28") or any(one in said for one in REFUSED_LOGINS):
-        return AuthError(
-            f"the fleet's database refused the login: {said}",
-            id="auth/fleet-login",
-            hint="correct the login, password or certificate in fleet.database",
-        )
-    if error.sqlstate == GONE_MEANWHILE:
-        return _unavailable("another controller has removed meanwhile what was to be used")
-    passing = (psycopg.OperationalError, psycopg.InternalError, psycopg.InterfaceError)
-    return _unavailable(said) if isinstance(error, passing) else None
-
-
-def _unavailable(reason: str) -> RemoteUnavailableError:
-    return RemoteUnavailableError(
-        f"the fleet's database can't be used now: {reason}",
-        id="unavailable/fleet-database",
-        hint="nothing was changed; syncd tries again",
-    )
-
-
-__all__ = ["DatabaseLimits", "FleetDatabase", "check_address", "translated"]
+__all__ = ["DatabaseLimits", "FleetConnection", "FleetDatabase", "check_address", "translated"]

@@ -86,6 +86,13 @@ def listed_otherwise(connection: Connection, settings: Mapping[str, str]) -> set
     return {row.name for row in rows if settings.get(row.name, row.settings) != row.settings}
 
 
+def are_registered(connection: Connection, jobs: Iterable[str]) -> bool:
+    """Return whether the database has every job: a restore or a failover may lose some."""
+    names = set(jobs)
+    known = select(func.count()).select_from(JOB).where(JOB.c.name.in_(names))
+    return int(connection.execute(known).scalar_one()) == len(names)
+
+
 def claim(
     connection: Connection, worker: str, jobs: Iterable[str], ttl_seconds: float, at_most: int
 ) -> list[Lease]:
@@ -190,6 +197,7 @@ def seconds_until_due(connection: Connection, jobs: Iterable[str]) -> float | No
 __all__ = [
     "Lease",
     "PollResult",
+    "are_registered",
     "claim",
     "listed_otherwise",
     "make_due",

@@ -1,7 +1,8 @@
 """An agent's one connection to the fleet's database, which may be away for hours.
 
 After a failure nothing is tried for a while: a random part of a time that doubles up to a minute,
-so that agents that lost the database together come back one after another.
+so that agents that lost the database together come back one after another. A server that answers
+and takes no writes is not away.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from sqlalchemy import Connection
 from syncd.clock import Clock
 from syncd.errors import RemoteUnavailableError
 from syncd.fleet.database import FleetDatabase
+from syncd.fleet.database_errors import ANSWERED
 
 LOG = logging.getLogger("syncd.fleet")
 FIRST_WAIT_SECONDS = 1.0
@@ -56,18 +58,26 @@ class Link:
             with self.database.begin() as connection:
                 yield connection
         except RemoteUnavailableError as error:
-            self._failed(error)
+            if error.id not in ANSWERED:
+                self._failed(error)
             raise
         self._worked()
+
+    def spread_seconds(self, failures: int) -> float:
+        """Return how long to wait after so many failures in a row: "full jitter".
+
+        Source: "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
+        """
+        longest = min(MAX_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2.0 ** min(failures, 10))
+        return longest * self._jitter()
 
     def _failed(self, error: RemoteUnavailableError) -> None:
         with self._lock:
             if self._error is None:
                 LOG.warning("%s; the mirrors stay as they are meanwhile", error.message)
             self._error = error
-            longest = min(MAX_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2 ** min(self._failures, 10))
+            self._retry_at = self._clock.monotonic() + self.spread_seconds(self._failures)
             self._failures += 1
-            self._retry_at = self._clock.monotonic() + longest * self._jitter()
 
     def _worked(self) -> None:
         with self._lock:

@@ -78,7 +78,12 @@ class FleetParts:
 
     def controller_database(self) -> FleetDatabase:
         """Return the database for a controller: a transaction that hangs ends with its lease."""
-        limits = DatabaseLimits(CONTROLLER_CONNECTIONS, idle_seconds=LEASE_SECONDS)
+        limits = DatabaseLimits(
+            CONTROLLER_CONNECTIONS,
+            idle_seconds=LEASE_SECONDS,
+            lock_seconds=2 * LEASE_SECONDS,
+            silent_seconds=4 * LEASE_SECONDS,  # its watchdog barks later
+        )
         return self.database(f"syncd {self.name}", limits)
 
     def signer(self) -> Signer:

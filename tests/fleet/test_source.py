@@ -10,49 +10,17 @@ import pytest
 pytest.importorskip("psycopg", reason="psycopg is not installed (the syncd[fleet] extra)")
 
 
-from syncd.deadline import Deadline
 from syncd.errors import BadResponseError, NotFoundError, RemoteUnavailableError, SyncdError
-from syncd.fleet.link import Link
-from syncd.fleet.signing import TrustedKeys
-from syncd.fleet.source import FleetSource, sequence_of
+from syncd.fleet.source import sequence_of
 from syncd.git_objects import blob_id
 from syncd.models import Job, PathRule
-from syncd.ports import BlobRequest, Head
-from syncd.store.blobs import BlobCache
-from tests.support.clock import FakeClock
-from tests.support.fleet import Fleet, Publisher, job_of, new_signer
+from tests.support.fleet import Agent, Fleet, Publisher, job_of, new_signer
 
 pytestmark = pytest.mark.postgresql
 
 C1, C2, C3 = "1" * 40, "2" * 40, "3" * 40
 FILES = {"nginx/nginx.conf": b"user www;\n", "nginx/conf.d/a.conf": b"a\n" * 500}
 NGINX = job_of()
-
-
-class Agent:
-    """One login of an agent, and what it reads of a job."""
-
-    def __init__(self, fleet: Fleet, controller: Publisher, folder: Path, login: str) -> None:
-        self.clock = FakeClock()
-        self.database = fleet.database(login, connections=1)
-        self.link = Link(self.database, self.clock, lambda: 1.0)
-        self.trusted = TrustedKeys([controller.signer.public_key])
-        self.blobs = BlobCache(folder / "blobs")
-        self.deadline = Deadline(self.clock, 60.0)
-
-    def source(self, job: Job = NGINX, goes_on: bool = False) -> FleetSource:
-        return FleetSource(job, self.link, self.trusted, self.clock, goes_on)
-
-    def resolve(self, job: Job = NGINX, known: Head | None = None, goes_on: bool = False) -> Head:
-        return self.source(job, goes_on).resolve(job.repo, job.ref, known, self.deadline)
-
-    def contents(self, job: Job = NGINX, commit: str = C1) -> dict[str, bytes]:
-        """Everything that the job lists at the commit, as a run fetches it."""
-        source = self.source(job)
-        listing = source.listing(job.repo, commit, job.paths, None, self.deadline)  # type: ignore[arg-type]
-        wanted = [BlobRequest(path, entry) for path, entry in listing.entries.items()]
-        source.fetch(job.repo, commit, wanted, self.blobs, self.deadline)
-        return {one.path: self.blobs.open(one.entry.id).read() for one in wanted}
 
 
 @pytest.fixture

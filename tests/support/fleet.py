@@ -18,17 +18,23 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from msgspec import structs
 
+from syncd.deadline import Deadline
 from syncd.fleet import grants, leases
 from syncd.fleet.database import DatabaseLimits, FleetDatabase
 from syncd.fleet.leases import Lease
+from syncd.fleet.link import Link
 from syncd.fleet.manifest import ManifestEntry, Revision, manifest_digest, roots_of
 from syncd.fleet.migrate import initialise
 from syncd.fleet.publish import Publication, publish
 from syncd.fleet.schema import CHANNEL
-from syncd.fleet.signing import Signer
+from syncd.fleet.signing import Signer, TrustedKeys
+from syncd.fleet.source import FleetSource
 from syncd.git_objects import FILE, blob_id
 from syncd.models import Job, PathRule
+from syncd.ports import BlobRequest, Head
 from syncd.redaction import Secret
+from syncd.store.blobs import BlobCache
+from tests.support.clock import FakeClock
 from tests.support.postgresql import Cluster
 from tests.support.secret_scan import SecretScan
 from tests.support.sync_env import SyncEnv
@@ -117,6 +123,44 @@ def job_of(name: str = "nginx", to: str = "/etc/nginx", **values: Any) -> Job:
     """A job of acme/infra that lists the folder `nginx/`."""
     rules = (PathRule("nginx", to, True),)
     return Job(name, "fleet", "acme/infra", values.pop("ref", "main"), rules, **values)
+
+
+JOB_NGINX = job_of()
+
+
+class Agent:
+    """One login of an agent, and what it reads of a job."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        controller: Publisher,
+        folder: Path,
+        login: str = "web01",
+        limits: DatabaseLimits = DatabaseLimits(),
+    ) -> None:
+        self.clock = FakeClock()
+        self.database = FleetDatabase(Secret(fleet.address(login)), "syncd-test", limits)
+        self.link = Link(self.database, self.clock, lambda: 1.0)
+        self.trusted = TrustedKeys([controller.signer.public_key])
+        self.blobs = BlobCache(folder / "blobs")
+        self.deadline = Deadline(self.clock, 60.0)
+
+    def source(self, job: Job = JOB_NGINX, goes_on: bool = False) -> FleetSource:
+        return FleetSource(job, self.link, self.trusted, self.clock, goes_on)
+
+    def resolve(
+        self, job: Job = JOB_NGINX, known: Head | None = None, goes_on: bool = False
+    ) -> Head:
+        return self.source(job, goes_on).resolve(job.repo, job.ref, known, self.deadline)
+
+    def contents(self, job: Job = JOB_NGINX, commit: str = "1" * 40) -> dict[str, bytes]:
+        """Everything that the job lists at the commit, as a run fetches it."""
+        source = self.source(job)
+        listing = source.listing(job.repo, commit, job.paths, None, self.deadline)  # type: ignore[arg-type]
+        wanted = [BlobRequest(path, entry) for path, entry in listing.entries.items()]
+        source.fetch(job.repo, commit, wanted, self.blobs, self.deadline)
+        return {one.path: self.blobs.open(one.entry.id).read() for one in wanted}
 
 
 @dataclass

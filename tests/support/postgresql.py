@@ -1,4 +1,5 @@
-"""A throw-away PostgreSQL cluster in a temporary folder: a unix socket, and no password.
+"""A throw-away PostgreSQL cluster in a temporary folder: a unix socket, and no password; a standby
+of it, and a pooler before it.
 
 The server refuses to run as root, so root starts it as another user.
 """
@@ -12,9 +13,9 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,21 @@ max_connections = 300
 shared_buffers = 32MB
 dynamic_shared_memory_type = mmap
 log_min_messages = warning
+"""
+
+POOLER = """
+[databases]
+{databases}
+[pgbouncer]
+listen_addr =
+listen_port = 5432
+unix_socket_dir = {folder}
+auth_type = trust
+auth_file = {folder}/users
+pool_mode = {mode}
+default_pool_size = 2
+max_client_conn = 300
+admin_users = {user}
 """
 
 
@@ -66,7 +82,8 @@ class Cluster:
         """Start the server, and wait until it answers."""
         import psycopg
 
-        self.process = _popen(self.programs / "postgres", self.folder, self.user)
+        command = [self.programs / "postgres", "-D", self.folder / "data", "-k", self.folder]
+        self.process = _popen(command, self.folder, self.user)
         deadline = time.monotonic() + START_SECONDS
         while True:
             try:
@@ -79,8 +96,28 @@ class Cluster:
 
     def kill(self) -> None:
         """End the server and every connection at once, as a power cut would."""
-        self.process.send_signal(signal.SIGQUIT)  # "immediate shutdown"
-        self.process.wait(30)
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGQUIT)  # "immediate shutdown"
+            self.process.wait(30)
+
+    def detach(self) -> None:
+        """Let a standby follow its primary no more: what is committed from now on is lost to it."""
+        self.execute("ALTER SYSTEM SET primary_conninfo = ''")
+        self.execute("SELECT pg_reload_conf()")
+        while self.query("SELECT count(*) FROM pg_stat_wal_receiver") != 0:
+            time.sleep(0.02)
+
+    def promote(self) -> None:
+        """Make a standby the primary, and wait until it is."""
+        assert self.query("SELECT pg_promote()") is True
+
+    def query(self, statement: str, database: str = "postgres") -> object:
+        """The first column of the first row."""
+        import psycopg
+
+        with psycopg.connect(self.address(database), autocommit=True) as connection:
+            row = connection.execute(statement).fetchone()
+        return None if row is None else row[0]
 
 
 @contextmanager
@@ -91,27 +128,79 @@ def cluster() -> Iterator[Cluster]:
     if programs is None:
         pytest.skip("PostgreSQL's server is not installed (Debian: apt install postgresql)")
     user = _user()
+    with _folder(user) as folder:
+        initdb = [programs / "initdb", "-D", folder / "data", "-A", "trust", "-U", user]
+        _run_as(user, *initdb, "--no-sync", "--no-locale", "-E", "UTF8")
+        (folder / "data/postgresql.conf").write_text(SETTINGS)
+        with _running(Cluster(folder, programs, user, None)) as made:  # type: ignore[arg-type]
+            yield made
+
+
+@contextmanager
+def standby(primary: Cluster) -> Iterator[Cluster]:
+    """A hot standby that streams from the cluster, without holding its commits back."""
+    with _folder(primary.user) as folder:
+        copy = [primary.programs / "pg_basebackup", "-D", folder / "data", "-h", primary.folder]
+        _run_as(primary.user, *copy, "-U", primary.user, "-R", "-c", "fast", "--no-sync")
+        with _running(replace(primary, folder=folder)) as made:
+            yield made
+
+
+@contextmanager
+def pooler(cluster: Cluster, mode: str, logins: Iterable[str], *entries: str) -> Iterator[Path]:
+    """The folder of the socket of a pgbouncer before the cluster; skips where there is none.
+
+    `entries` are of its section `[databases]`; without any, each database has its own name.
+    """
+    program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
+    if program is None:
+        pytest.skip("pgbouncer is not installed (Debian: apt install pgbouncer)")
+    with _folder(cluster.user) as folder:
+        databases = "\n".join(entries or (f"* = host={cluster.folder}",))
+        settings = POOLER.format(databases=databases, folder=folder, mode=mode, user=cluster.user)
+        (folder / "pgbouncer.ini").write_text(settings)
+        (folder / "users").write_text("".join(f'"{one}" ""\n' for one in logins))
+        (folder / "log").touch()
+        process = _popen([program, folder / "pgbouncer.ini"], folder, cluster.user)
+        try:
+            wait_for(folder / ".s.PGSQL.5432", process)
+            yield folder
+        finally:
+            process.kill()
+            process.wait(30)
+
+
+def wait_for(socket: Path, process: subprocess.Popen[bytes]) -> None:
+    """Wait until a server has made its socket."""
+    deadline = time.monotonic() + START_SECONDS
+    while not socket.exists():
+        assert process.poll() is None and time.monotonic() < deadline, socket
+        time.sleep(0.02)
+
+
+@contextmanager
+def _folder(user: str) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="syncd-pg-", dir="/tmp"))  # a socket's path is short
     try:
         shutil.chown(folder, user)
-        initdb = [programs / "initdb", "-D", folder / "data", "-A", "trust", "-U", user]
-        subprocess.run(
-            [*initdb, "--no-sync", "--no-locale", "-E", "UTF8"],
-            check=True,
-            capture_output=True,
-            cwd="/",
-            user=user if os.getuid() == 0 else None,
-        )
-        (folder / "data/postgresql.conf").write_text(SETTINGS)
-        (folder / "log").touch()
-        made = Cluster(folder, programs, user, None)  # type: ignore[arg-type]
-        made.start()
-        try:
-            yield made
-        finally:
-            made.kill()
+        yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _running(made: Cluster) -> Iterator[Cluster]:
+    (made.folder / "log").touch()
+    made.start()
+    try:
+        yield made
+    finally:
+        made.kill()
+
+
+def _run_as(user: str, *command: str | Path) -> None:
+    given = user if os.getuid() == 0 else None
+    subprocess.run(command, check=True, capture_output=True, cwd="/", user=given)
 
 
 def _user() -> str:
@@ -121,12 +210,8 @@ def _user() -> str:
     return "postgres" if "postgres" in names else "nobody"
 
 
-def _popen(program: Path, folder: Path, user: str) -> subprocess.Popen[bytes]:
+def _popen(command: list[str | Path], folder: Path, user: str) -> subprocess.Popen[bytes]:
     with open(folder / "log", "ab") as log:
         return subprocess.Popen(
-            [program, "-D", folder / "data", "-k", folder],
-            stdout=log,
-            stderr=log,
-            cwd="/",
-            user=user if os.getuid() == 0 else None,
+            command, stdout=log, stderr=log, cwd="/", user=user if os.getuid() == 0 else None
         )
