@@ -102,6 +102,7 @@ class Job(Struct, frozen=True, dict=True):  # which the digest is kept in
     reload: ReloadSpacing = ReloadSpacing()
     first: FirstRuns | None = None
     rollout: Rollout | None = None  # of a controller
+    where: tuple[tuple[str, str], ...] = ()  # the labels that an agent has to have
     listing_version: str | None = None  # of an agent's source; None: the commit alone decides
 
     @cached_property
@@ -111,8 +112,7 @@ class Job(Struct, frozen=True, dict=True):  # which the digest is kept in
         What it accepts counts too. Schedules and hook texts are left out.
         """
         kept = {key: value for key, value in to_builtins(self).items() if key not in OFF_DISK}
-        given = {key: value for key, value in kept["require"].items() if value is not None}
-        kept["require"] = given
+        kept["require"] = {key: one for key, one in kept["require"].items() if one is not None}
         if self.listing_version is None:
             del kept["listing_version"]
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()

@@ -84,6 +84,13 @@ def chosen_jobs(config: Config, names: Sequence[str]) -> list[Job]:
             id="config/fleet-controller",
             hint="`syncd run` publishes them, and `syncd fleet status` shows how they are",
         )
+    elsewhere = [name for name in names if config.fleet and name in config.fleet.not_here]
+    if elsewhere:
+        raise ConfigError(
+            f"the job '{elsewhere[0]}' is not for this machine: its where: asks for other labels",
+            id="config/fleet-elsewhere",
+            hint="compare where: of the job with fleet.labels",
+        )
     unknown = [name for name in names if name not in config.jobs]
     if unknown:
         raise ConfigError(

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import getpass
-import socket
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from msgspec.structs import replace
 
-from syncd.cli.common import EXIT_SOME_FAILED, Settings, emit, require_utf8, say
+from syncd.cli import fleet_grants
+from syncd.cli.common import EXIT_SOME_FAILED, Settings, emit, require_utf8
+from syncd.cli.fleet_common import json_option, transaction, who
 from syncd.cli.table import table
 from syncd.clock import SystemClock, rfc3339
-from syncd.config.model import Config
+from syncd.fleet_labels import labels_text
 from syncd.identities import SecretRef
 from syncd.output import echo
 from syncd.text import json_text, one_line
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from syncd.fleet.overview import AgentJob, FleetAgent, FleetJob
 
 JOBS_HEADING = ("JOB", "COMMIT", "PUBLISHED", "AGENTS IN SYNC", "STATE")
-AGENTS_HEADING = ("AGENT", "HOST", "VERSION", "LAST SEEN", "JOBS IN SYNC", "STATE")
+AGENTS_HEADING = ("AGENT", "HOST", "VERSION", "LAST SEEN", "LABELS", "JOBS IN SYNC", "STATE")
 
 
 @click.group(name="fleet", short_help="The database of a fleet: jobs, agents and grants.")
@@ -37,9 +36,8 @@ def command() -> None:
     """
 
 
-def _json_option(schema: str) -> Callable[[Any], Any]:
-    help_text = f"Print one JSON object (schema {schema})."
-    return click.option("--json", "as_object", is_flag=True, help=help_text)
+command.add_command(fleet_grants.grant_command)
+command.add_command(fleet_grants.revoke_command)
 
 
 @command.command(name="init", short_help="Make the tables, roles and policies.")
@@ -49,7 +47,7 @@ def _json_option(schema: str) -> Callable[[Any], Any]:
     metavar="FILE",
     help="A file with the address of a login that owns the database; else fleet.database.",
 )
-@_json_option("syncd.fleet.init/1")
+@json_option("syncd.fleet.init/1")
 @click.pass_obj
 def init_command(settings: Settings, database: Path | None, as_object: bool) -> int:
     """Make the tables, roles and policies of a fleet in an empty database, or bring those of an
@@ -62,7 +60,7 @@ def init_command(settings: Settings, database: Path | None, as_object: bool) -> 
     if database is not None:
         ref = SecretRef("file", str(database.resolve()))
         config = replace(config, fleet=replace(fleet, database=ref))
-    with _transaction(settings, config) as connection:
+    with transaction(settings, config) as connection:
         from syncd.fleet.migrate import initialise
         from syncd.fleet.schema import VERSION
 
@@ -77,109 +75,56 @@ def init_command(settings: Settings, database: Path | None, as_object: bool) -> 
     return 0
 
 
-@command.command(name="grant", short_help="Let an agent mirror jobs.")
-@click.argument("agent", callback=require_utf8)
-@click.argument("jobs", nargs=-1, required=True, metavar="JOB...")
-@_json_option("syncd.fleet.grant/1")
-@click.pass_obj
-def grant_command(settings: Settings, agent: str, jobs: tuple[str, ...], as_object: bool) -> int:
-    """Let AGENT, a login of the database, read these jobs. Its own configuration says where the
-    files go.
-    """
-    config = settings.load()
-    with _transaction(settings, config) as connection:
-        from syncd.fleet import grants, leases
-
-        leases.register(connection, config.polled_jobs)
-        grants.grant(connection, agent, jobs)
-        has_login = grants.has_login(connection, agent)
-    if as_object:
-        shown = {"agent": agent, "jobs": list(jobs), "login": has_login}
-        echo(json_text({"schema": "syncd.fleet.grant/1", **shown}))
-        return 0
-    emit(settings, f"{one_line(agent)} may mirror {', '.join(map(one_line, jobs))}.")
-    if not has_login:
-        quoted = '"' + agent.replace('"', '""') + '"'
-        say(settings, f"PostgreSQL has no login {one_line(agent)} that is an agent's yet:")
-        say(
-            settings,
-            f"→ CREATE ROLE {one_line(quoted)} LOGIN PASSWORD '...' CONNECTION LIMIT 3"
-            " IN ROLE syncd_agent;",
-        )
-    return 0
-
-
-@command.command(name="revoke", short_help="Take jobs away from an agent.")
-@click.argument("agent", callback=require_utf8)
-@click.argument("jobs", nargs=-1, metavar="[JOB]...")
-@_json_option("syncd.fleet.revoke/1")
-@click.pass_obj
-def revoke_command(settings: Settings, agent: str, jobs: tuple[str, ...], as_object: bool) -> int:
-    """Take these jobs away from AGENT; without a JOB all of them, and the agent is forgotten. Its
-    files stay. The login stays too: drop it in PostgreSQL.
-    """
-    with _transaction(settings, settings.load()) as connection:
-        from syncd.fleet import grants
-
-        taken = grants.revoke(connection, agent, jobs)
-    if as_object:
-        echo(json_text({"schema": "syncd.fleet.revoke/1", "agent": agent, "jobs": taken}))
-        return 0
-    what = ", ".join(map(one_line, taken)) or "nothing: it had none of these"
-    emit(settings, f"{one_line(agent)} lost {what}.")
-    return 0
-
-
 @command.command(name="halt", short_help="Publish nothing more of a job.")
 @click.argument("job")
 @click.option("--reason", default="", metavar="TEXT", callback=require_utf8, help="Shown to all.")
-@_json_option("syncd.fleet.decision/1")
+@json_option("syncd.fleet.decision/1")
 @click.pass_obj
 def halt_command(settings: Settings, job: str, reason: str, as_object: bool) -> int:
     """Publish nothing more of JOB, and begin no further wave, until it is resumed. Agents keep what
     they have, and repair drift.
     """
-    with _transaction(settings, settings.load()) as connection:
+    with transaction(settings, settings.load()) as connection:
         from syncd.fleet import waves
 
-        waves.halt(connection, job, _who(), reason)
+        waves.halt(connection, job, who(), reason)
     return _decided(settings, "halt", job, None, as_object)
 
 
 @command.command(name="resume", short_help="Go on with a halted job or rollout.")
 @click.argument("job")
-@_json_option("syncd.fleet.decision/1")
+@json_option("syncd.fleet.decision/1")
 @click.pass_obj
 def resume_command(settings: Settings, job: str, as_object: bool) -> int:
     """Go on with JOB after a halt or a rollback, and with a rollout that stopped by itself: its
     agents have to report healthy again.
     """
-    with _transaction(settings, settings.load()) as connection:
+    with transaction(settings, settings.load()) as connection:
         from syncd.fleet import waves
 
-        waves.resume(connection, job, _who())
+        waves.resume(connection, job, who())
     return _decided(settings, "resume", job, None, as_object)
 
 
 @command.command(name="promote", short_help="Release the last commit to every agent now.")
 @click.argument("job")
-@_json_option("syncd.fleet.decision/1")
+@json_option("syncd.fleet.decision/1")
 @click.pass_obj
 def promote_command(settings: Settings, job: str, as_object: bool) -> int:
     """Release the last commit of JOB to every agent now, whatever the agents of its waves
     reported.
     """
-    with _transaction(settings, settings.load()) as connection:
+    with transaction(settings, settings.load()) as connection:
         from syncd.fleet import waves
 
-        commit = waves.promote(connection, job, _who())
+        commit = waves.promote(connection, job, who())
     return _decided(settings, "promote", job, commit, as_object)
 
 
 @command.command(name="rollback", short_help="An earlier commit again, on every agent.")
 @click.argument("job")
 @click.option("--to", "commit", metavar="COMMIT", help="One of the last published commits.")
-@_json_option("syncd.fleet.decision/1")
+@json_option("syncd.fleet.decision/1")
 @click.pass_obj
 def rollback_command(settings: Settings, job: str, commit: str | None, as_object: bool) -> int:
     """Publish the commit before the last one again, for every agent at once, and halt JOB until it
@@ -190,19 +135,14 @@ def rollback_command(settings: Settings, job: str, commit: str | None, as_object
     config = settings.load()
     parts = FleetParts(config, settings.environ, SystemClock(), goes_on=False)
     signer = parts.signer()
-    with _transaction(settings, config) as connection:
+    with transaction(settings, config) as connection:
         from syncd.fleet import waves
         from syncd.fleet.publish import republish
 
         row = waves.job_row(connection, job)
         revision = republish(connection, row, commit, parts.name, signer)
-        waves.halt(connection, job, _who(), f"rollback to {revision.commit[:7]}")
+        waves.halt(connection, job, who(), f"rollback to {revision.commit[:7]}")
     return _decided(settings, "rollback", job, revision.commit, as_object)
-
-
-def _who() -> str:
-    """Return the user and the host, for the record of a decision."""
-    return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
 def _decided(settings: Settings, action: str, job: str, commit: str | None, as_object: bool) -> int:
@@ -224,13 +164,13 @@ def _decided(settings: Settings, action: str, job: str, commit: str | None, as_o
 
 
 @command.command(name="status", short_help="What is published, and which agents have it.")
-@_json_option("syncd.fleet/1")
+@json_option("syncd.fleet/1")
 @click.pass_obj
 def status_command(settings: Settings, as_object: bool) -> int:
     """Show each job: its last commit, and how many of its agents have it. Exit 3 where a poll or
     an agent fails.
     """
-    with _transaction(settings, settings.load()) as connection:
+    with transaction(settings, settings.load()) as connection:
         from syncd.fleet.overview import fleet_jobs
 
         jobs = fleet_jobs(connection)
@@ -253,13 +193,13 @@ def status_command(settings: Settings, as_object: bool) -> int:
 
 
 @command.command(name="agents", short_help="Every agent, where it was last seen, and its jobs.")
-@_json_option("syncd.fleet.agents/1")
+@json_option("syncd.fleet.agents/1")
 @click.pass_obj
 def agents_command(settings: Settings, as_object: bool) -> int:
     """Show each agent, where it was last seen, and how its jobs are. Exit 3 where one fails, or
     where two machines use one name.
     """
-    with _transaction(settings, settings.load()) as connection:
+    with transaction(settings, settings.load()) as connection:
         from syncd.fleet.overview import fleet_agents
 
         agents = fleet_agents(connection)
@@ -274,19 +214,6 @@ def agents_command(settings: Settings, as_object: bool) -> int:
         lines = table([AGENTS_HEADING, *(_agent_line(one) for one in agents)])
         emit(settings, "\n".join(lines))
     return EXIT_SOME_FAILED if wrong else 0
-
-
-@contextmanager
-def _transaction(settings: Settings, config: Config) -> Iterator[Any]:
-    """Yield a transaction on the fleet's database. Raises what the database raises."""
-    from syncd.wiring.fleet import FleetParts
-
-    parts = FleetParts(config, settings.environ, SystemClock(), goes_on=False)
-    try:
-        with parts.link.database.begin() as connection:
-            yield connection
-    finally:
-        parts.close()
 
 
 # --- rows -----------------------------------------------------------------------------------------
@@ -318,6 +245,8 @@ def _job_line(job: FleetJob) -> tuple[str, ...]:
         how = f"wave {job.rollout.wave}: {len(job.rollout.agents)} of {len(job.agents)} agents"
     elif any(one.state != "in_sync" for one in job.agents):
         how = "under way"
+    elif job.where and not job.agents:
+        how = f"no agent has the labels {one_line(labels_text(job.where))}"
     commit = (job.commit or "-")[:7]
     return one_line(job.name), commit, _time(job.published_at), _in_sync(job.agents), how
 
@@ -333,8 +262,11 @@ def _agent_line(agent: FleetAgent) -> tuple[str, ...]:
         how = "not seen yet"
     elif any(one.state != "in_sync" for one in agent.jobs):
         how = "under way"
+    elif agent.asked:
+        how = f"it asks for {one_line(labels_text(agent.asked))}"
     names = (one_line(agent.name), one_line(agent.host or "-"), one_line(agent.version or "-"))
-    return *names, _time(agent.seen_at), _in_sync(agent.jobs), how
+    labels = one_line(labels_text(agent.labels))
+    return *names, _time(agent.seen_at), labels, _in_sync(agent.jobs), how
 
 
 def _time(moment: datetime | None) -> str:

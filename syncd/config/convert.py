@@ -15,6 +15,7 @@ from syncd.config.identity_schema import IdentityModel
 from syncd.config.model import Config, Fleet, Log, Notify, TrashRules, Web, Webhook
 from syncd.config.schema import ApplyModel, ConfigModel, HealthModel, JobModel, PathModel
 from syncd.config.web_schema import WebModel
+from syncd.fleet_labels import has_labels
 from syncd.identities import (
     FLEET,
     AnonymousIdentity,
@@ -95,7 +96,12 @@ def _mirrored(jobs: Mapping[str, Job], fleet: FleetModel | None) -> Mapping[str,
         return jobs
     if not fleet.role.mirrors:
         return {}
-    return {name: _of_agent(job, fleet) for name, job in jobs.items()}
+    return {name: _of_agent(job, fleet) for name, job in jobs.items() if _is_here(job, fleet)}
+
+
+def _is_here(job: Job, fleet: FleetModel) -> bool:
+    """Return whether the machine's labels have those of the job's `where:`."""
+    return has_labels(fleet.labels or {}, job.where)
 
 
 def _of_agent(job: Job, fleet: FleetModel) -> Job:
@@ -106,7 +112,17 @@ def _of_agent(job: Job, fleet: FleetModel) -> Job:
 
 def _fleet(one: FleetModel, jobs: Mapping[str, Job]) -> Fleet:
     published = jobs if one.role.controls else {}
-    return Fleet(one.role, one.database, one.name, one.sign, tuple(one.trust), published)
+    not_here = tuple(name for name, job in jobs.items() if not _is_here(job, one))
+    return Fleet(
+        one.role,
+        one.database,
+        one.name,
+        one.sign,
+        tuple(one.trust),
+        published,
+        one.labels or {},
+        not_here if one.role.mirrors else (),
+    )
 
 
 def _identity(name: str, one: IdentityModel) -> Identity:
@@ -159,6 +175,7 @@ def _job(name: str, one: JobModel, only_identity: str, timezone: str) -> Job:
         first=None if one.first is None else FirstRuns(one.first.every, one.first.for_),
         report=Report(one.report.status, one.report.context, one.report.as_),
         rollout=None if one.rollout is None else _rollout(one.rollout),
+        where=tuple(sorted((one.where or {}).items())),
         timeout_seconds=one.timeout,
         hook_timeout_seconds=one.hook_timeout,
         hook_user=one.hook_user,

@@ -66,6 +66,9 @@ def _fleet(config: Config, problem_at: ProblemFactory) -> Iterator[Problem]:
     for name, job in {**config.jobs, **config.polled_jobs}.items():
         if job.rollout is not None and (fleet is None or not fleet.role.controls):
             yield problem_at(("jobs", name, "rollout"), "only a controller of a fleet has rollouts")
+        if job.where and fleet is None:
+            text = "without fleet: there are no agents to choose from; remove it"
+            yield problem_at(("jobs", name, "where"), text)
     if fleet is None:
         return
     if fleet.role.mirrors and not isinstance(config.identities[FLEET], FleetIdentity):

@@ -3,17 +3,37 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
 
-from syncd.config.field_types import AnyDuration, SecretHere, Share, Text, one_of
+from syncd.config.field_types import AnyDuration, SecretHere, Share, Text, one_of, validated
 from syncd.config.model import FleetRole
 from syncd.config.strict_model import Strict
+from syncd.fleet_labels import LABEL_PART, checked_label
 
 HALT_ON = ("validate", "hook", "health", "drift")
 # The one form of an Ed25519 key in OpenSSH's .pub files (RFC 8709): 51 bytes, the first 19 fixed.
 PUBLIC_KEY = r"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI[A-Za-z0-9+/]{43}( .*)?"
+
+
+def _labels(value: Any) -> dict[str, str]:
+    if not isinstance(value, Mapping) or not value:
+        raise ValueError("the value must be labels, such as {tier: web}")
+    return dict(checked_label(str(name), text) for name, text in value.items())
+
+
+Labels = Annotated[
+    dict[str, str],
+    validated(
+        _labels,
+        type="object",
+        minProperties=1,
+        propertyNames={"pattern": f"^{LABEL_PART.pattern}$"},
+        additionalProperties={"type": ["string", "number"]},
+    ),
+]
 
 
 class RolloutModel(Strict):
@@ -37,6 +57,7 @@ class FleetModel(Strict):
     database: SecretHere
     role: Annotated[FleetRole, one_of(*FleetRole)]
     name: Text | None = None
+    labels: Labels | None = None
     sign: SecretHere | None = None
     trust: list[Text] = Field(default_factory=list)
 
@@ -64,6 +85,8 @@ class FleetModel(Strict):
             raise ValueError("a controller needs 'sign', the private key of its revisions")
         if not self.role.controls and self.sign is not None:
             raise ValueError("'sign' belongs to controllers: an agent must not have the key")
+        if self.labels and not self.role.mirrors:
+            raise ValueError("'labels' belong to agents: a controller mirrors nothing")
         if self.role.mirrors and not self.trust:
             raise ValueError("an agent needs 'trust', the public keys of the controllers")
         return self

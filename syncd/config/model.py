@@ -86,7 +86,8 @@ class Fleet(Struct, frozen=True):
     """The fleet that this machine belongs to.
 
     `published` are the jobs that it publishes as a controller; `jobs` of the configuration are
-    those that it mirrors. `trust` are public keys, as lines of `.pub` files.
+    those that it mirrors. `trust` are public keys, as lines of `.pub` files. `not_here` are the
+    jobs of the configuration whose `where:` the machine's labels do not match.
     """
 
     role: FleetRole
@@ -95,6 +96,8 @@ class Fleet(Struct, frozen=True):
     sign: SecretRef | None = None
     trust: tuple[str, ...] = ()
     published: Mapping[str, Job] = {}
+    labels: Mapping[str, str] = {}
+    not_here: tuple[str, ...] = ()
 
 
 class Endpoint(Struct, frozen=True):

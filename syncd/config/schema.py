@@ -34,7 +34,7 @@ from syncd.config.field_types import (
     one_of,
     whole_number,
 )
-from syncd.config.fleet_schema import FleetModel, RolloutModel
+from syncd.config.fleet_schema import FleetModel, Labels, RolloutModel
 from syncd.config.identity_schema import IdentityModel
 from syncd.config.strict_model import Strict
 from syncd.config.web_schema import WebModel
@@ -265,6 +265,7 @@ class JobModel(Strict):
     first: FirstModel | None = None
     report: ReportModel = ReportModel()
     rollout: RolloutModel | None = None
+    where: Labels | None = None
     timeout: Duration = 600.0
     hook_timeout: Duration = 60.0
     hook_user: Text | None = None

@@ -21,7 +21,9 @@ from sqlalchemy import (
     Text,
     any_,
     bindparam,
+    case,
     func,
+    null,
     or_,
     select,
     update,
@@ -69,13 +71,23 @@ def register(connection: Connection, jobs: Mapping[str, Job]) -> None:
     """
     if not jobs:
         return
-    rows = [{"name": name, "repo": job.repo, "ref": job.ref} for name, job in jobs.items()]
+    rows = [
+        {"name": name, "repo": job.repo, "ref": job.ref, "selector": dict(job.where)}
+        for name, job in jobs.items()
+    ]
     new = insert(JOB)
     other = or_(JOB.c.repo != new.excluded.repo, JOB.c.ref.is_distinct_from(new.excluded.ref))
-    forgotten = dict.fromkeys(("head_commit", "head_etag", "head_form", "settings"))
-    changed = {"repo": new.excluded.repo, "ref": new.excluded.ref, "next_at": NOW, **forgotten}
+    forgotten = ("head_commit", "head_etag", "head_form", "settings")
+    changed = {
+        "repo": new.excluded.repo,
+        "ref": new.excluded.ref,
+        "selector": new.excluded.selector,
+        "next_at": case((other, NOW), else_=JOB.c.next_at),
+        **{name: case((other, null()), else_=JOB.c[name]) for name in forgotten},
+    }
+    differs = or_(other, JOB.c.selector != new.excluded.selector)
     connection.execute(
-        new.on_conflict_do_update(index_elements=[JOB.c.name], set_=changed, where=other), rows
+        new.on_conflict_do_update(index_elements=[JOB.c.name], set_=changed, where=differs), rows
     )
 
 

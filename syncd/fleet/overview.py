@@ -75,12 +75,14 @@ class FleetJob(Struct, frozen=True):
     agents: tuple[AgentJob, ...]
     halted: Halted | None = None
     rollout: RolloutState | None = None  # while not every agent may have the last commit
+    where: Mapping[str, str] = {}  # the labels that choose its agents; {}: grants alone
 
 
 class FleetAgent(Struct, frozen=True):
     """One agent: where it was last seen, and its jobs.
 
     `twins` are hosts that used its login at the same time; there are none where all is well.
+    `labels` are granted; `asked` are those that only its own configuration has.
     """
 
     name: str
@@ -89,6 +91,8 @@ class FleetAgent(Struct, frozen=True):
     seen_at: datetime | None
     twins: tuple[str, ...]
     jobs: tuple[AgentJob, ...]
+    labels: Mapping[str, str] = {}
+    asked: Mapping[str, str] = {}
 
 
 class Decision(Struct, frozen=True):
@@ -167,9 +171,16 @@ def fleet_jobs(connection: Connection) -> list[FleetJob]:
             tuple(agents[row.name]),
             _halted(row),
             under_way.get(row.name),
+            _labels(row.selector),
         )
         for row in connection.execute(query)
     ]
+
+
+def _labels(value: object) -> dict[str, str]:
+    """Return labels as the database has them, which may be anything."""
+    found = value if isinstance(value, dict) else {}
+    return {str(name): str(one) for name, one in sorted(found.items())}
 
 
 def _halted(row: Row[Any]) -> Halted | None:
@@ -224,13 +235,18 @@ def fleet_agents(connection: Connection) -> list[FleetAgent]:
     rows = connection.execute(select(PRESENCE).order_by(PRESENCE.c.seen_at))
     seen = {row.agent: row for row in rows}  # the last one of each
     twins = _twins(connection)
-    known = set(connection.execute(select(AGENT.c.name)).scalars())
+    granted = connection.execute(select(AGENT.c.name, AGENT.c.labels))
+    known = {row.name: _labels(row.labels) for row in granted}
     found = []
-    for name in sorted(known | seen.keys()):
+    for name in sorted(known.keys() | seen.keys()):
         row = seen.get(name)
         host, version, seen_at = (row.host, row.version, row.seen_at) if row else (None, None, None)
         hosts = tuple(twins.get(name, ()))
-        found.append(FleetAgent(name, host, version, seen_at, hosts, tuple(jobs[name])))
+        labels = known.get(name, {})
+        asked = _labels(row.labels) if row else {}
+        more = {key: value for key, value in asked.items() if labels.get(key) != value}
+        mine = tuple(jobs[name])
+        found.append(FleetAgent(name, host, version, seen_at, hosts, mine, labels, more))
     return found
 
 

@@ -33,6 +33,7 @@ def _job(job: FleetJob) -> dict[str, object]:
         "error": _error(job.error_id, job.error),
         "halted": _halted(job),
         "rollout": _rollout(job),
+        "where": dict(job.where),
         "agents": [{"agent": one.agent, **_report(one)} for one in job.agents],
     }
 
@@ -65,6 +66,8 @@ def _agent(agent: FleetAgent) -> dict[str, object]:
         "version": agent.version,
         "seen_at": rfc3339(agent.seen_at),
         "twins": list(agent.twins),
+        "labels": dict(agent.labels),
+        "asked_labels": dict(agent.asked),
         "jobs": [{"job": one.job, **_report(one)} for one in agent.jobs],
     }
 

@@ -6,6 +6,8 @@ with one name.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from msgspec import Struct
 from sqlalchemy import Connection, and_, case, select
 from sqlalchemy.dialects.postgresql import insert
@@ -19,11 +21,15 @@ ALIKE = (("changed", "unchanged"), ("failed", "refused"), ("waiting", "skipped")
 
 
 class Presence(Struct, frozen=True):
-    """An agent's machine: the id of its session, its host and its version of syncd."""
+    """An agent's machine: the id of its session, its host and its version of syncd.
+
+    `labels` are those of its own configuration, which ask and give nothing.
+    """
 
     session: str
     host: str
     version: str
+    labels: Mapping[str, str] = {}
 
 
 def save_report(connection: Connection, presence: Presence, report: RunReport) -> None:
@@ -57,6 +63,7 @@ def save_report(connection: Connection, presence: Presence, report: RunReport) -
 def save_presence(connection: Connection, presence: Presence) -> None:
     """Write that the machine is there now."""
     facts = {"host": presence.host, "version": presence.version, "seen_at": NOW}
+    facts["labels"] = dict(presence.labels)
     row = insert(PRESENCE).values(session=presence.session, **facts)
     keys = [PRESENCE.c.agent, PRESENCE.c.session]
     connection.execute(row.on_conflict_do_update(index_elements=keys, set_=facts))

@@ -85,17 +85,12 @@ def _step(connection: Connection, row: Row[Any]) -> Step:
 
 def _wave(connection: Connection, row: Row[Any]) -> tuple[list[str], list[WaveReport]]:
     """Return the agents of a revision's waves, and what they reported since the last one began."""
-    members = list(
-        connection.execute(
-            select(WAVE_AGENT.c.agent).where(WAVE_AGENT.c.revision_id == row.id)
-        ).scalars()
-    )
-    query = (
-        select(REPORT)
-        .join(WAVE_AGENT, WAVE_AGENT.c.agent == REPORT.c.agent)
-        .where(WAVE_AGENT.c.revision_id == row.id, REPORT.c.job_id == row.job_id)
-        .where(REPORT.c.reported_at >= row.wave_at)
-    )
+    query = select(WAVE_AGENT.c.agent).where(WAVE_AGENT.c.revision_id == row.id)
+    offered = list(connection.execute(query).scalars())
+    chosen = set(granted_agents(connection, row.job_id))  # the others lost the job meanwhile
+    members = [one for one in offered if one in chosen] or offered  # never a wave of none
+    since = and_(REPORT.c.job_id == row.job_id, REPORT.c.reported_at >= row.wave_at)
+    reported = select(REPORT).where(since, REPORT.c.agent.in_(members))
     reports = [
         WaveReport(
             one.agent,
@@ -105,7 +100,7 @@ def _wave(connection: Connection, row: Row[Any]) -> tuple[list[str], list[WaveRe
             one.drifted,
             one.error_id,
         )
-        for one in connection.execute(query)
+        for one in connection.execute(reported)
     ]
     return members, reports
 

@@ -28,6 +28,7 @@ except ImportError as error:
         hint="pip install 'syncd[fleet]'",
     ) from error
 
+from syncd.fleet.grants import agents_with, labels_of
 from syncd.fleet.link import Link
 from syncd.fleet.migrate import login_of, version_of
 from syncd.fleet.reports import Presence, save_report
@@ -54,7 +55,8 @@ class FleetParts:
         self._environ, self._clock, self._goes_on = environ, clock, goes_on
         self._address = self._secret("database")
         self.name = self.settings.name or socket.gethostname()
-        self.presence = Presence(_session(), socket.gethostname(), __version__)
+        labels = self.settings.labels
+        self.presence = Presence(_session(), socket.gethostname(), __version__, labels)
         # An agent has one connection: what it reads and what it hears go over the same.
         self._link = Link(self.database(f"syncd {self.name}"), clock)
         self._trusted = TrustedKeys(self.settings.trust)
@@ -98,6 +100,17 @@ class FleetParts:
         """Return the schema of the database, the login, and the schema that this version knows."""
         with self._link.begin() as connection:
             return version_of(connection) or "", login_of(connection), VERSION
+
+    def granted_labels(self) -> tuple[str, dict[str, str]]:
+        """Return the login, and the labels that operators gave to it."""
+        with self._link.begin() as connection:
+            login = login_of(connection)
+            return login, labels_of(connection, login)
+
+    def jobs_without_agents(self, jobs: Mapping[str, Job]) -> list[str]:
+        """Return those of the jobs that neither a grant nor labels give to an agent."""
+        with self._link.begin() as connection:
+            return [name for name, job in jobs.items() if not agents_with(connection, name, job)]
 
     def report(self, report: RunReport) -> None:
         """Report a run of an agent. No run fails for it."""

@@ -56,8 +56,8 @@ def test_grant_and_revoke_decide_what_an_agent_reads(
     agent = stand.agent("web01")
     assert agent.sync().job["error"]["id"] == "not_found/fleet-job"
     done = stand.controller.call("fleet", "grant", "web01", "nginx", "--json")
-    expected = {"agent": "web01", "jobs": ["nginx"], "login": True}
-    assert done.json == {"schema": "syncd.fleet.grant/1", **expected}
+    expected = {"agent": "web01", "agents": ["web01"], "jobs": ["nginx"], "labels": {}}
+    assert done.json == {"schema": "syncd.fleet.grant/1", **expected, "login": True}
     assert agent.sync().job["status"] == "changed"
     done = stand.controller.call("fleet", "revoke", "web01", "--json")
     assert done.json["jobs"] == ["nginx"]

@@ -20,12 +20,21 @@ SEEN = {
     "SELECT convert_from(data, 'UTF8') FROM syncd.blob": [("mine",)],
     "SELECT agent FROM syncd.report": [],
     "SELECT agent FROM syncd.presence": [],
+    "SELECT name, labels FROM syncd.agent": [("web01", {})],
 }
 
 DENIED = {
     "the leases": "SELECT worker, epoch FROM syncd.job",
     "the errors of polls": "SELECT error FROM syncd.job",
     "the agents": "SELECT * FROM syncd.agent",
+    "a label of its own": "UPDATE syncd.agent SET labels = '{\"tier\": \"db\"}'",
+    "an agent with labels": "INSERT INTO syncd.agent (name, labels) VALUES ('web01', '{}')",
+    "a job's selector": "SELECT selector FROM syncd.job",
+    "a wider selector": "UPDATE syncd.job SET selector = '{}'",
+    "another agent's claim": "INSERT INTO syncd.presence (agent, session, host, version, labels)"
+    " VALUES ('web02', 'x', 'x', 'x', '{}')",
+    "the controllers": "SELECT * FROM syncd.controller",
+    "a controller": "INSERT INTO syncd.controller (name, version, jobs) VALUES ('c', '1', '{}')",
     "the grants": "SELECT * FROM syncd.job_grant",
     "the waves": "SELECT * FROM syncd.wave_agent",
     "the decisions": "SELECT * FROM syncd.decision",

@@ -96,7 +96,7 @@ class Publisher:
 
     def grant(self, agent: str, job: Job) -> None:
         with self.database.begin() as connection:
-            grants.grant(connection, agent, [job.name])
+            grants.grant(connection, [agent], [job.name], "test")
 
     def close(self) -> None:
         self.database.close()

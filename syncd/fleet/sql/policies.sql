@@ -1,6 +1,8 @@
 -- Who may read and write which rows. Run again at each `syncd fleet init`.
 -- A login of syncd_agent reads the jobs that it was granted, with their revisions, manifests and
--- contents, and writes its own reports. SESSION_USER is the login: SET ROLE does not change it.
+-- contents, and writes its own reports. Only controllers write `agent.labels`, which give access;
+-- `presence.labels` is what an agent says of itself, and gives nothing. SESSION_USER is the login:
+-- SET ROLE does not change it.
 ALTER TABLE syncd.blob ALTER COLUMN data SET STORAGE EXTERNAL;
 
 REVOKE ALL ON SCHEMA syncd FROM PUBLIC;
@@ -79,6 +81,7 @@ GRANT SELECT (
 ) ON syncd.revision TO syncd_agent;
 GRANT SELECT ON syncd.blob, syncd.manifest TO syncd_agent;
 GRANT SELECT, INSERT, UPDATE ON syncd.report, syncd.presence TO syncd_agent;
+GRANT SELECT (name, labels) ON syncd.agent TO syncd_agent;
 
 DROP POLICY IF EXISTS granted ON syncd.job;
 DROP POLICY IF EXISTS granted ON syncd.revision;
@@ -86,6 +89,8 @@ DROP POLICY IF EXISTS granted ON syncd.manifest;
 DROP POLICY IF EXISTS granted ON syncd.blob;
 DROP POLICY IF EXISTS own ON syncd.report;
 DROP POLICY IF EXISTS own ON syncd.presence;
+DROP POLICY IF EXISTS own ON syncd.agent;
+CREATE POLICY own ON syncd.agent FOR SELECT TO syncd_agent USING (name = SESSION_USER);
 CREATE POLICY granted ON syncd.job FOR SELECT TO syncd_agent
     USING (id IN (SELECT syncd.granted_jobs()));
 CREATE POLICY granted ON syncd.revision FOR SELECT TO syncd_agent
