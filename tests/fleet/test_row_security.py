@@ -27,7 +27,7 @@ DENIED = {
     "the leases": "SELECT worker, epoch FROM syncd.job",
     "the errors of polls": "SELECT error FROM syncd.job",
     "the agents": "SELECT * FROM syncd.agent",
-    "a label of its own": "UPDATE syncd.agent SET labels = '{\"tier\": \"db\"}'",
+    "a label of its own": 'UPDATE syncd.agent SET labels = \'{"tier": "db"}\'',
     "an agent with labels": "INSERT INTO syncd.agent (name, labels) VALUES ('web01', '{}')",
     "a job's selector": "SELECT selector FROM syncd.job",
     "a wider selector": "UPDATE syncd.job SET selector = '{}'",
