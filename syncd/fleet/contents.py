@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from sqlalchemy import Connection
 
@@ -31,12 +31,10 @@ def fetch_blobs(
     for batch in batches(wanted):
         deadline.check()
         with link.begin() as connection:
-            found = _read(connection, [one.blob for one in batch])
+            found = _read(connection, batch)
         with blobs.bulk_writer() as writer:
             for entry in batch:
-                content = found.get(entry.blob)
-                _check(entry, content)
-                writer.add(entry.blob, [content or b""], entry.size)
+                writer.add(entry.blob, [_checked(entry, found)], entry.size)
         deadline.progress.advance(files=len(batch), size_bytes=sum(one.size for one in batch))
     return total
 
@@ -55,23 +53,29 @@ def batches(wanted: Sequence[ManifestEntry]) -> Iterator[list[ManifestEntry]]:
         yield batch
 
 
-def _read(connection: Connection, blobs: Sequence[str]) -> dict[str, bytes]:
-    """Return id -> content. The binary protocol sends half the bytes that text would."""
+def _read(connection: Connection, wanted: Sequence[ManifestEntry]) -> dict[str, bytes | None]:
+    """Return id -> content, None for one of another size.
+
+    The binary protocol sends half the bytes that text would.
+    """
     driver = connection.connection.driver_connection
     if driver is None:
         return {}
+    ids, sizes = [one.blob for one in wanted], [one.size for one in wanted]
     with driver.cursor(binary=True) as cursor:
-        cursor.execute(statements("read_blobs"), (list(blobs),))
-        return {blob: bytes(data) for blob, data in cursor}
+        cursor.execute(statements("read_blobs"), (ids, sizes))
+        return dict(cursor)
 
 
-def _check(entry: ManifestEntry, content: bytes | None) -> None:
-    if content is None:
+def _checked(entry: ManifestEntry, found: Mapping[str, bytes | None]) -> bytes:
+    """Return the entry's content. Raises BadResponseError for any other."""
+    content = found.get(entry.blob)
+    if entry.blob not in found:
         reason = "lacks it, or this agent may not read it"
-    elif len(content) != entry.size or hashlib.sha256(content).hexdigest() != entry.sha256:
+    elif content is None or hashlib.sha256(content).hexdigest() != entry.sha256:
         reason = "has other bytes"
     else:
-        return
+        return content
     raise BadResponseError(
         f"{entry.path[:200]}: its content {entry.blob} can't be used: the fleet's database "
         f"{reason}",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, Text, case, cast, func, select
 
 from syncd.clock import Clock
 from syncd.deadline import Deadline
@@ -35,6 +35,19 @@ from syncd.tree_names import is_too_long, unsafe_name_error, unsafe_path_reason
 
 MODES = frozenset((FILE, EXECUTABLE, LINK))
 ETAG = re.compile(r'"fleet-(\d{1,18})(?:-([0-9a-f]{64}))?"')  # in the place of GitHub's
+SHA256 = re.compile(r"[0-9a-f]{64}")  # a space in it would move the borders of what is signed
+
+# The server measures a row before it is read: the database's owner may not fill an agent's memory.
+MAX_MANIFEST_BYTES = 128 << 20  # a million files
+MAX_ROOTS_BYTES, MAX_TEXT = 1 << 20, 1000
+ENTRY_BYTES = 40 + sum(map(func.octet_length, MANIFEST.c["path", "blob_id", "sha256"]))
+MANIFEST_BYTES = func.coalesce(func.sum(ENTRY_BYTES), 0)
+ROOTS = case((func.octet_length(cast(REVISION.c.roots, Text)) <= MAX_ROOTS_BYTES, REVISION.c.roots))
+TEXTS = [
+    func.left(one, MAX_TEXT).label(one.name)
+    for one in REVISION.c["repo", "ref", "commit_sha", "manifest_sha256"]
+]
+SIGNATURE = func.substr(REVISION.c.signature, 1, MAX_TEXT)
 
 
 class FleetSource:
@@ -111,8 +124,9 @@ class FleetSource:
     def _revision(self, commit: str | None = None) -> Revision:
         """Return the job's last revision, of one commit where it is given; checked."""
         query = (
-            select(JOB.c.name, *REVISION.c["id", "repo", "ref", "commit_sha", "sequence"])
-            .add_columns(*REVISION.c["roots", "manifest_sha256", "signature"])
+            select(JOB.c.name, *REVISION.c["id", "sequence"], *TEXTS)
+            .add_columns(ROOTS.label("roots"), SIGNATURE.label("signature"))
+            .select_from(REVISION)
             .join(JOB)
             .where(JOB.c.name == self._job.name)
             .order_by(REVISION.c.sequence.desc())
@@ -237,10 +251,13 @@ class FleetSource:
         known = self._manifests.get(revision.manifest_sha256)
         if known is not None:
             return known
+        of_revision = MANIFEST.c.revision_id == revision.id
         columns = MANIFEST.c["path", "mode", "blob_id", "sha256", "size"]
-        query = select(*columns).where(MANIFEST.c.revision_id == revision.id)
         with self._link.begin() as connection:
-            rows = list(connection.execute(query))
+            size = connection.execute(select(MANIFEST_BYTES).where(of_revision)).scalar_one()
+            if size > MAX_MANIFEST_BYTES:
+                raise self._not_genuine("its manifest is too large")
+            rows = list(connection.execute(select(*columns).where(of_revision)))
         entries = [ManifestEntry(*row) for row in rows]
         if manifest_digest(revision.roots, entries) != revision.manifest_sha256:
             raise self._not_genuine("its manifest is not the one that was signed")
@@ -333,7 +350,8 @@ def _check_entry(entry: ManifestEntry) -> None:
     reason = unsafe_path_reason(entry.path)
     if reason is not None:
         raise unsafe_name_error(entry.path, reason)
-    if entry.mode not in MODES or not is_object_id(entry.blob) or entry.size < 0:
+    ids = is_object_id(entry.blob) and SHA256.fullmatch(entry.sha256)
+    if entry.mode not in MODES or not ids or entry.size < 0:
         raise BadResponseError(
             f"the manifest's entry of {entry.path[:200]} is none of a file or link",
             id="bad_response/fleet-entry",

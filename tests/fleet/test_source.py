@@ -11,6 +11,7 @@ pytest.importorskip("psycopg", reason="psycopg is not installed (the syncd[fleet
 
 
 from syncd.errors import BadResponseError, NotFoundError, RemoteUnavailableError, SyncdError
+from syncd.fleet import source
 from syncd.fleet.source import sequence_of
 from syncd.git_objects import blob_id
 from syncd.models import Job, PathRule
@@ -141,6 +142,33 @@ def test_a_signed_revision_of_another_job_is_refused(
     fleet.cluster.execute(f"{moved}, sequence = sequence WHERE commit_sha = '{C2}'", fleet.name)
     with pytest.raises(BadResponseError, match=r"no key of fleet\.trust"):
         agent.resolve()
+
+
+def test_a_signed_entry_with_its_fields_shifted_is_refused(
+    fleet: Fleet, controller: Publisher, agent: Agent
+) -> None:
+    """The digest covers `SHA256 10 5 nginx/a`: the path `5 nginx/a`, or the size 5 of `nginx/a`."""
+    whole = Job(NGINX.name, "fleet", NGINX.repo, NGINX.ref, (PathRule("", "/etc/x", True),))
+    controller.publish(whole, {"5 nginx/a": b"0123456789"}, C1)
+    controller.grant("web01", whole)
+    moved = "UPDATE syncd.manifest SET sha256 = sha256 || ' 10', size = 5, path = 'nginx/a'"
+    fleet.cluster.execute(moved, fleet.name)
+    with pytest.raises(BadResponseError) as found:
+        agent.source(whole).listing(whole.repo, C1, whole.paths, None, agent.deadline)  # type: ignore[arg-type]
+    assert found.value.id == "bad_response/fleet-entry"
+
+
+def test_more_than_an_agent_can_hold_is_refused_before_it_is_read(
+    fleet: Fleet, controller: Publisher, agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source, "MAX_MANIFEST_BYTES", 1000)
+    controller.publish(NGINX, FILES, C1)
+    controller.grant("web01", NGINX)
+    assert agent.contents() == FILES
+    path = "UPDATE syncd.manifest SET path = 'nginx/' || repeat('a', 900)"
+    fleet.cluster.execute(f"{path} WHERE path = 'nginx/nginx.conf'", fleet.name)
+    with pytest.raises(BadResponseError, match="its manifest is too large"):
+        agent.contents()
 
 
 HOSTILE_PATHS = ("nginx/../x", "/etc/shadow", "nginx//x", "nginx/.git/config", "nginx/a\nb", "")
