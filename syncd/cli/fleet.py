@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 from msgspec.structs import replace
 
-from syncd.cli import fleet_grants
+from syncd.cli import fleet_grants, fleet_history
 from syncd.cli.common import EXIT_SOME_FAILED, Settings, emit, require_utf8
 from syncd.cli.fleet_common import json_option, transaction, who
 from syncd.cli.table import table
@@ -38,6 +38,8 @@ def command() -> None:
 
 command.add_command(fleet_grants.grant_command)
 command.add_command(fleet_grants.revoke_command)
+command.add_command(fleet_history.history_command)
+command.add_command(fleet_history.forget_command)
 
 
 @command.command(name="init", short_help="Make the tables, roles and policies.")
@@ -236,6 +238,8 @@ def _job_line(job: FleetJob) -> tuple[str, ...]:
         how += f": {one_line(job.halted.reason)}" if job.halted.reason else ""
     elif job.rollout is not None and job.rollout.stopped is not None:
         how = f"rollout stopped: {one_line(job.rollout.stopped)}"
+    elif job.controllers is not None and not job.controllers:
+        how = f"no controller has it → syncd fleet forget {one_line(job.name)}"
     elif job.error is not None:
         how = one_line(job.error)
     elif failing:
@@ -245,6 +249,8 @@ def _job_line(job: FleetJob) -> tuple[str, ...]:
         how = f"wave {job.rollout.wave}: {len(job.rollout.agents)} of {len(job.agents)} agents"
     elif any(one.state != "in_sync" for one in job.agents):
         how = "under way"
+    elif len(set((job.controllers or {}).values())) > 1:
+        how = f"listed differently by {', '.join(map(one_line, job.controllers or {}))}"
     elif job.where and not job.agents:
         how = f"no agent has the labels {one_line(labels_text(job.where))}"
     commit = (job.commit or "-")[:7]

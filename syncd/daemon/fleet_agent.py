@@ -13,7 +13,8 @@ from syncd.daemon.daemon import Daemon
 from syncd.daemon.fleet_reports import reporter_of
 from syncd.errors import SyncdError
 from syncd.fleet.notices import Notices
-from syncd.models import Trigger
+from syncd.fleet.reports import AgentReport
+from syncd.models import RunReport, Trigger
 
 LOG = logging.getLogger("syncd.fleet")
 NOTICE_INTERVAL_SECONDS = 2.0  # between two runs of a job that notices start: they may be forged
@@ -34,11 +35,16 @@ class FleetAgent:
         self._daemon, self._fleet = daemon, daemon.app.fleet
         self._notices = Notices(self._fleet.link, daemon.clock, self._on_notice)
         self._reporter = reporter_of(self._fleet.link, self._fleet.presence)
-        daemon.job_status.subscribe(lambda report, _before: self._reporter.add(report))
+        daemon.job_status.subscribe(lambda report, _before: self._add(report))
         for name, work in (("notices", self._listen_loop), ("reports", self._reporter.run)):
             thread = threading.Thread(target=work, name=f"syncd-fleet-{name}", daemon=True)
             self._threads.append(thread)
             thread.start()
+
+    def _add(self, report: RunReport) -> None:
+        """Let a report be written, with the number of the revision that its run resolved."""
+        sequence = self._fleet.link.resolved.get(report.job)
+        self._reporter.add(AgentReport(report, sequence))
 
     def reload(self, config: Config) -> None:
         """Do nothing: the jobs are looked up when a notice comes."""

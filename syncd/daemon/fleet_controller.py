@@ -14,12 +14,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
+from syncd import __version__
 from syncd.config.model import Config
 from syncd.daemon.backoff import Backoff, next_backoff
 from syncd.daemon.daemon import Daemon
 from syncd.daemon.fleet_publisher import Poll, settings_of
 from syncd.errors import BugError, LockedError, SyncdError, UnreachableError, unexpected
 from syncd.fleet import leases, waves
+from syncd.fleet.controllers import (
+    SEEN_EVERY_SECONDS,
+    remove_controller,
+    save_controller,
+    still_there,
+)
 from syncd.fleet.leases import Lease, PollResult
 from syncd.fleet.retention import forget_old
 from syncd.fleet.rollout import StepKind
@@ -46,7 +53,7 @@ class FleetController:
         self._stop, self._lock = threading.Event(), threading.Lock()
         self._held: dict[str, Lease] = {}
         self._threads: list[threading.Thread] = []
-        self._failures, self._forget_at = 0, 0.0
+        self._failures, self._forget_at, self._say_at = 0, 0.0, 0.0
         self._to_list: set[str] = set()  # published once although the commit is the same
         self._wake, self._pushed = threading.Event(), set[str]()
 
@@ -102,6 +109,7 @@ class FleetController:
                 self._make_pushed_due()
                 wait = self.claim_due()
                 self._advance_rollouts()
+                self._say_that_it_runs()
                 self._forget_old()
                 self._failures = 0
             except SyncdError as error:
@@ -135,6 +143,15 @@ class FleetController:
         for job, step in steps:
             level = logging.ERROR if step.kind is StepKind.STOP else logging.INFO
             LOG.log(level, "%s: rollout: %s %s", job, step.kind.value, step.reason)
+
+    def _say_that_it_runs(self) -> None:
+        """Write now and then that the controller is there."""
+        now = self._app.clock.monotonic()
+        if now >= self._say_at:
+            self._say_at = now + SEEN_EVERY_SECONDS
+            with self._database.begin() as connection:
+                if not still_there(connection, self._parts.name):
+                    self._registered = False
 
     def _forget_old(self) -> None:
         """Remove old revisions and contents once an hour."""
@@ -188,6 +205,7 @@ class FleetController:
                 settings = {name: settings_of(job) for name, job in jobs.items()}
                 self._to_list = leases.listed_otherwise(connection, settings)
                 leases.make_due(connection, self._to_list)
+                save_controller(connection, self._parts.name, __version__, settings)
         except SyncdError:
             self._registered = False
             raise
@@ -221,6 +239,7 @@ class FleetController:
     def _give_back(self, held: Iterable[Lease]) -> None:
         try:
             with self._database.begin() as connection:
+                remove_controller(connection, self._parts.name)
                 for lease in held:
                     leases.release(connection, lease, None)
         except SyncdError as error:

@@ -12,8 +12,7 @@ from collections.abc import Callable
 
 from syncd.errors import RemoteUnavailableError, SyncdError
 from syncd.fleet.link import Link
-from syncd.fleet.reports import Presence, save_report
-from syncd.models import RunReport
+from syncd.fleet.reports import AgentReport, Presence, save_report
 
 LOG = logging.getLogger("syncd.fleet")
 
@@ -25,14 +24,14 @@ class Reporter:
     """
 
     def __init__(
-        self, save: Callable[[RunReport], None], retry_seconds: Callable[[int], float]
+        self, save: Callable[[AgentReport], None], retry_seconds: Callable[[int], float]
     ) -> None:
         self._save, self._retry_seconds = save, retry_seconds
-        self._waiting: dict[str, RunReport] = {}
+        self._waiting: dict[str, AgentReport] = {}
         self._changed = threading.Condition()
         self._stopping, self._failures = False, 0
 
-    def add(self, report: RunReport) -> None:
+    def add(self, report: AgentReport) -> None:
         """Let a report be written, in the place of the job's one that still waits."""
         with self._changed:
             self._waiting.pop(report.job, None)
@@ -52,7 +51,7 @@ class Reporter:
             if failed and self._pause():
                 return
 
-    def _next(self) -> RunReport | None:
+    def _next(self) -> AgentReport | None:
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._stopping)
             return next(iter(self._waiting.values()), None)
@@ -65,7 +64,7 @@ class Reporter:
             self._changed.wait_for(lambda: self._stopping, seconds)
             return self._stopping
 
-    def _write(self, report: RunReport) -> bool:
+    def _write(self, report: AgentReport) -> bool:
         """Write one report; return whether it still waits, because nothing can be written now."""
         try:
             self._save(report)
@@ -88,9 +87,9 @@ class Reporter:
 def reporter_of(link: Link, presence: Presence) -> Reporter:
     """Return what writes reports over an agent's connection."""
 
-    def save(report: RunReport) -> None:
+    def save(one: AgentReport) -> None:
         with link.begin() as connection:
-            save_report(connection, presence, report)
+            save_report(connection, presence, one.report, one.sequence)
 
     return Reporter(save, lambda failures: max(link.wait_seconds(), link.spread_seconds(failures)))
 

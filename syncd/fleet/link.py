@@ -35,6 +35,8 @@ class Link:
         self._clock, self._jitter, self._lock = clock, jitter, threading.Lock()
         self._failures, self._retry_at = 0, 0.0
         self._error: RemoteUnavailableError | None = None
+        # job -> number of the revision that a run resolved last, for its report
+        self.resolved: dict[str, int] = {}
 
     @property
     def is_away(self) -> bool:

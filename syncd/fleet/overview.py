@@ -15,9 +15,10 @@ from msgspec import Struct
 from sqlalchemy import Connection, Row, and_, cast, exists, func, or_, select
 from sqlalchemy.dialects.postgresql import JSONB
 
+from syncd.fleet.controllers import running_controllers
 from syncd.fleet.leases import NOW
 from syncd.fleet.schema import AGENT, DECISION, GRANT, JOB, PRESENCE, REPORT, REVISION
-from syncd.fleet.waves import RolloutState, rollouts
+from syncd.fleet.waves import RolloutState, has_revision, rollouts
 
 MAX_DECISIONS = 10  # of a job, on the page
 TWIN_WINDOW = timedelta(hours=1)  # sessions that were seen within it are compared
@@ -76,6 +77,8 @@ class FleetJob(Struct, frozen=True):
     halted: Halted | None = None
     rollout: RolloutState | None = None  # while not every agent may have the last commit
     where: Mapping[str, str] = {}  # the labels that choose its agents; {}: grants alone
+    # controller -> digest of what it lists of the job; None: no controller runs
+    controllers: Mapping[str, str] | None = None
 
 
 class FleetAgent(Struct, frozen=True):
@@ -150,7 +153,7 @@ def fleet_jobs(connection: Connection) -> list[FleetJob]:
         .join(REVISION, last, isouter=True)
         .order_by(JOB.c.name)
     )
-    under_way = rollouts(connection)
+    under_way, running = rollouts(connection), running_controllers(connection)
     agents = defaultdict(list)
     for one in agent_jobs(connection):
         agents[one.job].append(one)
@@ -172,6 +175,9 @@ def fleet_jobs(connection: Connection) -> list[FleetJob]:
             _halted(row),
             under_way.get(row.name),
             _labels(row.selector),
+            {one: jobs[row.name] for one, jobs in running.items() if row.name in jobs}
+            if running
+            else None,
         )
         for row in connection.execute(query)
     ]
@@ -196,10 +202,11 @@ def agent_jobs(connection: Connection) -> list[AgentJob]:
     labelled = and_(JOB.c.selector != nothing, AGENT.c.labels.contains(JOB.c.selector))
     last = and_(REVISION.c.job_id == JOB.c.id, REVISION.c.sequence == JOB.c.sequence)
     reported = and_(REPORT.c.agent == AGENT.c.name, REPORT.c.job_id == JOB.c.id)
-    columns = [REPORT.c[name] for name in ("status", "commit_sha", "reported_at", "error_id")]
+    columns = REPORT.c["status", "commit_sha", "sequence", "reported_at", "error_id"]
     query = (
         select(AGENT.c.name.label("agent"), JOB.c.name.label("job"), *columns, REPORT.c.error)
         .add_columns(REPORT.c.since, REVISION.c.commit_sha.label("published"))
+        .add_columns(JOB.c.sequence.label("last_sequence"))
         .add_columns(REVISION.c.created_at.label("published_at"))
         .select_from(AGENT.join(JOB, or_(granted, labelled)))
         .join(REVISION, last, isouter=True)
@@ -210,21 +217,21 @@ def agent_jobs(connection: Connection) -> list[AgentJob]:
 
 
 def _agent_job(row: Row[Any]) -> AgentJob:
-    state = state_of(row.status, row.commit_sha, row.published)
+    state = state_of(row.status, has_revision(row, row.published, row.last_sequence))
     since = row.published_at if state is AgentState.BEHIND else row.since
     facts = (row.commit_sha, row.reported_at, row.error_id, row.error)
     return AgentJob(row.agent, row.job, state, *facts, since)
 
 
-def state_of(status: str | None, commit: str | None, published: str | None) -> AgentState:
-    """Return how an agent is, by the status and commit of its last report."""
+def state_of(status: str | None, has_last: bool) -> AgentState:
+    """Return how an agent is, by its last report and whether that is about the last revision."""
     if status is None:
         return AgentState.NEVER
     if status in ("failed", "refused"):
         return AgentState.FAILING
     if status in ("waiting", "skipped"):
         return AgentState.WAITING
-    return AgentState.IN_SYNC if commit == published else AgentState.BEHIND
+    return AgentState.IN_SYNC if has_last else AgentState.BEHIND
 
 
 def fleet_agents(connection: Connection) -> list[FleetAgent]:

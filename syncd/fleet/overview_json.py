@@ -34,6 +34,7 @@ def _job(job: FleetJob) -> dict[str, object]:
         "halted": _halted(job),
         "rollout": _rollout(job),
         "where": dict(job.where),
+        "controllers": None if job.controllers is None else sorted(job.controllers),
         "agents": [{"agent": one.agent, **_report(one)} for one in job.agents],
     }
 

@@ -32,8 +32,25 @@ class Presence(Struct, frozen=True):
     labels: Mapping[str, str] = {}
 
 
-def save_report(connection: Connection, presence: Presence, report: RunReport) -> None:
-    """Write how the run ended, in the place of the job's report before it."""
+class AgentReport(Struct, frozen=True):
+    """How a run ended, and the number of the revision that it was about; None for unknown."""
+
+    report: RunReport
+    sequence: int | None = None
+
+    @property
+    def job(self) -> str:
+        """The name of the job."""
+        return self.report.job
+
+
+def save_report(
+    connection: Connection, presence: Presence, report: RunReport, sequence: int | None = None
+) -> None:
+    """Write how the run ended, in the place of the job's report before it.
+
+    `sequence`: see `AgentReport`.
+    """
     save_presence(connection, presence)
     job_id = connection.execute(select(JOB.c.id).where(JOB.c.name == report.job)).scalar()
     if job_id is None:  # not granted any more: nothing may be written
@@ -44,6 +61,7 @@ def save_report(connection: Connection, presence: Presence, report: RunReport) -
         "reported_at": NOW,
         "status": report.status.value,
         "commit_sha": report.commit,
+        "sequence": sequence,
         "changes": len(report.changes),
         "drifted": report.drift_count,
         "reload_pending": report.reload_pending,
@@ -69,4 +87,4 @@ def save_presence(connection: Connection, presence: Presence) -> None:
     connection.execute(row.on_conflict_do_update(index_elements=keys, set_=facts))
 
 
-__all__ = ["Presence", "save_presence", "save_report"]
+__all__ = ["AgentReport", "Presence", "save_presence", "save_report"]

@@ -84,6 +84,7 @@ class FleetSource:
             return Head(known.commit, known.etag, known.form, True, known.checked_at)
         self._check_newer(revision, known)
         self._resolved = revision
+        self._link.resolved[self._job.name] = revision.sequence
         return self._head(revision, known)
 
     def _head(self, revision: Revision, known: Head | None) -> Head:

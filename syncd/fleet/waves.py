@@ -95,7 +95,7 @@ def _wave(connection: Connection, row: Row[Any]) -> tuple[list[str], list[WaveRe
         WaveReport(
             one.agent,
             one.status,
-            one.commit_sha == row.commit_sha,
+            has_revision(one, row.commit_sha, row.sequence),
             not (one.reload_pending or one.checking),
             one.drifted,
             one.error_id,
@@ -103,6 +103,14 @@ def _wave(connection: Connection, row: Row[Any]) -> tuple[list[str], list[WaveRe
         for one in connection.execute(reported)
     ]
     return members, reports
+
+
+def has_revision(report: Row[Any], commit: str | None, sequence: int) -> bool:
+    """Return whether a report is about this commit, in the listing of this revision.
+
+    Agents of an older version do not say which listing they have.
+    """
+    return report.commit_sha == commit and (report.sequence or sequence) >= sequence
 
 
 class RolloutState(Struct, frozen=True):
@@ -242,6 +250,7 @@ __all__ = [
     "decide",
     "granted_agents",
     "halt",
+    "has_revision",
     "job_row",
     "notify",
     "promote",

@@ -116,7 +116,8 @@ class FleetParts:
         """Report a run of an agent. No run fails for it."""
         try:
             with self._link.begin() as connection:
-                save_report(connection, self.presence, report)
+                sequence = self._link.resolved.get(report.job)
+                save_report(connection, self.presence, report, sequence)
         except SyncdError as error:
             LOG.warning("%s: the run was not reported: %s", report.job, error.message)
 

@@ -9,9 +9,11 @@ import pytest
 
 pytest.importorskip("psycopg", reason="psycopg is not installed (the syncd[fleet] extra)")
 
+from syncd.fleet.controllers import save_controller
 from syncd.fleet.reports import Presence, save_presence, save_report
 from syncd.fleet.schema import VERSION
 from syncd.models import RunReport, RunStatus
+from tests.support.daemon import daemon
 from tests.support.fleet import Fleet, FleetMachines, Publisher, job_of, machines, secret_file
 from tests.support.sync_env import SyncEnv, sync_env
 
@@ -168,3 +170,44 @@ def test_an_agent_mirrors_no_other_ref(stand: FleetMachines, publisher: Publishe
     publisher.grant("web01", NGINX)
     done = stand.agent("web01").call("sync", "nginx", "--ref", "next")
     assert (done.code, "--ref" in done.err or "no other ref" in done.err + done.out) == (2, True)
+
+
+def test_a_job_that_no_controller_has_is_shown_and_may_be_forgotten(
+    stand: FleetMachines, publisher: Publisher
+) -> None:
+    publisher.publish(NGINX, FILES, C1)
+    publisher.grant("web01", NGINX)
+    agent = stand.agent("web01")
+    assert agent.sync().code == 0
+    early = stand.controller.call("fleet", "forget", "nginx")
+    assert (early.code, "no controller runs" in early.err) == (2, True)
+    with publisher.database.begin() as connection:
+        save_controller(connection, "c1", "1", {"nginx": "a"})
+        save_controller(connection, "c2", "1", {"nginx": "b"})
+    assert "listed differently by c1, c2" in stand.controller.call("fleet", "status").out
+    listed = stand.controller.call("fleet", "forget", "nginx")
+    assert (listed.code, "in its configuration: c1, c2" in listed.err) == (2, True)
+    with publisher.database.begin() as connection:
+        for name in ("c1", "c2"):
+            save_controller(connection, name, "1", {})
+    assert "no controller has it → syncd" in stand.controller.call("fleet", "status").out
+    assert stand.controller.call("fleet", "forget", "nginx").code == 0
+    assert stand.controller.call("fleet", "status", "--json").json["jobs"] == []
+    assert agent.sync().job["error"]["id"] == "not_found/fleet-job"
+    assert (agent.dest / "nginx.conf").read_bytes() == b"one\n"
+    (forgotten, granted) = stand.controller.call("fleet", "history", "nginx", "--json").json[
+        "decisions"
+    ]
+    assert (forgotten["action"], forgotten["login"]) == ("forget", "c1")
+    assert (granted["action"], granted["who"], granted["detail"]) == ("grant", "test", "web01")
+    assert "forget" in stand.controller.call("fleet", "history", "-n", "1").out
+
+
+def test_a_running_controller_says_what_it_lists(stand: FleetMachines) -> None:
+    with daemon(stand.controller) as running:
+        running.says("published")
+        (job,) = stand.controller.call("fleet", "status", "--json").json["jobs"]
+        assert job["controllers"] == ["c1"]
+        assert running.ends() == 0
+    (job,) = stand.controller.call("fleet", "status", "--json").json["jobs"]
+    assert job["controllers"] is None

@@ -233,3 +233,18 @@ def test_another_listing_of_the_same_commit_is_planned_validated_and_not_tried_t
     assert not judged.exists()
     publisher.publish(plain, ONE, C1)
     assert agent.sync().job["status"] == "unchanged"
+
+
+def test_a_wave_is_healthy_when_it_has_the_new_listing_of_the_same_commit(
+    stand: FleetMachines, publisher: Publisher, agents: dict[str, SyncEnv]
+) -> None:
+    publisher.publish(NGINX, TWO, C1)
+    assert agents[OTHER].sync().job["commit"] == C1
+    assert advance(publisher) == []
+    (job,) = stand.controller.call("fleet", "status", "--json").json["jobs"]
+    assert {one["state"] for one in job["agents"]} == {"behind"}
+    assert agents[CANARY].sync().job["status"] == "changed"
+    assert advance(publisher) == [StepKind.RELEASE]
+    assert agents[OTHER].sync().job["status"] == "changed"
+    (job,) = stand.controller.call("fleet", "status", "--json").json["jobs"]
+    assert {one["state"] for one in job["agents"]} == {"in_sync"}
