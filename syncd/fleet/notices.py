@@ -16,7 +16,7 @@ import select
 from collections.abc import Callable
 
 import psycopg
-from sqlalchemy import func, text
+from sqlalchemy import func
 from sqlalchemy import select as query
 
 from syncd.clock import Clock
@@ -117,9 +117,11 @@ class Notices:
             self._read()
 
     def _read(self) -> None:
-        """Let the driver take in what has arrived."""
-        with self._link.begin() as connection:
-            connection.execute(text("SELECT 1"))
+        """Let the driver take in what has arrived: it comes with the answer to the pool's question
+        whether the connection is alive.
+        """
+        with self._link.begin():
+            pass
 
     def _send_probe(self) -> None:
         """Send a notice to this connection alone, once for each: a pooler may keep it back."""
