@@ -21,6 +21,7 @@ from typing import Protocol
 from syncd.clock import Clock, SystemClock
 from syncd.config.model import Config
 from syncd.daemon.context import DaemonContext
+from syncd.daemon.head_lookahead import HeadLookahead
 from syncd.daemon.housekeeping import Housekeeper
 from syncd.daemon.job_control import JobControl
 from syncd.daemon.job_status import JobStatus, JobStatusBoard
@@ -143,6 +144,7 @@ class Daemon:
             self.scheduler,
         )
         self.job_control = JobControl(self._parts)
+        self.runner.before_run = HeadLookahead(self._parts).prepare
         schedule_jobs(self._parts, config, list(config.jobs), starting=True)
         self._housekeeper = Housekeeper(self._parts)
         self._watchdog = Watchdog(

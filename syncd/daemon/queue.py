@@ -248,6 +248,11 @@ class Queue:
         with self._changed:
             return frozenset(self._pending)
 
+    def pending_count(self) -> int:
+        """Return the number of jobs with a pending run."""
+        with self._changed:
+            return len(self._pending)
+
     def longest_wait_seconds(self) -> float:
         """Return how long the oldest run that may start now has waited for a worker."""
         with self._changed:

@@ -146,9 +146,10 @@ class Scheduler:
         self, clock: Clock, on_due: Callable[[str, float], object], jitter: Callable[[], float]
     ) -> None:
         self._clock, self._on_run_due, self._jitter = clock, on_due, jitter
+        self._stored = MemoryJobStore()
         self._scheduler = _Scheduler(
             timezone=UTC,
-            jobstores={"default": MemoryJobStore()},
+            jobstores={"default": self._stored},
             executors={"default": _InPlace()},
             job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
         )
@@ -207,6 +208,17 @@ class Scheduler:
             found = self._scheduler.get_job(job)
             when: datetime | None = found.next_run_time if found is not None else None
             return when
+
+    def due_within(self, seconds: float) -> list[tuple[str, float]]:
+        """Return the jobs that are due within these seconds, with the seconds until then.
+
+        Source: APScheduler 3, `BaseJobStore.get_due_jobs`.
+        """
+        with self._lock:
+            now = self._clock.now()
+            due = self._stored.get_due_jobs(now + timedelta(seconds=seconds))
+            waits = [(one.id, (one.next_run_time - now).total_seconds()) for one in due]
+            return [(name, wait) for name, wait in waits if name in self._triggers]
 
     def scheduled_after(self, job: str, moment: datetime) -> datetime | None:
         """Return the job's first scheduled time after `moment`, without jitter."""

@@ -34,7 +34,7 @@ from syncd.engine.unchanged import UnchangedState, still_unchanged, unchanged_st
 from syncd.errors import BugError, LockedError, StoreError, SyncdError, unexpected
 from syncd.github.request_cache import SingleFlight
 from syncd.models import Job, RunReport, RunStatus, Trigger
-from syncd.ports import JobState
+from syncd.ports import Head, JobState
 from syncd.schedule import fraction_of, schedules_of
 from syncd.wiring import AppContext
 
@@ -85,6 +85,8 @@ class WorkerRunner:
         self._pushed: dict[str, frozenset[str]] = {}
         self._windows = HealthWindows()
         self._failing_since: dict[str, float] = {}
+        # called before a run, which may find in the shared answers that its head is unchanged
+        self.before_run: Callable[[Job, Trigger, SingleFlight], None] = lambda *_: None
 
     def ref_pushed(self, jobs: Iterable[str], ref: str) -> None:
         """Note that `ref` (refs/heads/main) was pushed, for the next run of these jobs.
@@ -94,6 +96,16 @@ class WorkerRunner:
         with self._lock:
             for job in jobs:
                 self._pushed[job] = self._pushed.get(job, frozenset()) | {ref.removeprefix("refs/")}
+
+    def known_head(self, job: Job) -> Head | None:
+        """Return the head that the job's next run compares with; None where it asks anew."""
+        with self._lock:
+            known = self._unchanged.get(job.name)
+        if known is not None:
+            return known.head
+        with suppress(StoreError):
+            return self._app.stored_head(job)
+        return None
 
     def run(self, request: Request) -> None:
         """Run the job, and update queue, status and log. Raises nothing."""
@@ -113,6 +125,7 @@ class WorkerRunner:
             before is None or request.trigger.interactive
         )  # a job that fails is retried by its back-off alone
         try:
+            self.before_run(job, request.trigger, shared)
             report = self._report(job, request, deadline, shared)
             if isinstance(report, NextCheck):
                 self._check_later(job, report.seconds, before)

@@ -84,6 +84,7 @@ BOUNDS: Final = {
     "file_json": Bound(
         1 << 20, 10_000, DEPTH, None, "a small file in JSON; a larger one is decoded as it arrives"
     ),
+    "graphql": Bound(1 << 20, 20_000, DEPTH, 30, "the heads of 100 repositories, about 30 KB"),
     "head": Bound(
         16 << 20,
         200_000,

@@ -12,17 +12,21 @@ from collections.abc import Callable, Mapping, Sequence
 from msgspec.structs import replace
 
 from syncd.deadline import Deadline
+from syncd.errors import SyncdError
 from syncd.github import commits
 from syncd.github.concurrency import KeyedLock, ThreadPool
 from syncd.github.fetch import BlobFetcher
+from syncd.github.graphql_heads import HeadQuestion, confirm_heads
 from syncd.github.lfs import LfsFetcher
 from syncd.github.listing import MAX_ENTRIES, TreeLister
+from syncd.github.poll_choice import HEADS_PER_QUERY
 from syncd.github.protocol import Transport
 from syncd.github.refs import resolve
 from syncd.github.request_cache import NotFoundCache, RequestCaches, SingleFlight
 from syncd.github.scope import RepositoryScope
 from syncd.models import CommitSummary, Listing, PathRule
 from syncd.ports import BlobRequest, Blobs, Head, ListingCache, Pointer
+from syncd.ref_names import is_check_due
 
 
 class GitHubSource:
@@ -71,6 +75,8 @@ class GitHubSource:
 
     def resolve(self, repo: str, ref: str | None, known: Head | None, deadline: Deadline) -> Head:
         """Return the commit that `ref` names now."""
+        if known is not None and self._is_confirmed(repo, ref, known, deadline):
+            return replace(known, unchanged=True)
         head = self._caches.shared.get_or_fetch(
             ("head", repo.lower(), ref),
             lambda: resolve(self._scope(repo, deadline), ref, known),
@@ -81,6 +87,36 @@ class GitHubSource:
     def listing_version(self, head: Head) -> str | None:
         """Return None: what a commit holds never changes."""
         return None
+
+    def _is_confirmed(self, repo: str, ref: str | None, known: Head, deadline: Deadline) -> bool:
+        """Return whether `confirm_heads` has just found the known head to be the present one."""
+        found = self._caches.shared.unchanged_heads.get((repo.lower(), ref))
+        if found is None or (found.commit, found.form) != (known.commit, known.form):
+            return False
+        return not is_check_due(ref, known.checked_at, deadline.clock.now().timestamp())
+
+    def confirm_heads(
+        self, questions: Sequence[HeadQuestion], deadline: Deadline
+    ) -> tuple[list[HeadQuestion], SyncdError | None]:
+        """Return the questions whose head is as it was known, and the last error.
+
+        All repositories are read with one token. A query that fails leaves the others.
+        """
+        batches = [
+            questions[start : start + HEADS_PER_QUERY]
+            for start in range(0, len(questions), HEADS_PER_QUERY)
+        ]
+        errors: list[SyncdError] = []
+
+        def ask(batch: Sequence[HeadQuestion]) -> list[HeadQuestion]:
+            try:
+                return confirm_heads(self._transport, self._api, batch, deadline)
+            except SyncdError as error:
+                errors.append(error)
+                return []
+
+        found = self._pool.map(ask, batches, deadline)
+        return [one for batch in found for one in batch], errors[-1] if errors else None
 
     def listing(
         self,

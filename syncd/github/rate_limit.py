@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from syncd.clock import Clock
 from syncd.deadline import Deadline
 from syncd.errors import RateLimitedError
+from syncd.github.poll_choice import GRAPHQL_POINTS_PER_MINUTE, Points
 from syncd.github.protocol import MAX_WAIT_SECONDS, date_of
 from syncd.progress import Wait
 
@@ -29,6 +30,7 @@ MAX_RESERVED_SHARE = 0.1  # of a small hourly limit
 # docs "Rate limits for the REST API": secondary limit per endpoint; kept over all endpoints
 # together
 POINTS_PER_MINUTE = 900
+AVERAGED_ANSWERS = 100  # about so many of the last ones count in an average
 
 
 def reserved_requests(limit: int | None) -> int:
@@ -68,12 +70,15 @@ class RateLimit:
 
     It is updated from every answer's headers and checked before every request. As far as its own
     answers show, no request goes past the limit: what is in flight counts as spent until its
-    answer shows what is left.
+    answer shows what is left. `resource` is what GitHub calls it: GraphQL has a limit of its own.
     """
 
-    def __init__(self, clock: Clock, points_a_minute: int = POINTS_PER_MINUTE) -> None:
-        self._clock = clock
+    def __init__(
+        self, clock: Clock, points_a_minute: int = POINTS_PER_MINUTE, resource: str = "core"
+    ) -> None:
+        self._clock, self._resource = clock, resource
         self._points = points_a_minute
+        self._not_modified, self._seconds = 1.0, 0.0
         self._guard = threading.Lock()
         self._in_flight = 0
         self._resets = (
@@ -192,7 +197,7 @@ class RateLimit:
             view = RateLimitStatus(limit, remaining, datetime.fromtimestamp(reset, UTC))
         except (KeyError, ValueError, OverflowError, OSError):
             return  # Enterprise Server with limits off says nothing
-        if headers.get("x-ratelimit-resource", "core") != "core":
+        if headers.get("x-ratelimit-resource", "core") != self._resource:
             return
         lasts = reset - (date_of(headers) or self._clock.now()).timestamp() + 1
         with self._guard:
@@ -203,6 +208,31 @@ class RateLimit:
             self._status = view
             if not refused:
                 self._resets = self._clock.monotonic() + min(lasts, MAX_WAIT_SECONDS)
+
+    def record_answer(self, seconds: float, not_modified: bool | None = None) -> None:
+        """Note how long an answer took, and of a conditional one whether it was 304."""
+        with self._guard:
+            self._seconds += (seconds - self._seconds) / AVERAGED_ANSWERS
+            if not_modified is not None:
+                self._not_modified += (not_modified - self._not_modified) / AVERAGED_ANSWERS
+
+    def averages(self) -> tuple[float, float]:
+        """Return the seconds of an answer, and the share of 304 of the conditional ones."""
+        with self._guard:
+            return self._seconds, self._not_modified
+
+    def points(self) -> Points:
+        """Return what scheduled runs may spend of this minute and this hour."""
+        with self._guard:
+            now, status = self._clock.monotonic(), self._status
+            sent = sum(at > now - 60 for at in self._sent)
+            if status.remaining is None or now >= self._resets:
+                hour = None if status.limit is None else status.limit
+                return Points(sent, self._without_reserve(hour))
+            return Points(sent, self._without_reserve(status.remaining), self._resets - now)
+
+    def _without_reserve(self, hour: int | None) -> int | None:
+        return None if hour is None else hour - reserved_requests(self._status.limit)
 
     def status(self) -> RateLimitStatus:
         """Return the limit as the answers so far show it."""
@@ -216,12 +246,19 @@ class RateLimits:
     def __init__(self, clock: Clock) -> None:
         self._clock, self._guard = clock, threading.Lock()
         self._rate_limits: dict[int | None, RateLimit] = {}
+        self._graphql: dict[int | None, RateLimit] = {}
         self._accounts: dict[int, str] = {}
 
     def get(self, installation: int | None = None) -> RateLimit:
         """Return the limit of this installation's token; None: of a token without installation."""
         with self._guard:
             return self._rate_limits.setdefault(installation, RateLimit(self._clock))
+
+    def graphql(self, installation: int | None = None) -> RateLimit:
+        """Return the GraphQL limit of this installation's token, or of a token without one."""
+        with self._guard:
+            made = RateLimit(self._clock, GRAPHQL_POINTS_PER_MINUTE, "graphql")
+            return self._graphql.setdefault(installation, made)
 
     def set_account(self, installation: int, account: str) -> None:
         """Note the account of an installation; another installation of the account is gone."""
@@ -230,6 +267,7 @@ class RateLimits:
                 if other != installation and name.lower() == account.lower():
                     del self._accounts[other]
                     self._rate_limits.pop(other, None)
+                    self._graphql.pop(other, None)
             self._accounts[installation] = account
 
     def snapshot(self, identity: str) -> tuple[SavedRateLimit, ...]:

@@ -19,6 +19,7 @@ from syncd.deadline import Deadline
 from syncd.errors import StoppedError, SyncdError, TimedOutError
 from syncd.github.concurrency import POLL_INTERVAL_SECONDS
 from syncd.github.rate_limit import RateLimitPendingError
+from syncd.ports import Head
 
 CONFIRM_AFTER_SECONDS = 60.0
 NOT_FOUND_TTL_SECONDS = 3600.0
@@ -46,6 +47,8 @@ class SingleFlight:
         self._guard = threading.Lock()
         self._flights: dict[Hashable, _Flight] = {}
         self.failures: dict[Hashable, SyncdError] = {}  # of other things, such as a token
+        # (repository in lower case, ref) -> a head that GitHub has confirmed to be the present one
+        self.unchanged_heads: dict[tuple[str, str | None], Head] = {}
 
     def get_or_fetch(
         self,

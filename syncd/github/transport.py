@@ -69,6 +69,7 @@ SAFE_HEADERS = frozenset(
     )
 )
 # The headers of their answers, if any, describe another limit than the installation's.
+GRAPHQL = "graphql"  # the route whose limit is another one than that of all other routes
 UNCOUNTED_ROUTES = ("token", "installation", "app", "revoke", "login", "codeload", "lfs")
 
 
@@ -214,9 +215,13 @@ class Network:
         error = rate_limit_error(request, parse_error(answer), self._clock.now())
         if error is not None:
             self._rate_limit_of(request).block_until(_bucket(request), error)
+            if not error.primary:  # it asks to slow down, whatever is asked for
+                self._rate_limits.get(request.installation).block_until(_bucket(request), error)
         return answer
 
     def _rate_limit_of(self, request: Request) -> RateLimit:
+        if request.route == GRAPHQL:
+            return self._rate_limits.graphql(request.installation)
         return self._rate_limits.get(request.installation)
 
     def _notice(self, text: str) -> None:
@@ -242,7 +247,10 @@ class Network:
                 request, self._head(exchange, request, deadline), exchange, deadline
             )
             deadline.request_count += 1
-            self._log(request, answer, deadline.clock.monotonic() - began, is_charged)
+            seconds = deadline.clock.monotonic() - began
+            self._log(request, answer, seconds, is_charged)
+            if request.route in (GRAPHQL, "head"):
+                rate_limit.record_answer(seconds, _not_modified(request, answer))
             self._record(request, answer, is_charged, credential is not None)
             if answer.status != 401 and is_charged:
                 rate_limit.update_from_headers(answer.headers, refused=answer.status in (403, 429))
@@ -266,7 +274,7 @@ class Network:
     def _record(
         self, request: Request, answer: StreamedResponse, is_charged: bool, has_credential: bool
     ) -> None:
-        repo = request.repo if is_charged else None
+        repo = request.repo if is_charged and request.route != GRAPHQL else None
         self._metrics.record(self._identity, answer.status, repo, request.installation)
         if answer.status < 400 and is_charged and has_credential:
             self._metrics.record_token_expiry(self._identity, expiry_of(answer.headers))
@@ -357,6 +365,13 @@ class Network:
         if not isinstance(found, HTTPResponse):
             raise TypeError("an answer without a head")
         return found
+
+
+def _not_modified(request: Request, answer: StreamedResponse) -> bool | None:
+    """Return whether a conditional request was free; None for an answer that does not say."""
+    if "If-None-Match" not in request.headers or answer.status not in (200, 304):
+        return None
+    return answer.status == 304
 
 
 def _with_safe_headers(request: Request) -> Request:

@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, unquote
 
 from msgspec.structs import replace
 
-from syncd.simulator import apps, oauth_routes, repositories, responses, storage
+from syncd.simulator import apps, graphql, oauth_routes, repositories, responses, storage
 from syncd.simulator.accounts import ApiError
 from syncd.simulator.faults import Answer, Fault, FaultEffect
 from syncd.simulator.request import RecordedRequest, Route, SimRequest
@@ -38,6 +38,7 @@ UNMETERED_ROUTES = frozenset(
     )
 )
 ANONYMOUS_LIMIT = 60
+GRAPHQL = "graphql"  # a route, and what GitHub calls its limit
 SECONDARY_LIMIT_TEXT = (
     "You have exceeded a secondary rate limit. Please wait a few minutes before you try again."
 )
@@ -109,7 +110,7 @@ class GitHub(SimulatorState):
             ]
             route, handler = self._route(request, parts)
             self._call_callbacks(route)
-            answer = self._with_headers(request, self._answer(request, route, handler))
+            answer = self._with_headers(request, route, self._answer(request, route, handler))
             for fault in self.faults:
                 if fault.matches(route):
                     answer = fault.effect(answer)
@@ -124,6 +125,8 @@ class GitHub(SimulatorState):
             found = routes(self, request, parts)
             if found is not None:
                 return found
+        if parts in (["graphql"], ["api", "graphql"]) and request.method == "POST":
+            return GRAPHQL, lambda: graphql.answer(self, request)
         if parts == ["rate_limit"]:
             limits = {"resources": {"core": {"limit": self.primary_limit}}}
             return "rate_limit", lambda: responses.as_json(limits)
@@ -141,7 +144,7 @@ class GitHub(SimulatorState):
             if route not in UNMETERED_ROUTES:
                 authorization = request.headers.get("authorization")
                 request.who = self.accounts.credential(authorization, self.now())
-                self._count_against_limits(request)
+                self._count_against_limits(request, route)
             answer = handler()
         except ApiError as error:
             return responses.error_answer(error)
@@ -157,21 +160,26 @@ class GitHub(SimulatorState):
             return
         raise ApiError(400, f"The API version {version} is not supported")
 
-    def _count_against_limits(self, request: SimRequest) -> None:
+    def _count_against_limits(self, request: SimRequest, route: str) -> None:
         """Count a request. Raises ApiError past a primary or secondary limit.
 
-        Source: docs "Rate limits for the REST API".
+        GraphQL has limits of its own, and says with status 200 that one is used up. Source: docs
+        "Rate limits for the REST API", "Rate limits and query limits for the GraphQL API".
         """
-        key, now = _limit_key(request), self.now()
-        if self.secondary_points is not None:
+        is_graphql = route == GRAPHQL
+        key, now = _limit_key(request, route), self.now()
+        points = self.graphql_points if is_graphql else self.secondary_points
+        if points is not None:
             minute = self._minute.setdefault(key, [])
             minute[:] = [at for at in minute if at > now - 60]
-            if len(minute) >= self.secondary_points:
+            if len(minute) >= points:
                 raise ApiError(403, SECONDARY_LIMIT_TEXT, {"retry-after": "60"})
             minute.append(now)
         limit = self._limit(key)
         if limit is not None and self._spent[key, int(now // 3600)] >= limit:
-            raise ApiError(403, "API rate limit exceeded for installation ID 1.")
+            text = "API rate limit exceeded for installation ID 1."
+            errors = [{"type": "RATE_LIMITED", "message": text}] if is_graphql else None
+            raise ApiError(200 if is_graphql else 403, text, errors=errors)
         self._spent[key, int(now // 3600)] += 1
 
     def _limit(self, key: str) -> int | None:
@@ -198,7 +206,7 @@ class GitHub(SimulatorState):
             self._spent[request.who.key, int(self.now() // 3600)] -= 1
         return replace(answer, status=304, body=b"", headers=headers)
 
-    def _with_headers(self, request: SimRequest, answer: Answer) -> Answer:
+    def _with_headers(self, request: SimRequest, route: str, answer: Answer) -> Answer:
         self._serial += 1
         headers = {
             "date": formatdate(self.now(), usegmt=True),
@@ -209,10 +217,10 @@ class GitHub(SimulatorState):
         if who is not None and who.kind == "personal" and who.expires != float("inf"):
             expires = datetime.fromtimestamp(int(who.expires), UTC)
             headers[EXPIRY_HEADER] = expires.strftime("%Y-%m-%d %H:%M:%S UTC")
-        headers |= self._limit_headers(_limit_key(request))
+        headers |= self._limit_headers(_limit_key(request, route), route)
         return replace(answer, headers=headers)
 
-    def _limit_headers(self, key: str) -> dict[str, str]:
+    def _limit_headers(self, key: str, route: str) -> dict[str, str]:
         limit = self._limit(key)
         if limit is None or not self.limit_headers:
             return {}
@@ -223,7 +231,7 @@ class GitHub(SimulatorState):
             "x-ratelimit-remaining": str(max(0, limit - spent)),
             "x-ratelimit-used": str(spent),
             "x-ratelimit-reset": str((hour + 1) * 3600),
-            "x-ratelimit-resource": "core",
+            "x-ratelimit-resource": GRAPHQL if route == GRAPHQL else "core",
         }
 
 
@@ -244,8 +252,9 @@ def _parsed(
     )
 
 
-def _limit_key(request: SimRequest) -> str:
-    return request.who.key if request.who else "anonymous"
+def _limit_key(request: SimRequest, route: str) -> str:
+    key = request.who.key if request.who else "anonymous"
+    return f"{key} {GRAPHQL}" if route == GRAPHQL else key
 
 
 def _hashed_etag(request: SimRequest, answer: Answer) -> str:

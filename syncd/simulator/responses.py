@@ -104,7 +104,12 @@ def raise_error(status: int, message: str) -> Answer:
 
 
 def error_answer(error: ApiError) -> Answer:
-    """Return the response that tells a client about an error."""
+    """Return the response that tells a client about an error.
+
+    GraphQL reports one with status 200, and nothing but the errors.
+    """
+    if error.status == 200:
+        return as_json({"errors": error.errors})
     body: dict[str, Any] = {
         "message": error.message,
         "documentation_url": DOCUMENTATION_URL,

@@ -52,7 +52,8 @@ class SimulatorState:
         self.tree_limit = 100_000
         self.primary_limit: int | None = 5000
         self.limit_headers = True
-        self.secondary_points: int | None = None
+        self.secondary_points: int | None = None  # of REST, in a minute
+        self.graphql_points: int | None = 2000  # of GraphQL, in a minute
         self.write_limits = ((60.0, 80), (3600.0, 500))  # seconds -> requests that create content
         self.writes: dict[str, list[float]] = {}  # by rate limit: the times of such requests
         self.too_large_403 = False

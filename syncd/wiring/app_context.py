@@ -20,7 +20,7 @@ from syncd.engine.other_jobs import OtherJobs
 from syncd.engine.upstream import wanted_set
 from syncd.errors import MirrorError, SyncdError
 from syncd.github.client import GitHubSource
-from syncd.github.rate_limit import SavedRateLimit
+from syncd.github.rate_limit import RateLimit, SavedRateLimit
 from syncd.github.request_cache import SingleFlight
 from syncd.hooks.runner import HookRunner
 from syncd.identities import AppIdentity, FleetIdentity, Identity, LoginIdentity
@@ -29,7 +29,7 @@ from syncd.mirror.spelling import resolve
 from syncd.mirror.symlink_publish import mirror_for
 from syncd.mirror.trash import TrashLimits
 from syncd.models import Job, Trigger
-from syncd.ports import Mirror, Source
+from syncd.ports import Head, Mirror, Source
 from syncd.progress import SILENT, ProgressListener
 from syncd.protected_paths import ProtectedPaths
 from syncd.signatures.signers_file import SignersFiles
@@ -154,7 +154,12 @@ class AppContext:
             return self.fleet.source(job), f"{identity.name} {job.name}"
         source = self.source(identity)
         view = source if shared is None else source.with_cache(shared)
-        return view, f"{identity.api} {identity.name}"
+        return view, _scope_of(identity)
+
+    def stored_head(self, job: Job) -> Head | None:
+        """Return the head of the job's ref that the store has. Raises StoreError."""
+        scope = _scope_of(self.config.identities[job.identity])
+        return self.store.head(scope, job.repo, job.ref)
 
     @property
     def fleet(self) -> FleetParts:
@@ -319,12 +324,19 @@ class AppContext:
 
     # --- rate limits ------------------------------------------------------------------------------
 
-    def rate_limit_key(self, job: Job) -> Hashable:
+    def rate_limit_key(self, job: Job) -> tuple[str, str | None]:
         """Return which hourly limit the job uses, as far as the configuration shows: an App's
         per account, or a token's.
         """
         is_app = isinstance(self.config.identities[job.identity], AppIdentity)
         return job.identity, job.repo.partition("/")[0].lower() if is_app else None
+
+    def rate_limits_of(self, job: Job) -> tuple[RateLimit, RateLimit]:
+        """Return the limits of REST and of GraphQL that the job's requests spend.
+
+        Raises ConfigError for a secret that can't be read.
+        """
+        return self.connection(self.config.identities[job.identity]).rate_limits_of(job.repo)
 
     def observed_limits(self) -> tuple[SavedRateLimit, ...]:
         """Return the limits that this process has learned from GitHub, by identity, then by
@@ -368,6 +380,11 @@ class AppContext:
         if isinstance(self.blobs, ReadOnlyCache):
             self.blobs.close()
         self.store.close()
+
+
+def _scope_of(identity: Identity) -> str:
+    """Return the scope of the identity's heads in the store."""
+    return f"{identity.api} {identity.name}"
 
 
 __all__ = ["AppContext"]

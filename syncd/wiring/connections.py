@@ -24,7 +24,7 @@ from syncd.github.auth.status_credentials import StatusCredentials
 from syncd.github.auth.user_credentials import UserCredentials
 from syncd.github.protocol import Transport
 from syncd.github.proxies import proxies_of
-from syncd.github.rate_limit import ConcurrencyLimit, RateLimits, RequestMetrics
+from syncd.github.rate_limit import ConcurrencyLimit, RateLimit, RateLimits, RequestMetrics
 from syncd.github.replay import Replay, count_reply
 from syncd.github.retry import RetryingTransport
 from syncd.github.transport import Network
@@ -50,10 +50,14 @@ class IdentityConnection(Struct, frozen=True):
         """Return what is left of the hourly limit for requests about `repo`; None while it is
         unknown.
         """
+        return self.rate_limits_of(repo)[0].status().remaining
+
+    def rate_limits_of(self, repo: str) -> tuple[RateLimit, RateLimit]:
+        """Return the limits of REST and of GraphQL for requests about `repo`."""
         installation = None
         if isinstance(self.credentials, AppCredentials):
             installation = self.credentials.installation_of(repo)
-        return self.rate_limits.get(installation).status().remaining
+        return self.rate_limits.get(installation), self.rate_limits.graphql(installation)
 
 
 class ConnectionOptions(Struct, frozen=True):

@@ -266,7 +266,9 @@ class AuthTransport:
                 break
             deadline.wait(wait)
             answer = self._inner.send(sent, deadline)
-        if token is not None and (answer.status < 400 or answer.status == REF_UNKNOWN):
+        # a GraphQL answer is about many repositories, and need not show this one
+        is_shown = answer.status < 400 and request.route != "graphql"
+        if token is not None and (is_shown or answer.status == REF_UNKNOWN):
             self._answered[request.repo] = token
         return answer
 

@@ -1,0 +1,158 @@
+"""Many repositories in one GraphQL request: what it saves, and that it never decides alone.
+
+Forty repositories are due at once, on a daemon whose REST polls are cut to ten a minute here.
+SYNCD_POLLED_REPOSITORIES makes it as many as an installation has, with the real number of polls.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from syncd.daemon import head_polls
+from syncd.github import poll_choice
+from syncd.github.request_cache import SingleFlight
+from syncd.models import Trigger
+from syncd.simulator import faults
+from syncd.simulator.faults import Answer
+from tests.support.polled_daemon import PolledDaemon, polled_daemon
+
+REPOSITORIES = int(os.environ.get("SYNCD_POLLED_REPOSITORIES", "0"))
+MINUTES = int(os.environ.get("SYNCD_POLLED_MINUTES", "5"))
+JOBS = 40
+LIMIT = int(os.environ.get("SYNCD_POLLED_LIMIT", "12500"))
+
+
+@pytest.fixture(scope="module")
+def settled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PolledDaemon]:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(head_polls, "REST_POLLS_PER_MINUTE", 10)
+        patched.setattr(poll_choice, "REST_POLLS_PER_MINUTE", 10)
+        folder = tmp_path_factory.mktemp("polled")
+        with polled_daemon(folder, patched, JOBS, {"cron": "* * * * *"}) as made:
+            made.run(121)
+            assert made.outcomes() == {"changed": JOBS, "unchanged": JOBS}
+            made.github.primary_limit, made.github.secondary_points = 5000, 900
+            yield made
+
+
+@pytest.fixture
+def polled(settled: PolledDaemon) -> PolledDaemon:
+    """An hour has passed since the last test; its back-offs and pauses are over."""
+    settled.clock.advance(7200)
+    settled.run(60)
+    settled.forget()
+    return settled
+
+
+def test_heads_that_rest_has_no_points_for_come_in_one_query(polled: PolledDaemon) -> None:
+    polled.run(60)
+    assert polled.requests() == {"graphql 200": 1}
+    assert polled.outcomes() == {"unchanged": JOBS}
+
+
+def test_only_heads_that_are_not_as_known_are_asked_for_by_rest(polled: PolledDaemon) -> None:
+    github = polled.github
+    github.repos["acme/r5"].commit({"file": "new\n"})
+    github.rename("acme/r6", "acme/renamed")
+    gone = github.repos.pop("acme/r7")
+    refs = github.repos["acme/r8"].refs
+    refs["refs/heads/other"] = refs.pop("refs/heads/main")
+    polled.run(60)
+    requests, outcomes = polled.requests(), polled.outcomes()
+    github.repos["acme/r7"], refs["refs/heads/main"] = gone, refs["refs/heads/other"]
+    github.rename("acme/renamed", "acme/r6")
+    assert requests.pop("graphql 200") == 1
+    heads = {name: count for name, count in requests.items() if name.startswith("head")}
+    assert heads == {"head 200": 1, "head 404": 1, "head 422": 1}, "a rename keeps its number"
+    assert outcomes == {
+        "unchanged": JOBS - 3,
+        "changed": 1,
+        "auth/repository-not-visible": 1,
+        "not_found/ref-missing": 1,
+    }
+    files = [(polled.folder / f"dest/{number}").read_text() for number in (5, 6, 7, 8)]
+    assert files == ["new\n", "6\n", "7\n", "8\n"]
+
+
+def limited(answer: Answer) -> Answer:
+    """The hourly limit is used up. Source: renovatebot/renovate issue 21861."""
+    error = {"type": "RATE_LIMITED", "message": "API rate limit exceeded for installation ID 42."}
+    return replace(answer, body=json.dumps({"errors": [error]}).encode())
+
+
+@pytest.mark.parametrize(
+    "wrong", [faults.status(502), faults.status(404), limited, faults.html(), faults.reset()]
+)
+def test_a_query_that_fails_leaves_every_head_to_rest(
+    polled: PolledDaemon, wrong: faults.FaultEffect
+) -> None:
+    polled.github.add_fault("graphql", wrong)
+    polled.run(60)
+    requests = polled.requests()
+    assert requests.pop("head 304") == JOBS and sum(requests.values()) == 1
+    assert polled.outcomes() == {"unchanged": JOBS}
+    polled.forget()
+    polled.run(60)
+    assert polled.requests() == {"head 304": JOBS}, "GraphQL is left alone for a while"
+
+
+def test_a_secondary_limit_of_graphql_stops_rest_too(polled: PolledDaemon) -> None:
+    text = "You have exceeded a secondary rate limit."
+    polled.github.add_fault("graphql", faults.status(403, text, {"retry-after": "60"}))
+    polled.run(60)
+    assert polled.requests() == {"graphql 403": 1}
+    assert polled.outcomes() == {"rate_limited/secondary-limit": JOBS}
+
+
+def test_a_pushed_commit_is_not_taken_back_by_an_answer_from_before_it(
+    polled: PolledDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GraphQL confirms the head; then a push comes, and its run; then the confirmed run."""
+    runner, job = polled.daemon.runner, polled.daemon.app.config.jobs["j9"]
+    answered = SingleFlight()
+    runner.before_run(job, Trigger.SCHEDULE, answered)
+    polled.github.repos["acme/r9"].commit({"file": "pushed\n"})
+    polled.daemon.queue.enqueue("j9", Trigger.PUSH)
+    polled.run(1)
+    earlier = answered.unchanged_heads
+    monkeypatch.setattr(
+        runner, "before_run", lambda job, trigger, shared: shared.unchanged_heads.update(earlier)
+    )
+    polled.daemon.queue.enqueue("j9", Trigger.SCHEDULE, 1.0)
+    polled.run(1)
+    assert len(earlier) == 1
+    assert (polled.folder / "dest/9").read_text() == "pushed\n"
+
+
+@pytest.mark.skipif(not REPOSITORIES, reason="SYNCD_POLLED_REPOSITORIES is not set")
+@pytest.mark.timeout(0)
+def test_an_installation_of_many_repositories_is_polled_every_minute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measured: Callable[[str], None]
+) -> None:
+    with polled_daemon(tmp_path, monkeypatch, REPOSITORIES, {"every": "60s"}) as polled:
+        while polled.outcomes().get("changed", 0) < REPOSITORIES:
+            polled.run(60)
+        polled.run(120)
+        polled.github.primary_limit, polled.github.secondary_points = LIMIT, 900
+        polled.clock.advance(3600 - polled.clock.now().timestamp() % 3600)
+        polled.run(120)
+        polled.forget()
+        began, real = polled.clock.monotonic(), time.monotonic()
+        polled.run(60 * MINUTES)
+        minutes = (polled.clock.monotonic() - began) / 60
+        requests, outcomes = polled.requests(), polled.outcomes()
+        measured(
+            f"{REPOSITORIES} repositories, {minutes:.1f} minutes in {time.monotonic() - real:.0f} "
+            f"s: {requests}, {outcomes}; GraphQL points an hour: "
+            f"{requests['graphql 200'] / minutes * 60:.0f}"
+        )
+        assert outcomes == {"unchanged": pytest.approx(REPOSITORIES * MINUTES, rel=0.02)}
+        assert minutes <= MINUTES * 1.05, "no run waits for a limit"
+        assert set(requests) <= {"graphql 200", "head 304", "token 201"}
