@@ -25,7 +25,6 @@ from syncd.github.protocol import JSON, USER_AGENT, Request, Transport, request_
 from syncd.github.request import Answer, send_and_read
 from syncd.ports import Head
 
-ROUTE = "graphql"
 FRAGMENT = (
     "fragment Named on Ref { name prefix target { __typename oid "
     "... on Tag { target { __typename oid } } } }"
@@ -106,12 +105,12 @@ def _request(api: str, questions: Sequence[HeadQuestion]) -> Request:
     body = json.dumps({"query": query, "variables": variables}).encode()
     headers = {"Accept": JSON, "Content-Type": "application/json", "User-Agent": USER_AGENT}
     subject = f"{len(questions)} heads of {questions[0].repo.partition('/')[0]}"
-    return Request("POST", graphql_url(api), ROUTE, subject, questions[0].repo, headers, body)
+    return Request("POST", graphql_url(api), "graphql", subject, questions[0].repo, headers, body)
 
 
 def _parsed(request: Request, answer: Answer) -> Mapping[str, Any]:
     try:
-        value = load_json(answer.body, ROUTE)
+        value = load_json(answer.body, "graphql")
     except ValueError as error:
         raise _unusable(request, answer, "that is not JSON") from error
     if not isinstance(value, dict):

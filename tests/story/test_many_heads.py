@@ -111,24 +111,25 @@ def test_a_secondary_limit_of_graphql_stops_rest_too(polled: PolledDaemon) -> No
     assert polled.outcomes() == {"rate_limited/secondary-limit": JOBS}
 
 
-def test_a_pushed_commit_is_not_taken_back_by_an_answer_from_before_it(
+def test_a_confirmed_head_counts_only_for_the_commit_that_is_known(
     polled: PolledDaemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """GraphQL confirms the head; then a push comes, and its run; then the confirmed run."""
+    """GraphQL confirms the head; then two commits come, of which a push brings one."""
     runner, job = polled.daemon.runner, polled.daemon.app.config.jobs["j9"]
-    answered = SingleFlight()
+    repo, answered = polled.github.repos["acme/r9"], SingleFlight()
     runner.before_run(job, Trigger.SCHEDULE, answered)
-    polled.github.repos["acme/r9"].commit({"file": "pushed\n"})
+    earlier = answered.unchanged_heads
+    assert len(earlier) == 1
+    repo.commit({"file": "pushed\n"})
     polled.daemon.queue.enqueue("j9", Trigger.PUSH)
     polled.run(1)
-    earlier = answered.unchanged_heads
+    repo.commit({"file": "later\n"})
     monkeypatch.setattr(
         runner, "before_run", lambda job, trigger, shared: shared.unchanged_heads.update(earlier)
     )
     polled.daemon.queue.enqueue("j9", Trigger.SCHEDULE, 1.0)
     polled.run(1)
-    assert len(earlier) == 1
-    assert (polled.folder / "dest/9").read_text() == "pushed\n"
+    assert (polled.folder / "dest/9").read_text() == "later\n"
 
 
 @pytest.mark.skipif(not REPOSITORIES, reason="SYNCD_POLLED_REPOSITORIES is not set")

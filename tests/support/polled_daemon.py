@@ -43,24 +43,29 @@ class PolledDaemon:
 
     @property
     def config(self) -> Config:
-        path = self.folder / "config.yaml"
+        """The configuration; a folder, because one file may not be so large."""
+        path = self.folder / "conf"
         if not path.exists():
+            path.mkdir()
             identity = {"app_id": "1", "installation_id": "42", "api": self.served.url}
             key = str(self.folder / "app.pem")
             value = {
                 "version": 1,
                 "state": str(self.folder / "state"),
                 "github": {"ops": {**identity, "private_key": key}},
-                "jobs": {f"j{number}": self._job(number) for number in range(self.repositories)},
+                "defaults": {"ref": "refs/heads/main", **self.schedule},
             }
-            path.write_text(yaml.dump(value, Dumper=yaml.CSafeDumper))
+            (path / "a.yaml").write_text(yaml.dump(value))
+            for first in range(0, self.repositories, 1000):
+                numbers = range(first, min(first + 1000, self.repositories))
+                jobs = {f"j{number}": self._job(number) for number in numbers}
+                text = yaml.dump({"jobs": jobs}, Dumper=yaml.CSafeDumper)
+                (path / f"jobs{first}.yaml").write_text(text)
         return load_config(path, os.environ)
 
     def _job(self, number: int) -> dict[str, Any]:
-        to = f"{self.folder}/dest/{number}"
-        paths = [{"from": "file", "to": to}]
-        repo = f"acme/r{number}"
-        return {"repo": repo, "ref": "refs/heads/main", "paths": paths, **self.schedule}
+        paths = [{"from": "file", "to": f"{self.folder}/dest/{number}"}]
+        return {"repo": f"acme/r{number}", "paths": paths}
 
     def begin(self) -> None:
         """The daemon has started, and nothing has run yet."""
