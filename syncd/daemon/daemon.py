@@ -44,8 +44,7 @@ from syncd.wiring import AppContext, ConnectionOptions
 
 LOG = logging.getLogger("syncd.daemon")
 BUG = "a bug in syncd, met by %s; please report it with these lines"
-# A stop waits so long for writes (contract section 4: 5 s in all, and a process takes a moment to
-# end),
+# A stop waits so long for writes (contract section 4: 5 s in all; a process needs time to end),
 WRITES_GRACE_SECONDS = 3.5
 HOOKS_GRACE_SECONDS = 22.0  # and so long for hooks, which then have some seconds to end,
 STOP_TIMEOUT_SECONDS = 28.0  # so that it takes 30 s in all.
@@ -93,8 +92,7 @@ class Daemon:
         self.clock = clock or SystemClock()
         self.sd_notify = SdNotify(environ)
         self.queue = Queue(self.clock)
-        self.run_log = RunLog(self.clock)
-        self._diffs = DiffCache()
+        self.run_log, self._diffs = RunLog(self.clock), DiffCache()
         self.on_push: Callable[[Sequence[str]], None] = lambda names: None  # of a controller
         self._stop, self._wake = threading.Event(), threading.Event()
         self._threads: list[threading.Thread] = []

@@ -13,6 +13,7 @@ from msgspec import Struct, field
 
 from syncd.daemon.context import DaemonContext
 from syncd.daemon.head_polls import Candidate, HeadPolls, Key, Limit, key_of
+from syncd.daemon.missing_heads import MissingHeads
 from syncd.github.request_cache import SingleFlight
 from syncd.models import Job, Trigger
 from syncd.ports import Head
@@ -44,17 +45,20 @@ class HeadLookahead:
 
     def __init__(self, parts: DaemonContext) -> None:
         self._parts, self._polls = parts, HeadPolls(parts.app)
+        self._missing = MissingHeads(parts, self._polls)
         self._lock = threading.Lock()
         self._groups: dict[Limit, _Group] = {}
 
     def prepare(self, job: Job, trigger: Trigger, shared: SingleFlight) -> None:
-        """Note in `shared` that the job's head is unchanged, where GraphQL has confirmed it.
+        """Note in `shared` that the job's head is unchanged, or missing, as GraphQL confirmed.
 
         Runs of pushes and operators ask for themselves. Raises nothing.
         """
-        limit = self._polls.limit_of(job)
-        key = key_of(job)
+        limit, key = self._polls.limit_of(job), key_of(job)
         if limit is None or trigger.interactive or key in shared.unchanged_heads:
+            return
+        self._missing.prepare(job, limit, shared)
+        if key in shared.missing_heads:
             return
         if not self._polls.may_help(limit, job, self._parts.queue.pending_count()):
             return

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from msgspec import Struct, field
 
 from syncd.config.model import Config
 from syncd.deadline import Deadline
 from syncd.errors import RateLimitedError, StoppedError, SyncdError
-from syncd.github.graphql_heads import HeadQuestion
+from syncd.github.graphql_heads import HeadQuestion, MissingQuestion
 from syncd.github.poll_choice import REST_POLLS_PER_MINUTE, PollDemand, graphql_heads
 from syncd.identities import AnonymousIdentity, FleetIdentity
 from syncd.models import Job
@@ -122,20 +122,44 @@ class HeadPolls:
         return PollDemand(heads, rate, rest.points(), graphql.points(), not_modified, seconds)
 
     def _asked(self, limit: Limit, asked: list[HeadQuestion], job: Job) -> dict[Key, Head]:
+        try:
+            source = self._app.source(self._app.config.identities[job.identity])
+            confirmed, error = source.confirm_heads(asked, self._deadline())
+        except SyncdError as failed:
+            confirmed, error = [], failed
+        self._after(limit, error, job)
+        return {(one.repo.lower(), one.ref): one.known for one in confirmed}
+
+    def still_missing(
+        self, limit: Limit, asked: Sequence[MissingQuestion], job: Job
+    ) -> list[bool | None]:
+        """Return of each question whether the repository or ref is missing; None for unclear.
+
+        `job` is one of the limit. Raises nothing.
+        """
+        nothing: list[bool | None] = [None] * len(asked)
+        if self._is_paused(limit):
+            return nothing
+        try:
+            source = self._app.source(self._app.config.identities[job.identity])
+            found, error = source.still_missing(asked, self._deadline())
+        except SyncdError as failed:
+            found, error = nothing, failed
+        self._after(limit, error, job)
+        return found
+
+    def _deadline(self) -> Deadline:
         app = self._app
         deadline = Deadline(app.clock, TIMEOUT_SECONDS, app.stop, interactive=False)
         deadline.may_retry = False  # a query that takes too long costs more points than others
-        try:
-            source = app.source(app.config.identities[job.identity])
-            confirmed, error = source.confirm_heads(asked, deadline)
-        except SyncdError as failed:
-            confirmed, error = [], failed
+        return deadline
+
+    def _after(self, limit: Limit, error: SyncdError | None, job: Job) -> None:
         if error is None:
             with self._lock:
                 self._pauses.pop(limit, None)
         elif not isinstance(error, StoppedError):
             self._pause(limit, error, job)
-        return {(one.repo.lower(), one.ref): one.known for one in confirmed}
 
     def _pause(self, limit: Limit, error: SyncdError, job: Job) -> None:
         """Leave everything to REST for a time, and do as a limit says."""

@@ -8,6 +8,7 @@ how it is verified, is in refs, listing and fetch.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 from msgspec.structs import replace
 
@@ -16,7 +17,12 @@ from syncd.errors import SyncdError
 from syncd.github import commits
 from syncd.github.concurrency import KeyedLock, ThreadPool
 from syncd.github.fetch import BlobFetcher
-from syncd.github.graphql_heads import HeadQuestion, confirm_heads
+from syncd.github.graphql_heads import (
+    HeadQuestion,
+    MissingQuestion,
+    confirm_heads,
+    still_missing,
+)
 from syncd.github.lfs import LfsFetcher
 from syncd.github.listing import MAX_ENTRIES, TreeLister
 from syncd.github.poll_choice import HEADS_PER_QUERY
@@ -27,6 +33,9 @@ from syncd.github.scope import RepositoryScope
 from syncd.models import CommitSummary, Listing, PathRule
 from syncd.ports import BlobRequest, Blobs, Head, ListingCache, Pointer
 from syncd.ref_names import is_check_due
+
+Q = TypeVar("Q")
+A = TypeVar("A")
 
 
 class GitHubSource:
@@ -75,6 +84,9 @@ class GitHubSource:
 
     def resolve(self, repo: str, ref: str | None, known: Head | None, deadline: Deadline) -> Head:
         """Return the commit that `ref` names now."""
+        missing = self._caches.shared.missing_heads.get((repo.lower(), ref))
+        if missing is not None and not deadline.interactive:
+            raise missing.with_traceback(None)
         if known is not None and self._is_confirmed(repo, ref, known, deadline):
             return replace(known, unchanged=True)
         head = self._caches.shared.get_or_fetch(
@@ -102,21 +114,39 @@ class GitHubSource:
 
         All repositories are read with one token. A query that fails leaves the others.
         """
-        batches = [
-            questions[start : start + HEADS_PER_QUERY]
-            for start in range(0, len(questions), HEADS_PER_QUERY)
-        ]
+        found, error = self._in_batches(confirm_heads, questions, deadline)
+        return [one for batch in found if batch is not None for one in batch], error
+
+    def still_missing(
+        self, questions: Sequence[MissingQuestion], deadline: Deadline
+    ) -> tuple[list[bool | None], SyncdError | None]:
+        """Return of each question whether it is missing, None for unclear, and the last error."""
+        found, error = self._in_batches(still_missing, questions, deadline)
+        answers: list[bool | None] = []
+        for batch in found:
+            size = min(HEADS_PER_QUERY, len(questions) - len(answers))
+            answers += [None] * size if batch is None else batch
+        return answers, error
+
+    def _in_batches(
+        self,
+        ask: Callable[[Transport, str, Sequence[Q], Deadline], list[A]],
+        questions: Sequence[Q],
+        deadline: Deadline,
+    ) -> tuple[list[list[A] | None], SyncdError | None]:
+        """Return the answer to each hundred questions, None for one that failed, and its error."""
+        starts = range(0, len(questions), HEADS_PER_QUERY)
         errors: list[SyncdError] = []
 
-        def ask(batch: Sequence[HeadQuestion]) -> list[HeadQuestion]:
+        def answer(start: int) -> list[A] | None:
+            batch = questions[start : start + HEADS_PER_QUERY]
             try:
-                return confirm_heads(self._transport, self._api, batch, deadline)
+                return ask(self._transport, self._api, batch, deadline)
             except SyncdError as error:
                 errors.append(error)
-                return []
+                return None
 
-        found = self._pool.map(ask, batches, deadline)
-        return [one for batch in found for one in batch], errors[-1] if errors else None
+        return self._pool.map(answer, starts, deadline), errors[-1] if errors else None
 
     def listing(
         self,

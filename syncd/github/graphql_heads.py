@@ -24,11 +24,40 @@ from syncd.github.error_responses import ErrorBody, rate_limit_error
 from syncd.github.protocol import JSON, USER_AGENT, Request, Transport, request_id, server_text
 from syncd.github.request import Answer, send_and_read
 from syncd.ports import Head
+from syncd.ref_names import ref_spellings
 
 FRAGMENT = (
     "fragment Named on Ref { name prefix target { __typename oid "
     "... on Tag { target { __typename oid } } } }"
 )
+
+
+class MissingQuestion(Struct, frozen=True):
+    """A repository that was not there at the last answer of REST, or a ref of it that was not."""
+
+    repo: str
+    ref: str | None
+    is_repository: bool
+
+    @property
+    def is_fit(self) -> bool:
+        """Whether GraphQL can be asked: for a repository, or for a branch or tag.
+
+        A short name may also be read as a part of a commit id, or as a ref that is neither.
+        """
+        if self.is_repository or self.ref is None:
+            return self.repo.isprintable()
+        if self.ref.startswith("refs/"):
+            return self.ref.isprintable()
+        is_hex = not set(self.ref.lower()) - set("0123456789abcdef")
+        is_other = self.ref.startswith(("pull/", "heads/", "tags/", "remotes/"))
+        return self.ref.isprintable() and not is_hex and not is_other
+
+    @property
+    def refs(self) -> list[str]:
+        """The full names under which the ref may be there; none for the default branch."""
+        forms = [] if self.ref is None or self.is_repository else ref_spellings(self.ref)[:2]
+        return [f"refs/{form}" for form in forms if form != "HEAD"]
 
 
 class HeadQuestion(Struct, frozen=True):
@@ -69,7 +98,46 @@ def confirm_heads(
     All of them are about repositories that one token reads. Raises SyncdError where there is no
     usable answer, and RateLimitedError for a limit that comes with status 200.
     """
-    request = _request(api, questions)
+    asked = [
+        (one.repo, [] if one.known.form == "HEAD" else [f"refs/{one.known.form}"])
+        for one in questions
+    ]
+    data, errors = _answer(transport, _request(api, asked), deadline)
+    return [
+        question
+        for number, question in enumerate(questions)
+        if f"r{number}" not in errors and _confirms(data.get(f"r{number}"), question)
+    ]
+
+
+def still_missing(
+    transport: Transport, api: str, questions: Sequence[MissingQuestion], deadline: Deadline
+) -> list[bool | None]:
+    """Return of each question whether the repository or ref is missing; None for what is unclear.
+
+    One request. Raises as `confirm_heads` does.
+    """
+    asked = [(one.repo, one.refs) for one in questions]
+    data, errors = _answer(transport, _request(api, asked), deadline)
+    return [
+        _is_missing(question, data.get(f"r{number}"), errors.get(f"r{number}"))
+        for number, question in enumerate(questions)
+    ]
+
+
+def _is_missing(question: MissingQuestion, found: object, error: str | None) -> bool | None:
+    if error is not None or not isinstance(found, dict):
+        is_gone = error == "NOT_FOUND" and found is None
+        return True if is_gone and question.is_repository else None
+    if question.is_repository:
+        return False
+    return found.get("ref", "") is None and found.get("other") is None
+
+
+def _answer(
+    transport: Transport, request: Request, deadline: Deadline
+) -> tuple[Mapping[str, Any], Mapping[str, str]]:
+    """Return the data of each alias, and the type of the error of each alias that has one."""
     answer = send_and_read(transport, request, deadline)
     value = _parsed(request, answer)
     errors = value.get("errors") or []
@@ -77,35 +145,34 @@ def confirm_heads(
     data = value.get("data")
     if not isinstance(data, dict) or not isinstance(errors, list):
         raise _unusable(request, answer, "without data")
-    doubtful = _aliases_with_errors(request, answer, errors)
-    return [
-        question
-        for number, question in enumerate(questions)
-        if f"r{number}" not in doubtful and _confirms(data.get(f"r{number}"), question)
-    ]
+    return data, _errors_by_alias(request, answer, errors)
 
 
-def _request(api: str, questions: Sequence[HeadQuestion]) -> Request:
-    """Return the request. Names travel as variables, and are never a part of the query."""
+def _request(api: str, asked: Sequence[tuple[str, Sequence[str]]]) -> Request:
+    """Return the request for up to two refs of each repository; none: for its default branch.
+
+    Names travel as variables, and are never a part of the query.
+    """
     declared, fields, variables = list[str](), list[str](), dict[str, str]()
-    for number, one in enumerate(questions):
-        owner, _, name = one.repo.partition("/")
-        variables |= {f"o{number}": owner, f"n{number}": name}
-        declared.append(f"$o{number}: String!, $n{number}: String!")
-        field = "ref: defaultBranchRef"
-        if one.known.form != "HEAD":
-            variables[f"q{number}"] = f"refs/{one.known.form}"
-            declared.append(f"$q{number}: String!")
-            field = f"ref(qualifiedName: $q{number})"
+    for number, (repo, refs) in enumerate(asked):
+        owner, _, name = repo.partition("/")
+        of_one = {f"o{number}": owner, f"n{number}": name}
+        chosen = [] if refs else ["ref: defaultBranchRef { ...Named }"]
+        for alias, letter, ref in zip(("ref", "other"), "qp", refs, strict=False):
+            of_one[f"{letter}{number}"] = ref
+            chosen.append(f"{alias}: ref(qualifiedName: ${letter}{number}) {{ ...Named }}")
+        variables |= of_one
+        declared += [f"${variable}: String!" for variable in of_one]
         fields.append(
             f"r{number}: repository(owner: $o{number}, name: $n{number}) "
-            f"{{ databaseId nameWithOwner {field} {{ ...Named }} }}"
+            f"{{ databaseId nameWithOwner {' '.join(chosen)} }}"
         )
     query = f"query({', '.join(declared)}) {{ {' '.join(fields)} }} {FRAGMENT}"
     body = json.dumps({"query": query, "variables": variables}).encode()
     headers = {"Accept": JSON, "Content-Type": "application/json", "User-Agent": USER_AGENT}
-    subject = f"{len(questions)} heads of {questions[0].repo.partition('/')[0]}"
-    return Request("POST", graphql_url(api), "graphql", subject, questions[0].repo, headers, body)
+    repo = asked[0][0]
+    subject = f"{len(asked)} heads of {repo.partition('/')[0]}"
+    return Request("POST", graphql_url(api), "graphql", subject, repo, headers, body)
 
 
 def _parsed(request: Request, answer: Answer) -> Mapping[str, Any]:
@@ -144,15 +211,16 @@ def _check_errors(request: Request, answer: Answer, errors: Any, deadline: Deadl
             raise limited
 
 
-def _aliases_with_errors(request: Request, answer: Answer, errors: Sequence[Any]) -> set[str]:
-    """Return the heads that errors are about. Raises BadResponseError for an error about all."""
-    found = set()
+def _errors_by_alias(request: Request, answer: Answer, errors: Sequence[Any]) -> Mapping[str, str]:
+    """Return alias -> type of its error. Raises BadResponseError for an error about all."""
+    found = dict[str, str]()
     for error in errors:
         path = error.get("path")
         if not isinstance(path, list) or not path or not isinstance(path[0], str):
             text = server_text(error.get("message"))
             raise _unusable(request, answer, f"else: {text}" if text else "unexpected")
-        found.add(path[0])
+        is_whole = len(path) == 1 and path[0] not in found
+        found[path[0]] = str(error.get("type")) if is_whole else "several"
     return found
 
 
@@ -194,4 +262,4 @@ def _commit_of(ref: Mapping[str, Any]) -> str | None:
     return commit if isinstance(commit, str) and is_object_id(commit) else None
 
 
-__all__ = ["HeadQuestion", "confirm_heads", "graphql_url"]
+__all__ = ["HeadQuestion", "MissingQuestion", "confirm_heads", "graphql_url", "still_missing"]

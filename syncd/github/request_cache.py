@@ -22,7 +22,9 @@ from syncd.github.rate_limit import RateLimitPendingError
 from syncd.ports import Head
 
 CONFIRM_AFTER_SECONDS = 60.0
-NOT_FOUND_TTL_SECONDS = 3600.0
+# How long a confirmed 404 counts: the first time, and from then on. A commit never changes, and
+# what GitHub had not replicated an hour before, it has by then.
+NOT_FOUND_TTL_SECONDS = (3600.0, 7 * 86_400.0)
 MAX_NOT_FOUND = 10_000
 
 T = TypeVar("T")
@@ -49,6 +51,8 @@ class SingleFlight:
         self.failures: dict[Hashable, SyncdError] = {}  # of other things, such as a token
         # (repository in lower case, ref) -> a head that GitHub has confirmed to be the present one
         self.unchanged_heads: dict[tuple[str, str | None], Head] = {}
+        # the same -> the error of a repository or ref that GitHub has confirmed to be missing still
+        self.missing_heads: dict[tuple[str, str | None], SyncdError] = {}
 
     def get_or_fetch(
         self,
@@ -122,8 +126,9 @@ def _wait(answer: Future[Any], deadline: Deadline) -> None:
 class NotFoundCache:
     """Remembers paths that a commit does not have, because a commit never changes.
 
-    A 404 counts when GitHub sent it twice, a minute apart, and for an hour: GitHub also answers 404
-    for what it has not replicated yet. A manual run or a push asks again. Safe from many threads.
+    A 404 counts when GitHub sent it twice, a minute apart, for an hour, and then for a week: GitHub
+    also answers 404 for what it has not replicated yet. A manual run or a push asks again. Safe
+    from many threads.
     """
 
     def __init__(self) -> None:
@@ -137,8 +142,9 @@ class NotFoundCache:
         now = deadline.clock.monotonic()
         with self._guard:
             first, _ = self._missing.get(key, (now, 0.0))
+            lasts = NOT_FOUND_TTL_SECONDS[now >= first + NOT_FOUND_TTL_SECONDS[0]]
             is_confirmed = now >= first + CONFIRM_AFTER_SECONDS
-            self._missing[key] = (first, now + NOT_FOUND_TTL_SECONDS if is_confirmed else 0.0)
+            self._missing[key] = (first, now + lasts if is_confirmed else 0.0)
             self._missing.move_to_end(key)
             _drop_oldest(self._missing)
 

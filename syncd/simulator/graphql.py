@@ -181,7 +181,7 @@ def _repository(state: SimulatorState, request: SimRequest, asked: Field) -> Map
     for one in wanted:
         default = f"refs/heads/{repo.default_branch}"
         ref = _ref(repo, one.arguments.get("qualifiedName", default))
-        found[one.name] = ref
+        found[one.alias] = ref
     return found
 
 
@@ -206,8 +206,9 @@ def _chosen(found: Mapping[str, Any], selected: list[Field]) -> dict[str, Any]:
             if one.on == found["__typename"]:
                 kept |= _chosen(found, one.selected)
             continue
-        if one.name not in found:
-            raise QueryError(f"Field '{one.name}' doesn't exist on type '{found['__typename']}'")
-        value = found[one.name]
+        name = one.alias if one.alias in found else one.name
+        if name not in found:
+            raise QueryError(f"Field '{name}' doesn't exist on type '{found['__typename']}'")
+        value = found[name]
         kept[one.alias] = _chosen(value, one.selected) if isinstance(value, dict) else value
     return kept

@@ -40,6 +40,7 @@ class PolledDaemon:
     repositories: int
     schedule: dict[str, Any]
     reports: list[RunReport] = field(default_factory=list)
+    seen: Counter[str] = field(default_factory=Counter)
 
     @property
     def config(self) -> Config:
@@ -84,20 +85,28 @@ class PolledDaemon:
             while (wanted := daemon.queue.pop()) is not None:
                 daemon.runner.run(wanted)
                 daemon.scheduler.tick()
+                if len(self.github.requests) > 200:
+                    self._collect()  # the simulator looks through what it has recorded
             daemon.heartbeat()
             due = daemon.queue.seconds_until_due()
             rest = min(wait + 0.001, ends - clock.monotonic())
             clock.advance(max(0.001, rest if due is None else min(rest, due)))
         daemon.housekeeping()
 
+    def _collect(self) -> None:
+        self.seen.update(f"{one.route} {one.status}" for one in self.github.requests)
+        self.github.forget_requests()
+
     def forget(self) -> None:
         """Forget the requests and the reports so far."""
         self.github.forget_requests()
+        self.seen.clear()
         self.reports.clear()
 
     def requests(self) -> dict[str, int]:
         """Route and status -> requests."""
-        return dict(Counter(f"{one.route} {one.status}" for one in self.github.requests))
+        self._collect()
+        return dict(self.seen)
 
     def outcomes(self) -> dict[str, int]:
         """What came of the runs, by status or error."""

@@ -9,7 +9,13 @@ import pytest
 
 from syncd.deadline import Deadline
 from syncd.errors import BadResponseError, RateLimitedError, SyncdError
-from syncd.github.graphql_heads import HeadQuestion, confirm_heads, graphql_url
+from syncd.github.graphql_heads import (
+    HeadQuestion,
+    MissingQuestion,
+    confirm_heads,
+    graphql_url,
+    still_missing,
+)
 from syncd.github.protocol import BufferedResponse, Request, Response
 from syncd.ports import Head
 from tests.support.clock import FakeClock
@@ -184,3 +190,65 @@ def test_the_address_of_graphql(api: str, expected: str) -> None:
 )  # fmt: skip
 def test_which_heads_graphql_can_be_asked_for(form: str | None, expected: bool) -> None:
     assert HeadQuestion("acme/one", "x", Head(COMMIT, None, form)).is_fit is expected
+
+
+GONE = MissingQuestion("acme/one", "main", is_repository=True)
+NO_BRANCH = MissingQuestion("acme/one", "main", is_repository=False)
+NO_REF = MissingQuestion("acme/one", "refs/heads/main", is_repository=False)
+UNRELATED = {"type": "FORBIDDEN", "path": ["r0"], "message": "Resource not accessible"}
+DEEPER = {"type": "NOT_FOUND", "path": ["r0", "ref"], "message": "x"}
+NOTHING = {"databaseId": 1, "nameWithOwner": "acme/one", "ref": None}
+# question, data, errors -> whether it is missing; None: it is not clear
+MISSING_ANSWERS: dict[str, tuple[MissingQuestion, object, list[object], bool | None]] = {
+    "no repository": (GONE, None, [MISSING], True),
+    "the repository is back": (GONE, repository("acme/one", None), [], False),
+    "it is forbidden": (GONE, None, [UNRELATED], None),
+    "an error below the repository": (GONE, None, [DEEPER], None),
+    "two errors": (GONE, None, [MISSING, MISSING], None),
+    "no answer": (GONE, None, [], None),
+    "no ref, but now no repository": (NO_BRANCH, None, [MISSING], None),
+    "neither branch nor tag": (NO_BRANCH, {**NOTHING, "other": None}, [], True),
+    "the branch is back": (NO_BRANCH, {**repository("acme/one", MAIN), "other": None}, [], False),
+    "a tag has the name": (NO_BRANCH, {**NOTHING, "other": MAIN}, [], False),
+    "no such ref": (NO_REF, NOTHING, [], True),
+    "the ref is back": (NO_REF, repository("acme/one", MAIN), [], False),
+    "the answer lacks the ref": (NO_REF, {"databaseId": 1}, [], False),
+}
+
+
+@pytest.mark.parametrize(
+    ("question", "data", "errors", "expected"), MISSING_ANSWERS.values(), ids=MISSING_ANSWERS
+)
+def test_what_is_missing_still(
+    question: MissingQuestion, data: object, errors: list[object], expected: bool | None
+) -> None:
+    answer = Answering({"data": {"r0": data}, "errors": errors})
+    found = still_missing(answer, "https://h", [question], Deadline(FakeClock(), 60))
+    assert found == [expected]
+
+
+@pytest.mark.parametrize(
+    ("question", "expected"),
+    [
+        (GONE, []),
+        (NO_BRANCH, ["refs/heads/main", "refs/tags/main"]),
+        (NO_REF, ["refs/heads/main"]),
+        (MissingQuestion("acme/one", None, is_repository=False), []),
+    ],
+)  # fmt: skip
+def test_the_refs_that_a_missing_ref_may_have_become(
+    question: MissingQuestion, expected: list[str]
+) -> None:
+    answer = Answering({"data": {"r0": None}})
+    still_missing(answer, "https://h", [question], Deadline(FakeClock(), 60))
+    variables = json.loads(answer.asked[0].body or b"")["variables"]
+    assert [value for value in variables.values() if value.startswith("refs/")] == expected
+
+
+@pytest.mark.parametrize(
+    ("ref", "expected"),
+    [("main", True), ("feature/x", True), ("refs/tags/v1", True), (None, True),
+     ("abc1234", False), ("pull/1/head", False), ("heads/main", False)],
+)  # fmt: skip
+def test_which_missing_refs_graphql_can_be_asked_for(ref: str | None, expected: bool) -> None:
+    assert MissingQuestion("acme/one", ref, is_repository=False).is_fit is expected

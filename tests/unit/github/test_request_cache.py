@@ -11,9 +11,10 @@ import pytest
 
 from syncd.deadline import Deadline
 from syncd.errors import NotFoundError, StoppedError, TimedOutError
-from syncd.github.request_cache import SingleFlight
+from syncd.github.request_cache import NotFoundCache, SingleFlight
 from syncd.ports import Head
 from tests.contract.doors import QuickClock, deadline
+from tests.support.clock import FakeClock
 
 COMMIT = "c" * 40
 
@@ -139,3 +140,15 @@ def test_an_answer_that_can_not_be_kept_is_an_error_for_all_and_nobody_waits_for
         pool.submit(
             shared.get_or_fetch, "head of main", lambda: Head(COMMIT), Deadline(QuickClock(), 5.0)
         ).result(20)
+
+
+def test_a_missing_path_is_asked_for_after_a_minute_an_hour_and_a_week() -> None:
+    clock, cache = FakeClock(), NotFoundCache()
+    asked, began = [], clock.monotonic()
+    for _ in range(60 * 24 * 9):
+        run = Deadline(clock, 60, interactive=False)
+        if not cache.contains("path", run):
+            asked.append(round((clock.monotonic() - began) / 60))
+            cache.add("path", run)
+        clock.advance(60)
+    assert asked == [0, 1, 61, 61 + 7 * 24 * 60]
