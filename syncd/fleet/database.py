@@ -38,6 +38,13 @@ CONNECTION_OPTIONS = {
     "keepalives_count": 3,
     "tcp_user_timeout": 15_000,  # milliseconds
 }
+# The same for the server, which else keeps the sessions of a machine that is gone for hours.
+SERVER_SETTINGS = {
+    "tcp_keepalives_idle": "5",
+    "tcp_keepalives_interval": "2",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "15000",
+}
 POOL_TIMEOUT_SECONDS = 120.0
 WAIT_SECONDS = 0.1  # the driver's, between two looks at what it waits for
 
@@ -60,7 +67,8 @@ class DatabaseLimits(Struct, frozen=True):
             "idle_in_transaction_session_timeout": self.idle_seconds,
             "lock_timeout": self.lock_seconds,
         }
-        return {name: f"{int(seconds * 1000)}ms" for name, seconds in limits.items()}
+        milliseconds = {name: f"{int(seconds * 1000)}ms" for name, seconds in limits.items()}
+        return {**milliseconds, **SERVER_SETTINGS}
 
 
 class FleetConnection(psycopg.Connection):  # type: ignore[misc]  # of an extra

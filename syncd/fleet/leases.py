@@ -30,6 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import insert
 
+from syncd.fleet.bulk import rows_of
 from syncd.fleet.schema import JOB, REVISION
 from syncd.models import Job
 from syncd.ports import Head
@@ -71,11 +72,10 @@ def register(connection: Connection, jobs: Mapping[str, Job]) -> None:
     """
     if not jobs:
         return
-    rows = [
-        {"name": name, "repo": job.repo, "ref": job.ref, "selector": dict(job.where)}
-        for name, job in jobs.items()
-    ]
-    new = insert(JOB)
+    columns = list(JOB.c["name", "repo", "ref", "selector"])
+    rows = [(name, job.repo, job.ref, dict(job.where)) for name, job in jobs.items()]
+    given = select(rows_of(columns, rows))
+    new = insert(JOB).from_select([column.name for column in columns], given)
     other = or_(JOB.c.repo != new.excluded.repo, JOB.c.ref.is_distinct_from(new.excluded.ref))
     forgotten = ("head_commit", "head_etag", "head_form", "settings")
     changed = {
@@ -87,7 +87,7 @@ def register(connection: Connection, jobs: Mapping[str, Job]) -> None:
     }
     differs = or_(other, JOB.c.selector != new.excluded.selector)
     connection.execute(
-        new.on_conflict_do_update(index_elements=[JOB.c.name], set_=changed, where=differs), rows
+        new.on_conflict_do_update(index_elements=[JOB.c.name], set_=changed, where=differs)
     )
 
 

@@ -6,18 +6,19 @@ that is frozen in between holds nothing that another one needs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from msgspec import Struct
-from msgspec.structs import replace
-from sqlalchemy import ARRAY, Connection, Row, Text, any_, bindparam, func, select, update
+from msgspec.structs import astuple, replace
+from sqlalchemy import ARRAY, Connection, Row, Text, any_, bindparam, func, literal, select, update
 from sqlalchemy import insert as plain_insert
 from sqlalchemy.dialects.postgresql import insert
 
 from syncd.apply_rules import Rollout
 from syncd.errors import ConfigError, LockedError
 from syncd.fleet import waves
+from syncd.fleet.bulk import rows_of
 from syncd.fleet.leases import NOW, Lease
 from syncd.fleet.manifest import ManifestEntry, Revision, manifest_digest
 from syncd.fleet.schema import BLOB, JOB, MANIFEST, REVISION
@@ -68,8 +69,8 @@ def publish(
     unsigned = replace(publication.revision, sequence=sequence)
     revision = replace(unsigned, signature=signer.sign(unsigned.signed_text))
     revision_id = _insert_revision(connection, lease, publication, revision)
-    for rows in _manifest_rows(revision_id, publication.entries):
-        connection.execute(plain_insert(MANIFEST), rows)
+    for start in range(0, len(publication.entries), BATCH_ROWS):
+        _insert_manifest(connection, revision_id, publication.entries[start : start + BATCH_ROWS])
     if publication.rollout is not None:
         waves.begin(connection, lease.job_id, revision_id, publication.rollout)
     waves.notify(connection, lease.job)
@@ -160,21 +161,14 @@ def _insert_revision(
     return int(connection.execute(query).scalar_one())
 
 
-def _manifest_rows(
-    revision_id: int, entries: Sequence[ManifestEntry]
-) -> Iterator[list[dict[str, object]]]:
-    for start in range(0, len(entries), BATCH_ROWS):
-        yield [
-            {
-                "revision_id": revision_id,
-                "path": one.path,
-                "mode": one.mode,
-                "blob_id": one.blob,
-                "sha256": one.sha256,
-                "size": one.size,
-            }
-            for one in entries[start : start + BATCH_ROWS]
-        ]
+def _insert_manifest(
+    connection: Connection, revision_id: int, entries: Sequence[ManifestEntry]
+) -> None:
+    columns = MANIFEST.c["path", "mode", "blob_id", "sha256", "size"]
+    given = rows_of(list(columns), [astuple(one) for one in entries])
+    rows = select(literal(revision_id), *given.c)
+    names = ["revision_id", *(column.name for column in columns)]
+    connection.execute(plain_insert(MANIFEST).from_select(names, rows))
 
 
 __all__ = ["Publication", "StoredBlob", "publish", "republish", "stored_blobs"]

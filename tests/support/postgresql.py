@@ -10,6 +10,7 @@ import os
 import pwd
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -68,9 +69,16 @@ class Cluster:
     programs: Path
     user: str
     process: subprocess.Popen[bytes]
+    host: str = ""  # an address where it listens besides, if any
+    port: int = 5432  # of the socket too
 
     def address(self, database: str = "postgres", login: str | None = None) -> str:
-        return f"postgresql://{login or self.user}@/{database}?host={self.folder}"
+        place = f"host={self.folder}&port={self.port}"
+        return f"postgresql://{login or self.user}@/{database}?{place}"
+
+    def tcp_address(self, database: str, login: str) -> str:
+        """The address for a process that can't see the socket."""
+        return f"postgresql://{login}@{self.host}:{self.port}/{database}"
 
     def execute(self, statement: str, database: str = "postgres") -> None:
         import psycopg
@@ -83,7 +91,8 @@ class Cluster:
         import psycopg
 
         command = [self.programs / "postgres", "-D", self.folder / "data", "-k", self.folder]
-        self.process = _popen(command, self.folder, self.user)
+        listen = ["-c", f"listen_addresses={self.host}", "-c", f"port={self.port}"]
+        self.process = _popen([*command, *listen], self.folder, self.user)
         deadline = time.monotonic() + START_SECONDS
         while True:
             try:
@@ -121,8 +130,11 @@ class Cluster:
 
 
 @contextmanager
-def cluster() -> Iterator[Cluster]:
-    """A cluster of its own; skips the test, with the reason, where no server is installed."""
+def cluster(host: str = "", clients: str = "") -> Iterator[Cluster]:
+    """A cluster of its own; skips the test, with the reason, where no server is installed.
+
+    With `host` it listens there too, for this machine and the addresses `clients`.
+    """
     pytest.importorskip("psycopg", reason="psycopg is not installed (the syncd[fleet] extra)")
     programs = binaries()
     if programs is None:
@@ -132,7 +144,12 @@ def cluster() -> Iterator[Cluster]:
         initdb = [programs / "initdb", "-D", folder / "data", "-A", "trust", "-U", user]
         _run_as(user, *initdb, "--no-sync", "--no-locale", "-E", "UTF8")
         (folder / "data/postgresql.conf").write_text(SETTINGS)
-        with _running(Cluster(folder, programs, user, None)) as made:  # type: ignore[arg-type]
+        port = _free_port(host) if host else Cluster.port
+        if clients:
+            with open(folder / "data/pg_hba.conf", "a") as rules:
+                rules.write(f"host all all {clients} trust\n")
+        given = Cluster(folder, programs, user, None, host, port)  # type: ignore[arg-type]
+        with _running(given) as made:
             yield made
 
 
@@ -196,6 +213,12 @@ def _running(made: Cluster) -> Iterator[Cluster]:
         yield made
     finally:
         made.kill()
+
+
+def _free_port(host: str) -> int:
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
 
 
 def _run_as(user: str, *command: str | Path) -> None:

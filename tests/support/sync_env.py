@@ -7,7 +7,7 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -191,7 +191,10 @@ def _secret_files(value: Any) -> Iterator[Path]:
 
 @contextmanager
 def sync_env(
-    folder: Path, files: Mapping[str, Any] | None = None, as_app: bool = True
+    folder: Path,
+    files: Mapping[str, Any] | None = None,
+    as_app: bool = True,
+    github: Callable[[SecretScan], WatchedGitHub] = WatchedGitHub,
 ) -> Iterator[SyncEnv]:
     """acme/infra with `files` on a simulator, one identity (App 12345 with installation 42,
     or a personal token), one job `nginx`.
@@ -200,19 +203,19 @@ def sync_env(
     its folder.
     """
     canary = SecretScan(spared={folder / "state/logins"})
-    github = WatchedGitHub(canary)
-    repo = github.add_repo(
+    simulator = github(canary)
+    repo = simulator.add_repo(
         "acme/infra",
         files if files is not None else {"nginx/nginx.conf": "one\n", "nginx/sites/a.conf": "a\n"},
     )
     (folder / "dest").mkdir(parents=True, exist_ok=True)
-    with serve(github) as served, alive(canary), forked_supervisors():
+    with serve(simulator) as served, alive(canary), forked_supervisors():
         if as_app:
             key = folder / "app.pem"
-            key.write_text(app_with_known_key(github, 12345))
+            key.write_text(app_with_known_key(simulator, 12345))
             canary.watch(key.read_text(), "a private key")
             key.chmod(0o600)
-            github.accounts.install(12345, "acme", 42)
+            simulator.accounts.install(12345, "acme", 42)
             identity: dict[str, Any] = {
                 "app_id": "12345",
                 "installation_id": "42",
@@ -223,9 +226,9 @@ def sync_env(
             token = folder / "token"
             token.write_text("ghp_personal00000000000000000000000000")
             token.chmod(0o600)
-            github.accounts.add_personal_token("ghp_personal00000000000000000000000000")
+            simulator.accounts.add_personal_token("ghp_personal00000000000000000000000000")
             identity = {"token": {"file": str(token)}, "api": served.url}
-        made = SyncEnv(folder, github, served, repo, identities={"ops": identity}, canary=canary)
+        made = SyncEnv(folder, simulator, served, repo, identities={"ops": identity}, canary=canary)
         made.jobs["nginx"] = {
             "repo": "acme/infra",
             "ref": "main",
@@ -234,7 +237,7 @@ def sync_env(
         }
         made.write()
         yield made
-    github.tell()
+    simulator.tell()
     canary.spared |= set(_secret_files([made.identities, made.extra]))
     leaks = canary.search(folder)
     assert not leaks, f"credentials leaked: {leaks}"
