@@ -26,7 +26,8 @@ class Deadline:
     `request_count` counts requests that got an answer; `retry_count` those of them that repeated
     one. `shared_request_count` counts requests of other runs whose answers this run used. With
     `may_retry` off no request is repeated: the daemon's back-off is the retry. `failures` holds
-    what failed, for all runs of one tick or command. `progress` hears what the run does.
+    what failed, for all runs of one tick or command. `progress` hears what the run does. `check`
+    calls `may_go_on`, which raises StoppedError where the run lost what it needs to go on.
 
     Six parameters: four of them have defaults that fit a one-shot.
     """
@@ -50,6 +51,7 @@ class Deadline:
         self.may_retry = True
         self.failures: dict[Hashable, SyncdError] = {}
         self.progress: ProgressListener = SILENT
+        self.may_go_on: Callable[[], None] = no_limit
         self._shared: dict[Hashable, int] = {}
         self._ends_at = clock.monotonic() + timeout_seconds
         self._on_waiting, self._lock, self._waiting_threads = on_waiting, threading.Lock(), 0
@@ -80,6 +82,7 @@ class Deadline:
         """Raise StoppedError after a signal, TimedOutError when the time is used up."""
         if self.stop.is_set():
             raise StoppedError("syncd was stopped by a signal before this was done")
+        self.may_go_on()
         if self.remaining_seconds() <= 0:
             raise TimedOutError(
                 f"the run took longer than its timeout of {self.timeout_seconds:g} s",

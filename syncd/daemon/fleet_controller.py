@@ -13,13 +13,22 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 
 from syncd import __version__
 from syncd.config.model import Config
 from syncd.daemon.backoff import Backoff, next_backoff
 from syncd.daemon.daemon import Daemon
+from syncd.daemon.fleet_leases import HeldLeases
 from syncd.daemon.fleet_publisher import Poll, settings_of
-from syncd.errors import BugError, LockedError, SyncdError, UnreachableError, unexpected
+from syncd.errors import (
+    BugError,
+    LockedError,
+    StoppedError,
+    SyncdError,
+    UnreachableError,
+    unexpected,
+)
 from syncd.fleet import leases, waves
 from syncd.fleet.controllers import (
     SEEN_EVERY_SECONDS,
@@ -51,7 +60,6 @@ class FleetController:
     def __init__(self, jitter: Callable[[], float] = random.random) -> None:
         self._jitter = jitter
         self._stop, self._lock = threading.Event(), threading.Lock()
-        self._held: dict[str, Lease] = {}
         self._threads: list[threading.Thread] = []
         self._failures, self._forget_at, self._say_at = 0, 0.0, 0.0
         self._to_list: set[str] = set()  # published once although the commit is the same
@@ -65,6 +73,7 @@ class FleetController:
         self._parts: FleetParts = app.fleet
         self._signer = self._parts.signer()
         self._database = self._parts.controller_database()
+        self._held = HeldLeases(app.clock, LEASE_SECONDS)
         self._ticked_at = app.clock.monotonic()
         self._registered = False
         daemon.on_push = self.poll_now
@@ -88,7 +97,7 @@ class FleetController:
         for thread in self._threads:
             thread.join(STOP_SECONDS)
         self._pool.shutdown(wait=True, cancel_futures=True)
-        self._give_back(list(self._held.values()))
+        self._give_back(self._held.all())
         self._database.close()
 
     def stall_reason(self) -> str | None:
@@ -111,7 +120,7 @@ class FleetController:
                 self._advance_rollouts()
                 self._say_that_it_runs()
                 self._forget_old()
-                self._failures = 0
+                self._after_success()
             except SyncdError as error:
                 wait = self._after_failure(error)
             except Exception:
@@ -172,6 +181,11 @@ class FleetController:
         self._failures += 1
         return self._jitter() * min(MAX_RECONNECT_SECONDS, 2.0 ** min(self._failures, 10))
 
+    def _after_success(self) -> None:
+        if self._failures:
+            LOG.info("the controller goes on: the fleet's database answers again")
+        self._failures = 0
+
     def claim_due(self) -> float:
         """Claim as many due jobs as there are free workers, and start their polls.
 
@@ -180,15 +194,18 @@ class FleetController:
         jobs = self._jobs
         if not self._registered:
             self._register(jobs)
+        # A poll whose lease was lost may not have ended yet.
+        free_jobs = [name for name in jobs if not self._held.has(name)]
+        asked_at = self._app.clock.monotonic()
         with self._database.begin() as connection:
             free = max(0, self._free)
-            found = leases.claim(connection, self._parts.name, jobs, LEASE_SECONDS, free)
-            due = leases.seconds_until_due(connection, jobs) if not found else 0.0
+            found = leases.claim(connection, self._parts.name, free_jobs, LEASE_SECONDS, free)
+            due = leases.seconds_until_due(connection, free_jobs) if not found else 0.0
             if not found:
                 self._registered = leases.are_registered(connection, jobs)
         shared: dict[str, SingleFlight] = {}  # answers of GitHub, of the jobs claimed together
         for lease in found:
-            self._hold(lease)
+            self._hold(lease, asked_at)
             job = jobs[lease.job]
             cache = shared.setdefault(job.identity, SingleFlight())
             self._pool.submit(self._poll, job, lease, cache)
@@ -210,22 +227,22 @@ class FleetController:
             self._registered = False
             raise
 
-    def _hold(self, lease: Lease) -> None:
+    def _hold(self, lease: Lease, asked_at: float) -> None:
+        self._held.add(lease, asked_at)
         with self._lock:
-            self._held[lease.job] = lease
             self._free -= 1
 
     def _let_go(self, lease: Lease) -> None:
+        self._held.remove(lease)
         with self._lock:
-            self._held.pop(lease.job, None)
             self._free += 1
 
     def _renew_loop(self) -> None:
         while not self._stop.wait(LEASE_SECONDS / 3):
-            with self._lock:
-                held = list(self._held.values())
+            held = self._held.all()
             if not held:
                 continue
+            asked_at = self._app.clock.monotonic()
             try:
                 with self._database.begin() as connection:
                     kept = leases.renew(connection, held, LEASE_SECONDS)
@@ -233,7 +250,10 @@ class FleetController:
                 LOG.warning("%d leases were not renewed: %s", len(held), error.message)
                 continue
             for lease in held:
-                if lease.job not in kept:
+                if lease.job in kept:
+                    self._held.renewed(lease, asked_at)
+                elif self._held.has(lease.job):
+                    self._held.lost(lease)
                     LOG.warning("%s: another controller has taken the job over", lease.job)
 
     def _give_back(self, held: Iterable[Lease]) -> None:
@@ -251,20 +271,23 @@ class FleetController:
         """Poll one job, and give it back with what was found. Raises nothing."""
         try:
             result = self._result(job, lease, shared)
-            if result is not None:
-                with self._database.begin() as connection:
-                    leases.release(connection, lease, result)
+            with self._database.begin() as connection:
+                leases.release(connection, lease, result)
         except Exception as error:  # noqa: BLE001  (a lease that is not given back ends by itself)
             LOG.warning("%s: the lease was not given back: %s", job.name, error)
         finally:
             self._let_go(lease)
 
     def _result(self, job: Job, lease: Lease, shared: SingleFlight) -> PollResult | None:
-        """Return how the poll ended; None where the job is another controller's by now."""
+        """Return how the poll ended; None where it did not: the job is due at once.
+
+        It ends early when syncd stops, and when the job is another controller's, or may be.
+        """
         head: Head | None = None
         app = self._app
         deadline = app.deadline(job, Trigger.SCHEDULE)
         deadline.may_retry = lease.failures == 0
+        deadline.may_go_on = partial(self._held.check, lease)
         try:
             with app.blobs.shared_lock():
                 ctx = app.run_context(job, shared)
@@ -275,7 +298,7 @@ class FleetController:
                     LOG.info("%s: published %s", job.name, revision.commit[:7])
                 self._to_list.discard(job.name)
             return PollResult(self._next_seconds(job, lease), head)
-        except LockedError as error:
+        except (LockedError, StoppedError) as error:
             LOG.warning("%s", error.message)
             return None
         except Exception as error:  # noqa: BLE001  (a bug in one job stops no other)

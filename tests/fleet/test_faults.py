@@ -14,6 +14,7 @@ pytest.importorskip("psycopg", reason="psycopg is not installed (the syncd[fleet
 
 from sqlalchemy import text
 
+from syncd.simulator.faults import hang
 from syncd.simulator.github import GitHub
 from tests.support.daemon import daemon
 from tests.support.fleet import Fleet, FleetMachines, Publisher, job_of, machines
@@ -52,13 +53,32 @@ def test_a_controller_that_stops_in_a_poll_is_replaced_and_publishes_nothing_lat
             second.says("published")
             if number == signal.SIGSTOP:
                 first.send(signal.SIGCONT)
-                first.says("another controller has claimed the job")
+                first.says("the lease was not renewed in time")
             with stand.published():
                 latest = repo.commit({"nginx/nginx.conf": "three\n"})
             assert second.ends() == 0
     commits = [commit for commit, _ in revisions(stand.fleet)]
     assert commits == [initial, pushed, latest]
     assert revisions(stand.fleet)[1] == (pushed, "c2")
+
+
+def test_a_controller_that_ends_in_a_poll_gives_the_job_back_as_due_and_not_as_failed(
+    stand: FleetMachines,
+) -> None:
+    github = stand.controller.github
+    with daemon(stand.controller) as running:
+        running.says("published")
+        asked = threading.Event()
+        github.add_fault("contents", hang(60.0))
+        github.call_before("contents", github.count("contents") + 1, asked.set)
+        stand.controller.repo.commit({"nginx/nginx.conf": "two\n"})
+        assert asked.wait(60), "the controller did not fetch anything"
+        assert running.ends() == 0
+    database = stand.fleet.database()
+    query = "SELECT worker, failures, error_id, next_at <= now() AS due FROM syncd.job"
+    with database.begin() as connection:
+        assert connection.execute(text(query)).all() == [(None, 0, None, True)]
+    database.close()
 
 
 @contextmanager
