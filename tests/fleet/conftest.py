@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -27,14 +27,27 @@ def server() -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def fleet(server: Cluster) -> Iterator[Fleet]:
-    name = f"fleet{next(NUMBERS)}"
-    server.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
-    server.execute(f"REVOKE TEMPORARY ON DATABASE {name} FROM PUBLIC")
+def fleets(server: Cluster) -> Iterator[Callable[[], Fleet]]:
+    """Makes a database at each call."""
     from tests.support.fleet import Fleet
 
-    yield Fleet(server, name)
-    server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    made: list[Fleet] = []
+
+    def make() -> Fleet:
+        name = f"fleet{next(NUMBERS)}"
+        server.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
+        server.execute(f"REVOKE TEMPORARY ON DATABASE {name} FROM PUBLIC")
+        made.append(Fleet(server, name))
+        return made[-1]
+
+    yield make
+    for one in made:
+        server.execute(f"DROP DATABASE {one.name} WITH (FORCE)")
+
+
+@pytest.fixture
+def fleet(fleets: Callable[[], Fleet]) -> Fleet:
+    return fleets()
 
 
 @pytest.fixture

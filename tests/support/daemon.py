@@ -11,7 +11,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,13 @@ class Running:
             if text in line["message"] and more(line):
                 return line
 
+    def said(self) -> list[str]:
+        """Every message so far."""
+        with suppress(queue.Empty):
+            while (line := self._news.get_nowait()) is not None:
+                self.lines.append(line)
+        return [line["message"] for line in self.lines]
+
     def send(self, number: int) -> None:
         self.process.send_signal(number)
 
@@ -65,6 +72,7 @@ class Running:
         code = self.process.wait(DEADLINE_SECONDS)
         while (line := self._news.get(timeout=DEADLINE_SECONDS)) is not None:
             self.lines.append(line)
+        self._news.put(None)  # for whoever reads on
         return code
 
 
@@ -75,14 +83,17 @@ def daemon(
     environ: Mapping[str, str] | None = None,
     ready: bool = True,
     forked: bool = True,
+    inside: str | None = None,
 ) -> Iterator[Running]:
     """`syncd run` on the stand's configuration; ready when the block begins, gone after it.
 
     `forked`: by the fork server, which only UTF-8 locales can have. Its children have all of syncd
-    in memory, so a test of memory starts Python.
+    in memory, so a test of memory starts Python. `inside` names a network namespace to start it in.
     """
-    popen = ForkedSyncd if forked else subprocess.Popen
+    popen = ForkedSyncd if forked and inside is None else subprocess.Popen
     command = [*MODULE, "-c", str(hub.config), *arguments, "run"]
+    if inside is not None:
+        command = ["nsenter", f"--net=/run/netns/{inside}", *command]
     env = {
         "PATH": os.environ["PATH"],
         "HOME": str(hub.folder),
