@@ -70,7 +70,7 @@ class FleetAgent:
                 failures = 0
             except SyncdError as error:
                 LOG.debug("notices: %s", error.message)
-                wait = self._fleet.link.wait_seconds() or self._fleet.link.spread_seconds(failures)
+                wait = self._fleet.link.pause_seconds(failures)
                 failures += 1
             except Exception:
                 LOG.exception("a bug in syncd, met while listening; please report these lines")

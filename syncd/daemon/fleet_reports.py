@@ -91,7 +91,7 @@ def reporter_of(link: Link, presence: Presence) -> Reporter:
         with link.begin() as connection:
             save_report(connection, presence, one.report, one.sequence)
 
-    return Reporter(save, lambda failures: max(link.wait_seconds(), link.spread_seconds(failures)))
+    return Reporter(save, link.pause_seconds)
 
 
 __all__ = ["Reporter", "reporter_of"]

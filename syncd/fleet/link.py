@@ -65,8 +65,12 @@ class Link:
             raise
         self._worked()
 
-    def spread_seconds(self, failures: int) -> float:
-        """Return how long to wait after so many failures in a row: "full jitter".
+    def pause_seconds(self, failures: int) -> float:
+        """Return how long a caller waits after its failure number `failures`, from 0 on."""
+        return self.wait_seconds() or self._spread_seconds(failures)
+
+    def _spread_seconds(self, failures: int) -> float:
+        """Return a random part of a time that doubles: "full jitter".
 
         Source: "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
         """
@@ -78,7 +82,7 @@ class Link:
             if self._error is None:
                 LOG.warning("%s; the mirrors stay as they are meanwhile", error.message)
             self._error = error
-            self._retry_at = self._clock.monotonic() + self.spread_seconds(self._failures)
+            self._retry_at = self._clock.monotonic() + self._spread_seconds(self._failures)
             self._failures += 1
 
     def _worked(self) -> None:

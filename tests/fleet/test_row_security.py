@@ -126,3 +126,68 @@ def test_labels_that_an_operator_gave_select_jobs(published: Fleet) -> None:
     published.cluster.execute(other, published.name)
     with psycopg.connect(published.address("web01")) as connection:
         assert connection.execute(query).fetchall() == [("nginx",)]
+
+
+# What PostgreSQL's catalogue says of a login of an agent: a table or function that is added needs a
+# row here. `columns` are those of a grant of single columns.
+PRIVILEGES = """
+    SELECT relation.relname,
+           array_to_string(ARRAY(
+               SELECT privilege FROM unnest(ARRAY[
+                   'SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER'
+               ]) AS privilege
+                WHERE has_table_privilege(current_user, relation.oid, privilege)
+           ), ' '),
+           (SELECT string_agg(attname, ' ' ORDER BY attname) FROM pg_attribute
+             WHERE attrelid = relation.oid AND attnum > 0 AND NOT attisdropped
+               AND has_column_privilege(current_user, relation.oid, attnum, 'SELECT')
+               AND NOT has_table_privilege(current_user, relation.oid, 'SELECT')),
+           relation.relrowsecurity
+      FROM pg_class AS relation
+     WHERE relation.relnamespace = 'syncd'::regnamespace
+       AND relation.relkind IN ('r', 'v', 'm', 'p')
+"""
+FUNCTIONS = """
+    SELECT proname, has_function_privilege(current_user, oid, 'EXECUTE'), prosecdef, proconfig
+      FROM pg_proc WHERE pronamespace = 'syncd'::regnamespace
+"""
+
+AGENT = {
+    "agent": ("", "labels name"),
+    "alembic_version": ("SELECT", None),
+    "blob": ("SELECT", None),
+    "controller": ("", None),
+    "decision": ("", None),
+    "job": ("", "id name ref repo"),
+    "job_grant": ("", None),
+    "manifest": ("SELECT", None),
+    "presence": ("SELECT INSERT UPDATE", None),
+    "report": ("SELECT INSERT UPDATE", None),
+    "revision": (
+        "",
+        "commit_sha created_at id job_id manifest_sha256 ref repo roots sequence signature",
+    ),
+    "wave_agent": ("", None),
+}
+EVERYTHING = ("SELECT INSERT UPDATE DELETE", None)
+CONTROLLER = {
+    **dict.fromkeys(AGENT, EVERYTHING),
+    "alembic_version": ("SELECT", None),
+    "decision": ("SELECT INSERT", None),
+}
+BY_OTHERS_RIGHTS = ("granted_jobs", "offered_revisions")  # what they return is the login's own
+
+
+@pytest.mark.parametrize(
+    ("login", "privileges"), [("web01", AGENT), ("c1", CONTROLLER)], ids=["agent", "controller"]
+)
+def test_every_table_and_function_is_in_the_table_of_privileges(
+    fleet: Fleet, login: str, privileges: dict[str, tuple[str, str | None]]
+) -> None:
+    with psycopg.connect(fleet.address(login)) as connection:
+        rows = connection.execute(PRIVILEGES).fetchall()
+        functions = connection.execute(FUNCTIONS).fetchall()
+    assert {name: (table, columns) for name, table, columns, _ in rows} == privileges
+    assert [name for name, *_, by_row in rows if not by_row] == ["alembic_version"]
+    safe = [True, True, ["search_path=pg_catalog, pg_temp"]]
+    assert {name: found for name, *found in functions} == dict.fromkeys(BY_OTHERS_RIGHTS, safe)
