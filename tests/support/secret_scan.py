@@ -13,9 +13,12 @@ import io
 import json
 import logging
 import os
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from urllib.parse import quote
 
@@ -28,12 +31,14 @@ OPERATORS = (
     "token",
 )  # beside a configuration: a stand's, also where one stand's folder is in another's
 SHORTEST = 10  # shorter texts are found by chance
+BATCH_BYTES = 4 << 20
 TALLY = os.environ.get(
     "SYNCD_CANARY_TALLY"
 )  # a file that gets a line for each sweep: stands, credentials, bytes
 
 
-def forms(value: str) -> set[bytes]:
+@lru_cache(maxsize=1024)  # a token of the simulator is another one in each test, a key is not
+def forms(value: str) -> frozenset[bytes]:
     """What a credential may look like in an output, without what depends on its neighbours."""
     found = {
         value,
@@ -46,7 +51,7 @@ def forms(value: str) -> set[bytes]:
         for before in range(3):
             letters = encode(b"\0" * before + value.encode()).decode().rstrip("=")
             found.add(letters[(before * 8 + 5) // 6 : len(letters) - 1])
-    return {form.encode() for form in found}
+    return frozenset(form.encode() for form in found)
 
 
 def parts(secret: str) -> list[str]:
@@ -55,6 +60,18 @@ def parts(secret: str) -> list[str]:
         return [secret] if len(secret) >= SHORTEST else []
     lines = [line for line in secret.splitlines() if len(line) >= 24 and "PRIVATE KEY" not in line]
     return list(dict.fromkeys([*lines[:2], *lines[len(lines) // 2 :][:1], *lines[-1:]]))
+
+
+def _batches(texts: Iterable[tuple[str, bytes]]) -> Iterator[list[tuple[str, bytes]]]:
+    """Yield the texts in lists of a few megabytes: a credential is looked for in each list once."""
+    batch, size = list[tuple[str, bytes]](), 0
+    for where, text in texts:
+        batch.append((where, text))
+        size += len(text)
+        if size >= BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    yield batch
 
 
 @dataclass
@@ -85,30 +102,37 @@ class SecretScan:
         """
         needles = [(form, what) for value, what in self.values.items() for form in forms(value)]
         found, size = set[str](), 0
-        for where, text in (*self.texts, *self._files(folders)):
-            size += len(text)
-            found |= {f"{what} in {where}" for form, what in needles if form in text}
+        for batch in _batches(chain(self.texts, self._files(folders))):
+            everything = b"\0".join(text for _, text in batch)
+            size += len(everything)
+            there = [(form, what) for form, what in needles if form in everything]
+            found |= {
+                f"{what} in {where}"
+                for form, what in there
+                for where, text in batch
+                if form in text
+            }
         if TALLY:
             with Path(TALLY).open("a") as tally:
                 tally.write(f"{len(self.values)} {len(self.texts)} {size} {len(found)}\n")
         return sorted(found)
 
     def _files(self, folders: tuple[Path, ...]) -> Iterator[tuple[str, bytes]]:
+        spared = {os.fspath(path) for path in self.spared}
         for folder in folders:
             for place, names, files in os.walk(folder):
                 for name in (*names, *files):
                     yield f"the name {name!r}", os.fsencode(name)
+                if spared.intersection(map(os.fspath, (Path(place), *Path(place).parents))):
+                    continue
                 for name in files:
-                    file = Path(place, name)
-                    if (
-                        self.spared & {file, *file.parents}
-                        or (name in OPERATORS and "config.yaml" in files)
-                        or not file.is_file()
-                        or file.is_symlink()
-                    ):
+                    file = os.path.join(place, name)
+                    if file in spared or (name in OPERATORS and "config.yaml" in files):
                         continue
                     try:
-                        yield f"the file {file.relative_to(folder)}", file.read_bytes()
+                        if stat.S_ISREG(os.lstat(file).st_mode):
+                            relative = os.path.relpath(file, folder)
+                            yield f"the file {relative}", Path(file).read_bytes()
                     except OSError:  # made unreadable by the test
                         continue
 
