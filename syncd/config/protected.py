@@ -127,6 +127,7 @@ class Links:
 
     def __init__(self) -> None:
         self._targets: dict[str, str | None] = {}
+        self._resolved: dict[str, list[str]] = {}
 
     def places(self, named: Iterable[NamedPlace]) -> Iterator[ProtectedPlace]:
         """Yield each place by its real path, and each link on the way to it."""
@@ -142,7 +143,9 @@ class Links:
 
     def resolve(self, path: str) -> list[str]:
         """Return the real path of each link that leads to `path`, in order, then its own."""
-        return _resolved(path, self._target)
+        if path not in self._resolved:
+            self._resolved[path] = _resolved(path, self._target)
+        return self._resolved[path]
 
     def _target(self, path: str) -> str | None:
         if path not in self._targets:
