@@ -98,9 +98,14 @@ def picture() -> list[list[str]]:
 
 
 @cache
+def syntax_tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@cache
 def imports(path: Path) -> frozenset[str]:
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(syntax_tree(path)):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
@@ -159,7 +164,7 @@ def test_a_module_is_read_in_one_sitting_and_opens_with_what_it_promises(path: P
     relative = str(path.relative_to(ROOT / "syncd"))
     assert len(text.splitlines()) <= 450 or relative in LONG_WITH_A_REASON
     if text.strip():
-        assert ast.get_docstring(ast.parse(text)), f"{relative} has no opening paragraph"
+        assert ast.get_docstring(syntax_tree(path)), f"{relative} has no opening paragraph"
 
 
 def test_only_one_module_speaks_to_the_network_and_only_the_configuration_has_seen_yaml() -> None:

@@ -19,7 +19,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
-ITSELF = ("self", "cls", "super()")
 
 DOCUMENTED = "documented by Python in spite of its name"
 SCHEDULER = (
@@ -68,6 +67,13 @@ def is_private(name: str) -> bool:
     return name.startswith("_") and not name.startswith("__") and len(name) > 1
 
 
+def is_itself(node: ast.expr) -> bool:
+    """Whether it is `self`, `cls` or `super()`."""
+    if isinstance(node, ast.Call):
+        return ast.unparse(node) == "super()"
+    return isinstance(node, ast.Name) and node.id in ("self", "cls")
+
+
 def modules() -> dict[str, ast.Module]:
     """Path below syncd/ -> syntax tree."""
     files = sorted((ROOT / "syncd").rglob("*.py"))
@@ -90,19 +96,18 @@ def foreign_uses(tree: ast.AST, ours: set[str]) -> Iterator[str]:
     """Private names that the tree imports from elsewhere, or uses and syncd does not define."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and is_private(node.attr) and node.attr not in ours:
-            owner = ast.unparse(node.value)
-            if owner not in ITSELF:  # that is looked for by class
-                yield f"{owner}.{node.attr}"
+            if not is_itself(node.value):  # that is looked for by class
+                yield f"{ast.unparse(node.value)}.{node.attr}"
         elif isinstance(node, (ast.Import, ast.ImportFrom)):
             module = getattr(node, "module", None) or ""
             for alias in node.names:
                 path = f"{module}.{alias.name}".lstrip(".")
                 if not path.startswith("syncd.") and any(map(is_private, path.split("."))):
                     yield path
-        elif isinstance(node, ast.Call) and ast.unparse(node.func) in (
-            "getattr",
-            "setattr",
-            "hasattr",
+        elif (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Name)
+            and node.func.id in ("getattr", "setattr", "hasattr")
         ):
             name = node.args[1]
             if (
@@ -132,11 +137,7 @@ def names_in_class(tree: ast.ClassDef) -> set[str]:
     """Private names that a class of syncd defines, or uses of itself."""
     found = {node.name for node in tree.body if isinstance(node, FUNCTIONS)}
     for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and ast.unparse(node.value) in (
-            "self",
-            "cls",
-            "super()",
-        ):
+        if isinstance(node, ast.Attribute) and is_itself(node.value):
             found.add(node.attr)
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             found.add(node.id)
