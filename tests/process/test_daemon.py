@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -44,6 +45,7 @@ def test_a_quiet_turn_says_nothing_and_costs_one_request_answered_304(hub: SyncE
             seen = len(hub.github.requests)
             while len(hub.github.requests) == seen:
                 assert running.process.poll() is None
+                time.sleep(0.02)
             assert hub.github.requests[-1].status == 304, number
         assert running.ends() == 0
         after = [line["message"] for line in running.lines if "written" not in line["message"]]

@@ -128,6 +128,7 @@ def test_sigterm_as_soon_as_the_socket_is_there_leaves_none(tmp_path: Path) -> N
         with daemon(hub, ready=False) as running:
             while not path.exists():
                 assert running.process.poll() is None
+                time.sleep(0.001)
             assert running.ends() == 0, running.lines
         assert not list(hub.folder.glob("web.sock*"))
 

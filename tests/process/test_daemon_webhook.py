@@ -206,7 +206,7 @@ def test_a_replayed_delivery_costs_nothing_a_flood_of_new_ones_little_and_a_relo
             )
             began = time.monotonic()
             answers = set(
-                pool.map(lambda number: deliver(port, {**event, "number": number}), range(1000))
+                pool.map(lambda number: deliver(port, {**event, "number": number}), range(300))
             )
         took = time.monotonic() - began
         assert answers == {(202, "1 job asks GitHub now\n")}
@@ -216,7 +216,7 @@ def test_a_replayed_delivery_costs_nothing_a_flood_of_new_ones_little_and_a_relo
         metrics = get(port, "/metrics")[1]
         found = samples(metrics)
         assert found['syncd_webhook_deliveries_total{outcome="repeated"}'] == 100
-        assert found['syncd_webhook_deliveries_total{outcome="asked"}'] == 1001
+        assert found['syncd_webhook_deliveries_total{outcome="asked"}'] == 301
         hub.extra["web"]["webhook"]["path"] = "/hooks/github"
         hub.write()
         running.send(signal.SIGHUP)

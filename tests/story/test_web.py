@@ -568,7 +568,7 @@ def test_a_unix_socket_is_gone_before_a_request_that_takes_its_time_has_ended(
     closing.start()
     try:
         while path.exists() and closing.is_alive():
-            pass
+            closing.join(0.02)
         assert closing.is_alive() and not path.exists()
     finally:
         answered.set()
