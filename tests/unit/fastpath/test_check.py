@@ -48,6 +48,22 @@ def hub(tmp_path: Path) -> Iterator[SyncEnv]:
         yield made
 
 
+@pytest.fixture(scope="module")
+def _standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SyncEnv]:
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch, sync_env(home / "hub", FILES, False) as made:
+        patch.setenv("HOME", str(home))
+        assert made.sync().code == 0
+        yield made
+
+
+@pytest.fixture
+def standing(_standing: SyncEnv, monkeypatch: pytest.MonkeyPatch) -> SyncEnv:
+    """What `hub` is, for tests that change nothing of it."""
+    monkeypatch.setenv("HOME", str(_standing.folder.parent))
+    return _standing
+
+
 def check(
     hub: SyncEnv, *arguments: str, now: float | None = None, **environ: str
 ) -> UpToDate | list[Reply]:
@@ -182,11 +198,11 @@ def test_some_jobs_are_asked_for_by_name_and_in_the_order_of_the_configuration(
     ],
 )
 def test_global_options_are_read_before_and_after_the_command(
-    hub: SyncEnv, arguments: str, expected: tuple[bool, bool, tuple[str, ...], str | None]
+    standing: SyncEnv, arguments: str, expected: tuple[bool, bool, tuple[str, ...], str | None]
 ) -> None:
-    found = check(hub, *arguments.replace("FILE", str(hub.config)).split())
+    found = check(standing, *arguments.replace("FILE", str(standing.config)).split())
     assert isinstance(found, UpToDate)
-    assert found.args == (str(hub.config), *expected)
+    assert found.args == (str(standing.config), *expected)
 
 
 @pytest.mark.parametrize(
@@ -215,10 +231,11 @@ def test_global_options_are_read_before_and_after_the_command(
     ids=str,
 )
 def test_every_other_command_and_option_is_the_full_runs(
-    hub: SyncEnv, arguments: list[str]
+    standing: SyncEnv, arguments: list[str]
 ) -> None:
-    assert check(hub, *arguments) == []
-    assert hub.github.count() == 0
+    standing.github.forget_requests()
+    assert check(standing, *arguments) == []
+    assert standing.github.count() == 0
 
 
 CHANGES: dict[str, Callable[[SyncEnv], object]] = {
