@@ -13,7 +13,7 @@ from tests.fault.planted_faults import FAULTS, TABLE
 PLAN = "syncd.engine.plan"
 
 
-EVERY = 50  # at a push one of so many is tried
+EVERY = 100  # at a push one of so many is tried
 # of the others the root lane tries one of so many, and all with SYNCD_PLANTED=1
 ELSEWHERE = int(os.environ.get("SYNCD_PLANTED", "3"))
 

@@ -193,14 +193,24 @@ def ended(arguments: list[str], output: str) -> tuple[int, bytes]:
         return process.returncode, (out or b"") + (err or b"")
 
 
+IDS = [row[0].replace("\u2713", "CHECK") + f" after {row[1]}" for row in CASES]
 EACH_COMMAND = pytest.mark.parametrize(
     ("number", "line", "synced", "code", "state", "files"),
     [(number, *row) for number, row in enumerate(CASES)],
-    ids=[row[0].replace("\u2713", "CHECK") + f" after {row[1]}" for row in CASES],
+    ids=IDS,
+)
+# every second of them at a push, the others in the root lane
+EACH_COMMAND_ONCE = pytest.mark.parametrize(
+    ("number", "line", "synced", "code", "state", "files"),
+    [
+        pytest.param(number, *row, marks=[pytest.mark.root] if number % 2 else [])
+        for number, row in enumerate(CASES)
+    ],
+    ids=IDS,
 )
 
 
-@EACH_COMMAND
+@EACH_COMMAND_ONCE
 def test_a_command_does_the_same_whatever_becomes_of_its_output(
     hub: SyncEnv,
     number: int,
@@ -267,7 +277,14 @@ def test_init_writes_the_configuration_whatever_becomes_of_its_output(
     assert place.read_text() == (ROOT / "config.example.yaml").read_text()
 
 
-@pytest.mark.parametrize("output", OUTPUTS)
+# two of them at a push, the others in the root lane
+@pytest.mark.parametrize(
+    "output",
+    [
+        pytest.param(name, marks=[] if name in ("out closed", "err broken") else [pytest.mark.root])
+        for name in OUTPUTS
+    ],
+)
 def test_the_daemon_works_and_stops_whatever_becomes_of_its_output(
     hub: SyncEnv, output: str
 ) -> None:

@@ -144,6 +144,7 @@ def test_a_limit_of_a_hundred_an_hour_makes_work_late_and_whole_and_keeps_no_oth
     }, "and whole"
 
 
+@pytest.mark.root  # a thousand files, one by one; the rates are in tests/unit/github at a push
 def test_no_minute_sees_more_than_900_requests_of_one_identity(
     hub: SyncEnv, monkeypatch: pytest.MonkeyPatch
 ) -> None:

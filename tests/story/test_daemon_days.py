@@ -91,6 +91,7 @@ BROKEN: dict[str, Any] = {
 }
 
 
+@pytest.mark.root  # an hour of 80 jobs; one that fails is in tests/story/test_retries.py at a push
 def test_broken_repositories_cost_no_more_than_healthy_ones_and_make_no_job_late(
     days: SimulatedDaemon,
 ) -> None:

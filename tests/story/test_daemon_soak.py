@@ -337,7 +337,7 @@ def turns_of_a_clock_that_was_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
     "mistake",
     [
         nothing,
-        a_lost_turn,
+        pytest.param(a_lost_turn, marks=pytest.mark.root),
         pytest.param(a_run_that_never_ends, marks=pytest.mark.root),
         pytest.param(a_hold_too_long, marks=pytest.mark.root),
         pytest.param(a_hold_that_outlives_its_success, marks=pytest.mark.root),

@@ -129,21 +129,28 @@ def test_a_lost_store_is_begun_anew_equal_files_are_adopted_and_nothing_is_touch
     } == {("remove", "3.conf"), ("write", "4.conf")}
 
 
+VERBS = [
+    ("status",),
+    ("history",),
+    ("plan",),
+    ("verify",),
+    ("explain", "/etc/passwd"),
+    ("migrate",),
+    ("pause", "nginx"),
+    ("resume", "nginx"),
+    ("rollback", "nginx"),
+]
+
+
+# each command meets one of the losses at a push, in turn, and the others in the root lane
 @pytest.mark.parametrize(
-    "verb",
+    ("verb", "loss"),
     [
-        ("status",),
-        ("history",),
-        ("plan",),
-        ("verify",),
-        ("explain", "/etc/passwd"),
-        ("migrate",),
-        ("pause", "nginx"),
-        ("resume", "nginx"),
-        ("rollback", "nginx"),
+        pytest.param(verb, loss, marks=[pytest.mark.root] if (row + column) % 3 else [])
+        for row, verb in enumerate(VERBS)
+        for column, loss in enumerate(["garbage", "a page of noise", "half"])
     ],
 )
-@pytest.mark.parametrize("loss", ["garbage", "a page of noise", "half"])
 def test_every_command_meets_a_damaged_store_without_a_traceback_and_says_what_became_of_it(
     synced: Synced, verb: tuple[str, ...], loss: str
 ) -> None:
@@ -220,8 +227,15 @@ def restored(hub: SyncEnv, what: str = "all") -> None:
         os.replace(hub.folder / "backup" / FILE_NAME, store_of(hub))
 
 
-@pytest.mark.parametrize("drift", ["restore", "report", "keep"])
-@pytest.mark.parametrize("what", ["all", "copied over", "moved"])
+# each way back meets one of the policies at a push, in turn, and the others in the root lane
+@pytest.mark.parametrize(
+    ("drift", "what"),
+    [
+        pytest.param(drift, what, marks=[pytest.mark.root] if (row + column) % 3 else [])
+        for row, drift in enumerate(["restore", "report", "keep"])
+        for column, what in enumerate(["all", "copied over", "moved"])
+    ],
+)
 def test_an_old_store_that_comes_back_takes_nothing_back(
     synced: Synced, drift: str, what: str
 ) -> None:
@@ -353,22 +367,7 @@ def test_an_older_store_is_migrated_by_the_run_that_meets_it_and_nothing_is_forg
     assert [run["status"] for run in hub.call("history", "--json").json["runs"]] == ["changed"] * 3
 
 
-@pytest.mark.parametrize(
-    "verb",
-    [
-        ("sync",),
-        ("plan",),
-        ("status",),
-        ("history",),
-        ("verify",),
-        ("migrate",),
-        ("pause", "nginx"),
-        ("rollback", "nginx"),
-    ],
-)
-def test_a_newer_store_is_refused_by_every_command_and_not_touched(
-    synced: Synced, verb: tuple[str, ...]
-) -> None:
+def test_a_newer_store_is_refused_by_every_command_and_not_touched(synced: Synced) -> None:
     hub = synced.hub
     with closing(sqlite3.connect(store_of(hub))) as connection:
         connection.executescript(
@@ -377,16 +376,17 @@ def test_a_newer_store_is_refused_by_every_command_and_not_touched(
         )
     before = store_of(hub).read_bytes(), store_of(hub).stat().st_mtime_ns
     hub.repo.commit({"nginx/nginx.conf": "two\n"})
-    done = hub.call(*verb)
-    assert (
-        done.code == 1
-        and f"newer syncd (schema 0444, this one knows {VERSION}); it was not touched" in done.err
-        and "install that version again" in done.err
-    )
-    assert (store_of(hub).read_bytes(), store_of(hub).stat().st_mtime_ns) == before and asides(
-        hub.state
-    ) == []
-    assert synced.nothing_touched()
+    lines = ("sync", "plan", "status", "history", "verify", "migrate", "pause nginx")
+    for line in (*lines, "rollback nginx"):
+        done = hub.call(*line.split())
+        assert (
+            done.code == 1
+            and f"newer syncd (schema 0444, this one knows {VERSION}); it was not touched"
+            in done.err
+            and "install that version again" in done.err
+        ), line
+        assert (store_of(hub).read_bytes(), store_of(hub).stat().st_mtime_ns) == before, line
+        assert asides(hub.state) == [] and synced.nothing_touched(), line
 
 
 # --- trouble that passes --------------------------------------------------------------------------

@@ -81,6 +81,7 @@ def test_a_commit_elsewhere_costs_three_requests_for_a_single_file_too(
     assert done.json["requests"]["total"] == 3, hub.github.routes()
 
 
+@pytest.mark.root  # tests/contract/test_source.py counts the same requests at a push
 def test_five_changed_of_five_thousand_cost_nine_requests_and_a_first_sync_twelve_at_most(
     tmp_path: Path,
 ) -> None:
