@@ -219,10 +219,10 @@ class FleetSource:
         """
         deadline.progress.step(Step.LISTING)
         revision = self._revision_of(commit)
+        entries = self._manifest(revision)  # first: it is what the roots are signed with
         missing = uncovered(rules, revision.roots)
         if missing is not None:
             raise self._not_published(missing, revision)
-        entries = self._manifest(revision)
         chosen = {path: one for path, one in entries.items() if _is_listed(path, rules)}
         if at_most is not None and len(chosen) > at_most:
             raise LimitError(

@@ -5,10 +5,15 @@ fail as a whole, and everything goes on by itself afterwards.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -115,3 +120,42 @@ def test_a_controller_publishes_again_when_the_database_takes_writes(
     read_only(fleet, "off")
     controller.publish(NGINX, FILES, C2)
     assert agent.resolve().commit == C2
+
+
+@pytest.fixture
+def full_disk(fleet: Fleet) -> Iterator[Path]:
+    """The contents of the database are on a disk of 4 MiB, which `full_disk / "filled"` fills."""
+    if os.geteuid() != 0:
+        pytest.skip("only root mounts a file system")
+    disk = Path(tempfile.mkdtemp(prefix="syncd-disk-", dir="/tmp"))
+    shell = partial(subprocess.run, check=True, capture_output=True)
+    shell(["mount", "-t", "tmpfs", "-o", "size=4M,mode=777", "none", disk])
+    try:
+        (disk / "space").mkdir()
+        shutil.chown(disk / "space", fleet.cluster.user)
+        fleet.cluster.execute(f"CREATE TABLESPACE small LOCATION '{disk}/space'")
+        fleet.cluster.execute("ALTER TABLE syncd.blob SET TABLESPACE small", fleet.name)
+        yield disk
+        fleet.cluster.execute("ALTER TABLE syncd.blob SET TABLESPACE pg_default", fleet.name)
+        fleet.cluster.execute("DROP TABLESPACE small")
+    finally:
+        shell(["umount", "--lazy", disk])
+        disk.rmdir()
+
+
+@pytest.mark.root
+def test_a_full_disk_publishes_nothing_in_part(
+    fleet: Fleet, controller: Publisher, agent: Agent, full_disk: Path
+) -> None:
+    random = Random(1)
+    files = {f"nginx/{number}": random.randbytes(300_000) for number in range(12)}
+    (full_disk / "filled").write_bytes(bytes(2 << 20))
+    error = error_of(controller.publish, NGINX, files, C2)
+    assert (error.id, "No space left" in error.message) == ("unavailable/fleet-full", True)
+    assert (agent.resolve().commit, agent.contents()) == (C1, FILES)
+    report(agent)
+    (full_disk / "filled").unlink()
+    fleet.cluster.execute("UPDATE syncd.job SET lease_until = NULL", fleet.name)  # it ended
+    small = dict(list(files.items())[:6])
+    controller.publish(NGINX, small, C2)
+    assert (agent.resolve().commit, agent.contents(commit=C2)) == (C2, small)

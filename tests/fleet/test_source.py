@@ -86,6 +86,10 @@ TAMPERED = {
         "no key of fleet.trust",
     ),
     "fewer listed paths": ('UPDATE syncd.revision SET roots = \'["nginx/", "x"]\'', "manifest"),
+    "a listed path with a hint": (
+        "UPDATE syncd.revision SET roots = '[\"run this\"]'",
+        "its manifest is not the one that was signed",
+    ),
     "roots of no paths": ("UPDATE syncd.revision SET roots = '5'", "it is no revision"),
     "a file less": ("DELETE FROM syncd.manifest WHERE path = 'nginx/nginx.conf'", "manifest"),
     "another path": (

@@ -160,7 +160,11 @@ class Agent:
         listing = source.listing(job.repo, commit, job.paths, None, self.deadline)  # type: ignore[arg-type]
         wanted = [BlobRequest(path, entry) for path, entry in listing.entries.items()]
         source.fetch(job.repo, commit, wanted, self.blobs, self.deadline)
-        return {one.path: self.blobs.open(one.entry.id).read() for one in wanted}
+        return {one.path: self._content(one.entry.id) for one in wanted}
+
+    def _content(self, blob: str) -> bytes:
+        with self.blobs.open(blob) as content:
+            return content.read()
 
 
 @dataclass

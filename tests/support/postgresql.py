@@ -104,10 +104,23 @@ class Cluster:
                 time.sleep(0.02)
 
     def kill(self) -> None:
-        """End the server and every connection at once, as a power cut would."""
+        """Kill every process of the server with -9, as a power cut would."""
+        server = self.process.pid
+        os.kill(server, signal.SIGKILL)  # first: it would start others again
+        for one in _children(server):
+            os.kill(one, signal.SIGKILL)
+        self.process.wait(30)
+
+    def end(self) -> None:
+        """End the server and every connection at once; it leaves no shared memory behind."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGQUIT)  # "immediate shutdown"
             self.process.wait(30)
+            return
+        lock = self.folder / "data/postmaster.pid"  # line 7: key and id of the shared memory
+        if lock.exists():
+            memory = lock.read_text().splitlines()[6].split()[1]
+            subprocess.run(["ipcrm", "-m", memory], check=False, capture_output=True)
 
     def detach(self) -> None:
         """Let a standby follow its primary no more: what is committed from now on is lost to it."""
@@ -212,13 +225,28 @@ def _running(made: Cluster) -> Iterator[Cluster]:
     try:
         yield made
     finally:
-        made.kill()
+        made.end()
 
 
 def _free_port(host: str) -> int:
     with socket.socket() as probe:
         probe.bind((host, 0))
         return int(probe.getsockname()[1])
+
+
+def _children(process: int) -> list[int]:
+    return [
+        int(status.parent.name)
+        for status in Path("/proc").glob("[0-9]*/stat")
+        if _parent(status) == process
+    ]
+
+
+def _parent(status: Path) -> int:
+    try:
+        return int(status.read_text().rpartition(")")[2].split()[1])
+    except OSError:  # it has ended
+        return 0
 
 
 def _run_as(user: str, *command: str | Path) -> None:
