@@ -2,9 +2,9 @@
 anew, and its errors are translated.
 
 There is one writer at a time (BEGIN IMMEDIATE), and every commit is on disk (WAL,
-synchronous=FULL). A damaged, deleted or foreign file never ends in a traceback: a file that cannot
-be read is set aside under another name, and an empty store takes its place. That costs time, never
-files: the store is a cache and a ledger, never proof.
+synchronous=FULL), except those of caches. A damaged, deleted or foreign file never ends in a
+traceback: a file that cannot be read is set aside under another name, and an empty store takes its
+place. That costs time, never files: the store is a cache and a ledger, never proof.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TypeVar
 
@@ -50,6 +51,7 @@ from syncd.store.sqlite import (
     open_store,
     pragma,
     transaction,
+    unsynced,
 )
 
 T = TypeVar("T")
@@ -114,14 +116,16 @@ class Database:
         """
         return self._transaction(query, READ)
 
-    def write(self, change: Callable[[Connection], T], counted: bool = True) -> T:
+    def write(
+        self, change: Callable[[Connection], T], counted: bool = True, synced: bool = True
+    ) -> T:
         """Run `change`, durably. Raises StoreError; nothing of the change is kept then.
 
         `counter` changes, unless the change is not `counted`: what runs decide by is then the same
-        as before.
+        as before. A power cut may lose a change that is not `synced`, until the next one that is.
         """
         if not counted:
-            return self._transaction(change, WRITE)
+            return self._transaction(change, WRITE, synced)
 
         def change_and_count(connection: Connection) -> T:
             result = change(connection)
@@ -130,7 +134,7 @@ class Database:
             )
             return result
 
-        return self._transaction(change_and_count, WRITE)
+        return self._transaction(change_and_count, WRITE, synced)
 
     def counter(self) -> int:
         """Return a number that every counted write changes.
@@ -151,7 +155,7 @@ class Database:
                 disconnect(self._connection)
                 self._connection = None
 
-    def _transaction(self, work: Callable[[Connection], T], begin: str) -> T:
+    def _transaction(self, work: Callable[[Connection], T], begin: str, synced: bool = True) -> T:
         with self._guard:
             for attempt in range(MAX_ATTEMPTS):
                 if self._connection is None:
@@ -159,7 +163,7 @@ class Database:
                 if self._is_replaced():
                     self._reopen_replaced()
                 try:
-                    result = self._once(work, begin)
+                    result = self._once(work, begin, synced)
                 except FAILURES as error:
                     self._repair(error, first=attempt == 0)
                     continue
@@ -171,9 +175,9 @@ class Database:
                 hint="find out who removes or damages it: only syncd may touch its state folder",
             )
 
-    def _once(self, work: Callable[[Connection], T], begin: str) -> T:
+    def _once(self, work: Callable[[Connection], T], begin: str, synced: bool = True) -> T:
         connection = self._opened()
-        with transaction(connection, begin):
+        with nullcontext() if synced else unsynced(connection), transaction(connection, begin):
             return work(connection)
 
     def _opened(self) -> Connection:

@@ -125,7 +125,7 @@ class Facts:
     ) -> None:
         """Save what GitHub said of limits and tokens, and what was used, in one transaction.
 
-        `expiries` replaces all stored ones.
+        `expiries` replaces all stored ones. Unsynced: it is counted and said again.
         """
         limits, usage = list(limits), list(usage)
         if not limits and not usage and expiries is None:
@@ -143,7 +143,7 @@ class Facts:
                 ]
                 _replace_all(connection, TOKEN_EXPIRY, rows)
 
-        self._database.write(work, counted=False)
+        self._database.write(work, counted=False, synced=False)
 
     def limits(self) -> list[LimitRow]:
         """Return each known limit, without damaged rows."""

@@ -102,6 +102,20 @@ def transaction(connection: Connection, begin: str = WRITE) -> Iterator[None]:
 
 
 @contextmanager
+def unsynced(connection: Connection) -> Iterator[None]:
+    """Let the commits of the block wait for the sync of a later one.
+
+    A power cut may lose them until then, never the database or the order of the commits. Source:
+    sqlite.org, "PRAGMA synchronous", NORMAL in WAL mode.
+    """
+    pragma(connection, "synchronous=NORMAL")
+    try:
+        yield
+    finally:
+        pragma(connection, "synchronous=FULL")
+
+
+@contextmanager
 def driver_errors() -> Iterator[None]:
     """Raise SQLAlchemy's errors of the block as the sqlite3 errors below them."""
     try:
@@ -187,5 +201,6 @@ __all__ = [
     "pragma",
     "text_of",
     "transaction",
+    "unsynced",
     "upsert",
 ]

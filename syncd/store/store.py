@@ -428,16 +428,20 @@ class SqliteStore:
         return self._database.read(lambda connection: heads.load(connection, scope, repo, ref))
 
     def save_head(self, scope: str, repo: str, ref: str | None, head: Head) -> None:
-        """Save the head of the ref."""
-        self._database.write(lambda connection: heads.save(connection, scope, repo, ref, head))
+        """Save the head of the ref, unsynced: without it, the next run asks again."""
+        self._database.write(
+            lambda connection: heads.save(connection, scope, repo, ref, head), synced=False
+        )
 
     def load_listing(self, tree: str) -> Mapping[str, TreeEntry] | None:
         """Return what the tree holds, if it is stored."""
         return self._database.read(lambda connection: listings.load(connection, tree))
 
     def save_listing(self, tree: str, entries: Mapping[str, TreeEntry]) -> None:
-        """Store what the tree holds."""
-        self._database.write(lambda connection: listings.save(connection, tree, entries))
+        """Store what the tree holds, unsynced: without it, the next run asks again."""
+        self._database.write(
+            lambda connection: listings.save(connection, tree, entries), synced=False
+        )
 
     @property
     def facts(self) -> Facts:

@@ -94,6 +94,21 @@ def test_a_write_that_fails_leaves_nothing(base: Database) -> None:
     assert base.read(count) == 0
 
 
+def test_only_a_write_of_a_cache_waits_for_the_sync_of_a_later_one(base: Database) -> None:
+    def level(connection: Connection) -> int:
+        return int(connection.exec_driver_sql("PRAGMA synchronous").fetchone()[0])
+
+    def failing(connection: Connection) -> None:
+        raise ValueError("a bug")
+
+    normal, full = 1, 2
+    assert base.write(level, synced=False) == normal
+    assert base.write(level) == full
+    with pytest.raises(ValueError, match="a bug"):
+        base.write(failing, synced=False)
+    assert base.read(level) == full
+
+
 def test_a_mistake_in_our_own_sql_is_an_error_and_not_damage(base: Database, file: Path) -> None:
     base.write(add)
     with pytest.raises(StoreError, match="no such table"):
