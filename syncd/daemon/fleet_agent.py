@@ -11,15 +11,18 @@ import threading
 from syncd.config.model import Config
 from syncd.daemon.daemon import Daemon
 from syncd.daemon.fleet_reports import reporter_of
-from syncd.errors import SyncdError
+from syncd.errors import StoreError, SyncdError
 from syncd.fleet.notices import Notices
-from syncd.fleet.reports import AgentReport
+from syncd.fleet.reports import AgentReport, save_unlisted
+from syncd.identities import FLEET
 from syncd.models import RunReport, Trigger
+from syncd.store.facts import FLEET_AWAY, Staleness
 
 LOG = logging.getLogger("syncd.fleet")
 NOTICE_INTERVAL_SECONDS = 2.0  # between two runs of a job that notices start: they may be forged
 RETRY_SECONDS = 5.0  # after a bug of ours
 STOP_SECONDS = 2.0
+TELL_INTERVAL_SECONDS = 30.0
 
 
 class FleetAgent:
@@ -29,12 +32,14 @@ class FleetAgent:
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
         self._started_at: dict[str, float] = {}
+        self._noted: str | None = ""  # what the store has of the database; empty: not known
+        self._may_be_unlisted, self._tell_at = True, 0.0
 
     def start(self, daemon: Daemon) -> None:
         """Start listening, and report every run from now on."""
         self._daemon, self._fleet = daemon, daemon.app.fleet
         self._notices = Notices(self._fleet.link, daemon.clock, self._on_notice)
-        self._reporter = reporter_of(self._fleet.link, self._fleet.presence)
+        self._reporter = reporter_of(self._fleet.link, lambda: self._fleet.presence)
         daemon.job_status.subscribe(lambda report, _before: self._add(report))
         for name, work in (("notices", self._listen_loop), ("reports", self._reporter.run)):
             thread = threading.Thread(target=work, name=f"syncd-fleet-{name}", daemon=True)
@@ -47,7 +52,9 @@ class FleetAgent:
         self._reporter.add(AgentReport(report, sequence))
 
     def reload(self, config: Config) -> None:
-        """Do nothing: the jobs are looked up when a notice comes."""
+        """Say from now on what this configuration has. Jobs are looked up when a notice comes."""
+        self._fleet.use_labels(config)
+        self._may_be_unlisted, self._tell_at = True, 0.0
 
     def stop(self) -> None:
         """Send the reports that wait, for a moment, and stop listening."""
@@ -67,6 +74,7 @@ class FleetAgent:
         while not self._stop.is_set():
             try:
                 wait = self._notices.wait()
+                self._tell_unlisted()
                 failures = 0
             except SyncdError as error:
                 LOG.debug("notices: %s", error.message)
@@ -75,11 +83,38 @@ class FleetAgent:
             except Exception:
                 LOG.exception("a bug in syncd, met while listening; please report these lines")
                 wait = RETRY_SECONDS
+            self._note_database(self._fleet.link.away_because)
             self._stop.wait(wait)
+        self._note_database(None)
+
+    def _note_database(self, reason: str | None) -> None:
+        """Let `syncd status` say since when the database is away."""
+        if (reason is None) == (self._noted is None) and self._noted != "":
+            return
+        self._noted = reason
+        facts = [Staleness(FLEET_AWAY, FLEET, reason, self._daemon.clock.now())] if reason else []
+        try:
+            self._daemon.app.store.facts.save_staleness(FLEET_AWAY, facts)
+        except StoreError as error:
+            LOG.debug("the state of the fleet's database was not saved: %s", error.message)
+
+    def _tell_unlisted(self) -> None:
+        """Tell the fleet which granted jobs this machine does not mirror: no wave waits for it."""
+        now = self._daemon.clock.monotonic()
+        if not self._may_be_unlisted or now < self._tell_at:
+            return
+        self._may_be_unlisted, self._tell_at = False, now + TELL_INTERVAL_SECONDS
+        try:
+            with self._fleet.link.begin() as connection:
+                save_unlisted(connection, self._daemon.app.config.jobs)
+        except SyncdError as error:
+            LOG.debug("jobs that are not listed were not told: %s", error.message)
+            self._may_be_unlisted = True
 
     def _on_notice(self, job: str | None) -> None:
         """Queue a run of the job, or of all where notices may have been missed."""
         jobs = self._daemon.app.config.jobs
+        self._may_be_unlisted |= job is None or job not in jobs
         for name in jobs if job is None else [job] if job in jobs else []:
             now = self._daemon.clock.monotonic()
             earliest = self._started_at.get(name, -NOTICE_INTERVAL_SECONDS)

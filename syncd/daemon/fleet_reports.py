@@ -84,12 +84,12 @@ class Reporter:
         return False
 
 
-def reporter_of(link: Link, presence: Presence) -> Reporter:
+def reporter_of(link: Link, presence: Callable[[], Presence]) -> Reporter:
     """Return what writes reports over an agent's connection."""
 
     def save(one: AgentReport) -> None:
         with link.begin() as connection:
-            save_report(connection, presence, one.report, one.sequence)
+            save_report(connection, presence(), one.report, one.sequence)
 
     return Reporter(save, link.pause_seconds)
 

@@ -50,7 +50,8 @@ def apply_config(parts: DaemonContext, config: Config) -> JobChanges:
     if _fleet_of(config) != _fleet_of(before):
         raise ConfigError(
             "fleet: is not as it was",
-            hint="another fleet:, role or key needs a restart of the daemon",
+            hint="another database, role, name or key needs a restart: "
+            f"systemctl restart {service_in_use('self')}",
             id="config/fleet-changed",
         )
     identities = parts.app.replace_config(config)
@@ -66,8 +67,10 @@ def apply_config(parts: DaemonContext, config: Config) -> JobChanges:
 
 
 def _fleet_of(config: Config) -> Fleet | None:
-    """Return the fleet without its jobs, which a reload may change."""
-    return None if config.fleet is None else replace(config.fleet, published={})
+    """Return the fleet without its jobs and labels, which a reload may change."""
+    if config.fleet is None:
+        return None
+    return replace(config.fleet, published={}, labels={}, not_here=())
 
 
 def compare(before: Config, after: Config, identities: frozenset[str]) -> JobChanges:

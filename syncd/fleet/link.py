@@ -43,6 +43,12 @@ class Link:
         """Return whether the last question failed for the database's own sake."""
         return self._error is not None
 
+    @property
+    def away_because(self) -> str | None:
+        """Return why the database is away; None while it answers."""
+        error = self._error
+        return None if error is None else error.message
+
     def wait_seconds(self) -> float:
         """Return how long nothing is tried from now."""
         with self._lock:

@@ -17,6 +17,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from syncd.fleet.controllers import running_controllers
 from syncd.fleet.leases import NOW
+from syncd.fleet.reports import NOT_LISTED
 from syncd.fleet.schema import AGENT, DECISION, GRANT, JOB, PRESENCE, REPORT, REVISION
 from syncd.fleet.waves import RolloutState, has_revision, rollouts
 
@@ -211,6 +212,7 @@ def agent_jobs(connection: Connection) -> list[AgentJob]:
         .select_from(AGENT.join(JOB, or_(granted, labelled)))
         .join(REVISION, last, isouter=True)
         .join(REPORT, reported, isouter=True)
+        .where(REPORT.c.status.is_distinct_from(NOT_LISTED))
         .order_by(AGENT.c.name, JOB.c.name)
     )
     return [_agent_job(row) for row in connection.execute(query)]

@@ -6,7 +6,7 @@ with one name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 from msgspec import Struct
 from sqlalchemy import Connection, and_, case, select
@@ -18,6 +18,9 @@ from syncd.models import RunReport
 
 # statuses that say the same: the job is good, it fails, or it waits
 ALIKE = (("changed", "unchanged"), ("failed", "refused"), ("waiting", "skipped"))
+
+
+NOT_LISTED = "not_listed"  # the status of a job that the agent's configuration does not have
 
 
 class Presence(Struct, frozen=True):
@@ -78,6 +81,22 @@ def save_report(
     connection.execute(row.on_conflict_do_update(index_elements=keys, set_=changed))
 
 
+def save_unlisted(connection: Connection, listed: Container[str]) -> None:
+    """Write which of the agent's granted jobs its configuration does not have."""
+    visible = connection.execute(select(JOB.c.id, JOB.c.name))
+    unlisted = [row.id for row in visible if row.name not in listed]
+    values = {"reported_at": NOW, "since": NOW, "status": NOT_LISTED, "error_id": None}
+    values |= {"commit_sha": None, "sequence": None, "error": None}
+    nothing = {"changes": 0, "drifted": 0, "reload_pending": False, "checking": False}
+    for job_id in unlisted:
+        row = insert(REPORT).values(job_id=job_id, **values, **nothing)
+        keys = [REPORT.c.agent, REPORT.c.job_id]
+        is_new = REPORT.c.status != NOT_LISTED
+        connection.execute(
+            row.on_conflict_do_update(index_elements=keys, set_=values | nothing, where=is_new)
+        )
+
+
 def save_presence(connection: Connection, presence: Presence) -> None:
     """Write that the machine is there now."""
     facts = {"host": presence.host, "version": presence.version, "seen_at": NOW}
@@ -87,4 +106,4 @@ def save_presence(connection: Connection, presence: Presence) -> None:
     connection.execute(row.on_conflict_do_update(index_elements=keys, set_=facts))
 
 
-__all__ = ["AgentReport", "Presence", "save_presence", "save_report"]
+__all__ = ["AgentReport", "Presence", "save_presence", "save_report", "save_unlisted"]

@@ -16,6 +16,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from syncd.apply_rules import Rollout
 from syncd.errors import ConfigError
 from syncd.fleet.leases import NOW, make_due
+from syncd.fleet.reports import NOT_LISTED
 from syncd.fleet.rollout import (
     Step,
     StepKind,
@@ -29,7 +30,7 @@ from syncd.text import did_you_mean
 
 
 def granted_agents(connection: Connection, job_id: int) -> list[str]:
-    """Return the agents that may read a job, by a grant or by labels."""
+    """Return the agents that may read a job, by a grant or by labels, and mirror it."""
     granted = exists().where(GRANT.c.agent == AGENT.c.name, GRANT.c.job_id == job_id)
     labelled = exists().where(
         JOB.c.id == job_id,
@@ -37,7 +38,11 @@ def granted_agents(connection: Connection, job_id: int) -> list[str]:
         JOB.c.selector != func.jsonb_build_object(),
         AGENT.c.labels.contains(JOB.c.selector),
     )
-    return list(connection.execute(select(AGENT.c.name).where(or_(granted, labelled))).scalars())
+    elsewhere = exists().where(
+        REPORT.c.agent == AGENT.c.name, REPORT.c.job_id == job_id, REPORT.c.status == NOT_LISTED
+    )
+    query = select(AGENT.c.name).where(or_(granted, labelled), ~elsewhere)
+    return list(connection.execute(query).scalars())
 
 
 def begin(connection: Connection, job_id: int, revision_id: int, rollout: Rollout) -> None:

@@ -1,5 +1,6 @@
-"""What makes changes come late though no run fails, in words: a repository that has another name
-now, and deliveries that do not arrive. Pure: no I/O.
+"""What makes changes come late though no run fails, in words. Pure: no I/O.
+
+A repository has another name now, deliveries do not arrive, or a fleet's database is away.
 """
 
 from __future__ import annotations
@@ -7,14 +8,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
+from syncd.clock import rfc3339
+from syncd.identities import FLEET
 from syncd.models import Job
 from syncd.status.model import JobWarning, WebhookStats
 from syncd.status.render import ago
-from syncd.store.facts import REPOSITORY_MOVED, Staleness
+from syncd.store.facts import FLEET_AWAY, REPOSITORY_MOVED, Staleness
 
-WARNINGS = ("repository_moved", "delivery_missed")
+WARNINGS = ("repository_moved", "delivery_missed", "fleet_away")
 MOVED_HINT = "write its present name into repo:, which syncd doctor says"
 MISSED_HINT = "look at Recent Deliveries of the webhook at GitHub, and at what is in front of syncd"
+AWAY_HINT = "syncd repairs drift meanwhile, and tries again; syncd doctor asks the database"
 UNMATCHED_HINT = "if a job should have started, compare its repo:, ref: and on_push:"
 
 
@@ -28,11 +32,18 @@ def warnings_of(
         for one in facts
         if one.reason == REPOSITORY_MOVED and one.subject.lower() == place
     ]
+    if job.identity == FLEET:
+        found += [_away_warning(one) for one in facts if one.reason == FLEET_AWAY]
     for one in () if webhook is None else webhook.missed:
         if one.subject == job.name:
             text = f"no delivery announced commit {one.detail[:7]}; a scheduled run found it"
             found.append(JobWarning(one.reason, text, MISSED_HINT))
     return tuple(found)
+
+
+def _away_warning(fact: Staleness) -> JobWarning:
+    text = f"the fleet's database is away since {rfc3339(fact.since)}: {fact.detail}"
+    return JobWarning(FLEET_AWAY, text, AWAY_HINT)
 
 
 def unmatched_line(stats: WebhookStats, now: datetime) -> str | None:

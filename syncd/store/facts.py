@@ -37,6 +37,7 @@ MAX_REPOSITORIES = 1000  # of a limit and hour; the others are counted under OTH
 OTHERS = "others"
 RELOAD_STARTS_KEPT = timedelta(days=366)  # the longest duration of a configuration
 WEBHOOK_ROW = 1  # the id of the only row
+FLEET_AWAY = "fleet_away"
 REPOSITORY_MOVED, DELIVERY_MISSED, PUSH_UNMATCHED, DELIVERIES_READ = (
     "repository_moved",
     "delivery_missed",
@@ -79,7 +80,8 @@ class WebhookFacts(Struct, frozen=True):
 class Staleness(Struct, frozen=True):
     """One fact that makes changes come late, and fails no run.
 
-    `reason` is one of four: `repository_moved` (`subject` is IDENTITY/OWNER/NAME in lower case,
+    `reason` is one of five: `fleet_away` (`detail` is the error of the fleet's database),
+    `repository_moved` (`subject` is IDENTITY/OWNER/NAME in lower case,
     `detail` GitHub's number), `delivery_missed` (`subject` is the job, `detail` the commit),
     `push_unmatched` (`subject` is OWNER/NAME, `detail` the ref), and `deliveries_read`, up to
     which delivery syncd has looked for missed ones (`subject` is API and App, `detail` its id).

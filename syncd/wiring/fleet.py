@@ -55,11 +55,15 @@ class FleetParts:
         self._environ, self._clock, self._goes_on = environ, clock, goes_on
         self._address = self._secret("database")
         self.name = self.settings.name or socket.gethostname()
-        labels = self.settings.labels
-        self.presence = Presence(_session(), socket.gethostname(), __version__, labels)
+        self.use_labels(config)
         # An agent has one connection: what it reads and what it hears go over the same.
         self._link = Link(self.database(f"syncd {self.name}"), clock)
         self._trusted = TrustedKeys(self.settings.trust)
+
+    def use_labels(self, config: Config) -> None:
+        """Ask for the labels of this configuration from now on."""
+        labels = fleet_of(config).labels
+        self.presence = Presence(_session(), socket.gethostname(), __version__, labels)
 
     @property
     def link(self) -> Link:

@@ -9,9 +9,14 @@ import pytest
 
 psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed")
 
+from sqlalchemy import select  # noqa: E402
+
 from syncd.apply_rules import Rollout  # noqa: E402
 from syncd.fleet import grants, leases, waves  # noqa: E402
-from syncd.fleet.reports import Presence, save_presence  # noqa: E402
+from syncd.fleet.overview import fleet_jobs  # noqa: E402
+from syncd.fleet.reports import Presence, save_presence, save_report, save_unlisted  # noqa: E402
+from syncd.fleet.schema import JOB  # noqa: E402
+from syncd.models import RunReport, RunStatus  # noqa: E402
 from tests.support.fleet import Fleet, FleetMachines, Publisher, job_of, machines  # noqa: E402
 from tests.support.sync_env import sync_env  # noqa: E402
 
@@ -130,3 +135,27 @@ def test_an_agent_leaves_out_the_jobs_that_are_for_others(stand: FleetMachines) 
     agent.write()
     done = agent.call("sync", "nginx")
     assert (done.code, "not for this machine" in done.err) == (2, True)
+
+
+def test_an_agent_whose_configuration_has_not_the_job_is_not_counted_until_it_has(
+    fleet: Fleet, controller: Publisher
+) -> None:
+    controller.publish(WEB, FILES, C1)
+    report = RunReport("nginx", RunStatus.UNCHANGED, "acme/infra", "main", C1, C1)
+    with controller.database.begin() as connection:
+        grants.grant_labels(connection, ["web01", "web02"], {"tier": "web"}, "me")
+        (job_id,) = connection.execute(select(JOB.c.id)).scalars()
+        assert waves.granted_agents(connection, job_id) == ["web01", "web02"]
+    agent = fleet.database("web02")
+    with agent.begin() as connection:
+        save_unlisted(connection, {"sshd"})
+    with controller.database.begin() as connection:
+        assert waves.granted_agents(connection, job_id) == ["web01"]
+        (shown,) = fleet_jobs(connection)
+        assert [one.agent for one in shown.agents] == ["web01"]
+    with agent.begin() as connection:
+        save_report(connection, Presence("boot", "web02", "1"), report)
+        save_unlisted(connection, {"nginx"})
+    agent.close()
+    with controller.database.begin() as connection:
+        assert waves.granted_agents(connection, job_id) == ["web01", "web02"]
