@@ -19,6 +19,7 @@ from syncd import __version__
 from syncd.config.model import Config
 from syncd.daemon.backoff import Backoff, next_backoff
 from syncd.daemon.daemon import Daemon
+from syncd.daemon.fleet_heads import BATCH_SECONDS, MAX_CLAIMS, FleetHeads
 from syncd.daemon.fleet_leases import HeldLeases
 from syncd.daemon.fleet_publisher import Poll, settings_of
 from syncd.errors import (
@@ -74,6 +75,7 @@ class FleetController:
         self._signer = self._parts.signer()
         self._database = self._parts.controller_database()
         self._held = HeldLeases(app.clock, LEASE_SECONDS)
+        self._heads = FleetHeads(app)
         self._ticked_at = app.clock.monotonic()
         self._registered = False
         daemon.on_push = self.poll_now
@@ -189,7 +191,8 @@ class FleetController:
     def claim_due(self) -> float:
         """Claim as many due jobs as there are free workers, and start their polls.
 
-        Returns the seconds until there may be more. Raises what the database raises.
+        Where many heads are asked for at once, more jobs are claimed, and those without news are
+        given back. Returns the seconds until there may be more. Raises what the database raises.
         """
         jobs = self._jobs
         if not self._registered:
@@ -199,19 +202,36 @@ class FleetController:
         asked_at = self._app.clock.monotonic()
         with self._database.begin() as connection:
             free = max(0, self._free)
-            found = leases.claim(connection, self._parts.name, free_jobs, LEASE_SECONDS, free)
+            in_batches = free > 0 and self._heads.in_batches()
+            most = MAX_CLAIMS if in_batches else free
+            found = leases.claim(connection, self._parts.name, free_jobs, LEASE_SECONDS, most)
             due = leases.seconds_until_due(connection, free_jobs) if not found else 0.0
             if not found:
                 self._registered = leases.are_registered(connection, jobs)
         shared: dict[str, SingleFlight] = {}  # answers of GitHub, of the jobs claimed together
-        for lease in found:
+        for lease in self._with_news(found, jobs, free) if in_batches else found:
             self._hold(lease, asked_at)
             job = jobs[lease.job]
             cache = shared.setdefault(job.identity, SingleFlight())
             self._pool.submit(self._poll, job, lease, cache)
         if found or not free:
-            return 0.05
+            return BATCH_SECONDS if in_batches and len(found) < MAX_CLAIMS else 0.05
         return MAX_SLEEP_SECONDS if due is None else min(MAX_SLEEP_SECONDS, max(0.05, due))
+
+    def _with_news(self, found: list[Lease], jobs: Mapping[str, Job], free: int) -> list[Lease]:
+        """Return the claimed jobs to poll, as many as there are workers; give the others back."""
+        unchanged = self._heads.unchanged(found, jobs, self._to_list)
+        rest = [lease for lease in found if lease.job not in unchanged]
+        waits = [
+            (lease, self._next_seconds(jobs[lease.job], lease))
+            for lease in found
+            if lease.job in unchanged
+        ]
+        with self._database.begin() as connection:
+            leases.release_unchanged(connection, waits)
+            for lease in rest[free:]:
+                leases.release(connection, lease, None)
+        return rest[:free]
 
     def _register(self, jobs: Mapping[str, Job]) -> None:
         """Write which jobs there are. Those that this controller lists in another way are due."""

@@ -50,10 +50,7 @@ class Poll:
         With `lists_anew` it must also be of this controller's settings. Otherwise those of another
         controller stand, or two that differ would replace each other's listing at every poll.
         """
-        lease = self._lease
-        if head.commit != lease.published or lease.settings is None:
-            return False
-        return not lists_anew or settings_of(self._job) == lease.settings
+        return is_published(self._job, self._lease, head, lists_anew)
 
     def publish(self, head: Head, database: FleetDatabase, signer: Signer) -> Revision:
         """Publish the commit; return its revision.
@@ -121,6 +118,13 @@ class Poll:
         return Publication(revision, manifest, contents, settings, self._worker, job.rollout)
 
 
+def is_published(job: Job, lease: Lease, head: Head, lists_anew: bool) -> bool:
+    """Return whether the last revision of the job is of this commit; see `Poll.is_published`."""
+    if head.commit != lease.published or lease.settings is None:
+        return False
+    return not lists_anew or settings_of(job) == lease.settings
+
+
 def settings_of(job: Job) -> str:
     """Return a digest of what decides, beside the commit, which files a job publishes."""
     rules = [(one.source, one.directory, one.include, one.exclude) for one in job.paths]
@@ -156,4 +160,4 @@ def _check_size(job: Job, manifest: list[ManifestEntry]) -> None:
         )
 
 
-__all__ = ["Poll", "settings_of"]
+__all__ = ["Poll", "is_published", "settings_of"]

@@ -95,6 +95,17 @@ class HeadPolls:
         rest, _ = self._app.rate_limits_of(job)
         return rest.averages()[1] < UNLIKELY_NOT_MODIFIED
 
+    def busy_limits(self) -> frozenset[Limit]:
+        """Return the limits for which GraphQL may be the better way, whatever is due now."""
+        self._heads_per_minute(("", None))  # of this configuration
+        with self._lock:
+            rates = dict(self._rates.by_limit)
+        return frozenset(
+            limit
+            for limit, rate in rates.items()
+            if rate > REST_POLLS_PER_MINUTE and not self._is_paused(limit)
+        )
+
     def confirm(self, limit: Limit, candidates: Collection[Candidate]) -> dict[Key, Head]:
         """Return the heads that GraphQL confirmed, of those that it was chosen for.
 

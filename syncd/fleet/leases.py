@@ -17,6 +17,7 @@ from sqlalchemy import (
     ARRAY,
     ColumnElement,
     Connection,
+    Interval,
     Row,
     Text,
     any_,
@@ -187,6 +188,23 @@ def release(connection: Connection, lease: Lease, result: PollResult | None) -> 
     return connection.execute(given_back).rowcount == 1
 
 
+def release_unchanged(connection: Connection, waits: Iterable[tuple[Lease, float]]) -> None:
+    """Give jobs back whose head is as it was; each is due again after so many seconds.
+
+    What another controller has claimed since stays as it is.
+    """
+    rows = [
+        {"job": lease.job_id, "held": lease.epoch, "wait": timedelta(seconds=seconds)}
+        for lease, seconds in sorted(waits, key=lambda one: one[0].job_id)
+    ]
+    given_back = update(JOB).where(JOB.c.id == bindparam("job"), JOB.c.epoch == bindparam("held"))
+    next_at = NOW + bindparam("wait", type_=Interval)
+    free = {"worker": None, "lease_until": None, "polled_at": NOW, "next_at": next_at}
+    good = {"failures": 0, "error_id": None, "error": None}
+    if rows:
+        connection.execute(given_back.values({**free, **good}), rows)
+
+
 def _is(lease: Lease) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
     """Return the condition that this claim of the job is the last one."""
     return JOB.c.id == lease.job_id, JOB.c.epoch == lease.epoch
@@ -215,6 +233,7 @@ __all__ = [
     "make_due",
     "register",
     "release",
+    "release_unchanged",
     "renew",
     "seconds_until_due",
 ]

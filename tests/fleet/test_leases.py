@@ -166,6 +166,25 @@ def test_a_job_that_is_given_back_unpolled_is_due_at_once(
         assert len(leases.claim(connection, "c2", ["nginx"], 60.0, 5)) == 1
 
 
+def test_jobs_without_news_are_given_back_together_unless_another_controller_has_them(
+    fleet: Fleet, controller: Publisher, second: Publisher
+) -> None:
+    mine, lost = controller.claim(NGINX), controller.claim(job_of("other"))
+    end_leases(fleet)
+    with second.database.begin() as connection:
+        (taken,) = leases.claim(connection, "c2", ["other"], 60.0, 1)
+    with controller.database.begin() as connection:
+        leases.release_unchanged(connection, [(mine, 60.0), (lost, 60.0)])
+    query = (
+        "SELECT name, worker, epoch, failures, next_at > now() + interval '50s' "
+        "FROM syncd.job ORDER BY name"
+    )
+    assert rows(fleet, query) == [
+        ("nginx", None, mine.epoch, 0, True),
+        ("other", "c2", taken.epoch, 0, False),
+    ]
+
+
 def test_old_revisions_and_the_contents_that_none_names_are_removed(
     fleet: Fleet, controller: Publisher
 ) -> None:

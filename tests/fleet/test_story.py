@@ -106,3 +106,26 @@ def test_a_push_webhook_of_a_controller_publishes_at_once(stand: FleetMachines) 
             env.repo.commit({"nginx/nginx.conf": "two\n"})
             assert deliver(port, event_of(env.repo)) == (202, "1 job asks GitHub now\n")
         assert controller.ends() == 0
+
+
+def test_the_heads_of_many_repositories_come_in_one_query(stand: FleetMachines) -> None:
+    """Forty repositories, due every second, are more than REST may ask for."""
+    env = stand.controller
+    env.jobs.clear()
+    for number in range(40):
+        env.github.add_repo(f"acme/r{number}", {"nginx/a": f"{number}\n"})
+        paths = [{"from": "nginx/", "to": f"{env.folder}/dest/{number}/"}]
+        env.jobs[f"j{number}"] = {"repo": f"acme/r{number}", "every": "1s", "paths": paths}
+    env.write()
+    with daemon(env) as controller:
+        for _ in range(40):
+            controller.says("published")
+        env.github.forget_requests()
+        commit = env.github.repos["acme/r3"].commit({"nginx/a": "new\n"})
+        controller.says(f"j3: published {commit[:7]}")
+        env.github.repos["acme/r4"].commit({"nginx/a": "new\n"})
+        controller.says("j4: published")
+        asked = env.github.routes()
+        assert controller.ends() == 0
+    workers = 8
+    assert asked["graphql"] >= 1 and asked["head"] <= workers * (asked["graphql"] + 1)
