@@ -454,6 +454,7 @@ def openings(hour: int, weekdays: tuple[int, ...], hours: int) -> list[tuple[dat
     return found
 
 
+@pytest.mark.root
 def test_no_commit_of_a_year_is_applied_outside_its_windows_and_none_is_late(
     days: SimulatedDaemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:

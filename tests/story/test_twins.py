@@ -28,15 +28,22 @@ def leftovers(hub: SyncEnv) -> list[Path]:
     return [path for path in hub.folder.rglob(".syncd-*") if hub.state not in path.parents]
 
 
-@pytest.mark.parametrize("publish", ["files", "symlink"])
+PAIRS = [
+    ("README", "Readme"),
+    ("Conf/x", "conf/X"),
+    ("CONF", "conf/x"),
+    (NFC, NFD),
+    ("straße", "strasse"),
+]
+
+
+# each pair with one way to publish at a push, in turn, and with the other in the root lane
 @pytest.mark.parametrize(
-    ("one", "other"),
+    ("one", "other", "publish"),
     [
-        ("README", "Readme"),
-        ("Conf/x", "conf/X"),
-        ("CONF", "conf/x"),
-        (NFC, NFD),
-        ("straße", "strasse"),
+        pytest.param(*pair, publish, marks=[pytest.mark.root] if (row + column) % 2 else [])
+        for row, pair in enumerate(PAIRS)
+        for column, publish in enumerate(["files", "symlink"])
     ],
 )
 def test_twins_are_written_edited_and_dropped_one_by_one(
