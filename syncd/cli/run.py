@@ -19,6 +19,7 @@ from syncd.config.secrets import check_secrets
 from syncd.daemon import logging_setup
 from syncd.daemon.catch_up import CatchUp, watched_apps
 from syncd.daemon.daemon import BUG, Daemon, Service
+from syncd.daemon.fleet_watch import FleetWatch
 from syncd.daemon.malloc import tune_malloc
 from syncd.daemon.signals import Signals
 from syncd.errors import ConfigError, SyncdError
@@ -102,13 +103,9 @@ def make_store_ready(config: Config, signals: Signals) -> None:
 
 def services(settings: Settings) -> list[Service]:
     """Return the services that run beside the scheduler and the workers."""
-    return [
-        LogService(settings),
-        NotifyService(settings),
-        WebService(settings),
-        CatchUpService(),
-        FleetService(),
-    ]
+    fleet = FleetService()
+    web = WebService(settings, fleet)
+    return [LogService(settings), NotifyService(settings), web, CatchUpService(), fleet]
 
 
 class LogService:
@@ -184,7 +181,7 @@ class FleetService:
         fleet = daemon.app.config.fleet
         if fleet is None:
             return
-        daemon.app.fleet  # noqa: B018  (it says what is missing before anything is loaded)
+        self.watch(daemon)
         if fleet.role.mirrors:
             from syncd.daemon.fleet_agent import FleetAgent
 
@@ -193,6 +190,15 @@ class FleetService:
             from syncd.daemon.fleet_controller import FleetController
 
             self._add(FleetController(), daemon)
+
+    def watch(self, daemon: Daemon) -> None:
+        """Let the pages look at the fleet, where there is one. Raises ConfigError."""
+        fleet = daemon.app.config.fleet
+        if fleet is None or daemon.fleet_watch is not None:
+            return
+        parts, app = daemon.app.fleet, daemon.app
+        read = parts.read if fleet.role.controls else None
+        daemon.fleet_watch = FleetWatch(daemon.clock, lambda: app.config, read)
 
     def _add(self, part: Service, daemon: Daemon) -> None:
         part.start(daemon)
@@ -217,14 +223,15 @@ class FleetService:
 class WebService:
     """Runs the listener of `web:` while the configuration has one."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, fleet: FleetService) -> None:
+        self._settings, self._fleet = settings, fleet
         self._asked: WebConfig | None = None
         self._web: Web | None = None
 
     def start(self, daemon: Daemon) -> None:
         """Open the listener."""
         self._daemon = daemon
+        self._fleet.watch(daemon)
         self._open(daemon.app.config.web)
 
     def reload(self, config: Config) -> None:

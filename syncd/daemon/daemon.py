@@ -21,6 +21,7 @@ from typing import Protocol
 from syncd.clock import Clock, SystemClock
 from syncd.config.model import Config
 from syncd.daemon.context import DaemonContext
+from syncd.daemon.fleet_watch import FleetWatch
 from syncd.daemon.head_lookahead import HeadLookahead
 from syncd.daemon.housekeeping import Housekeeper
 from syncd.daemon.job_control import JobControl
@@ -90,22 +91,18 @@ class Daemon:
         self._load, self._environ, self._services = load, environ, list(services)
         self._jitter, self._open = jitter, open_app or self._open_app
         self.clock = clock or SystemClock()
-        self.sd_notify = SdNotify(environ)
-        self.queue = Queue(self.clock)
+        self.sd_notify, self.queue = SdNotify(environ), Queue(self.clock)
         self.run_log, self._diffs = RunLog(self.clock), DiffCache()
         self.on_push: Callable[[Sequence[str]], None] = lambda names: None  # of a controller
+        self.fleet_watch: FleetWatch | None = None  # of a member of a fleet
         self._stop, self._wake = threading.Event(), threading.Event()
         self._threads: list[threading.Thread] = []
         self._workers_wanted, self._waiting_runs, self._pool_lock = 0, 0, threading.RLock()
         self._starting, self._abandoned = threading.Lock(), False
 
     def _open_app(self, config: Config) -> AppContext:
-        return AppContext.open(
-            config,
-            self._environ,
-            clock=self.clock,
-            options=ConnectionOptions(wait_for_limits=False),
-        )
+        options = ConnectionOptions(wait_for_limits=False)
+        return AppContext.open(config, self._environ, options, self.clock)
 
     # --- start ------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from datetime import UTC, datetime
 
 from syncd.config.model import Config
 from syncd.daemon.daemon import Daemon
@@ -14,8 +15,10 @@ from syncd.daemon.fleet_reports import reporter_of
 from syncd.errors import StoreError, SyncdError
 from syncd.fleet.notices import Notices
 from syncd.fleet.reports import AgentReport, save_unlisted
+from syncd.fleet.source import sequence_of
 from syncd.identities import FLEET
 from syncd.models import RunReport, Trigger
+from syncd.status.fleet import AgentStats, DatabaseState
 from syncd.store.facts import FLEET_AWAY, Staleness
 
 LOG = logging.getLogger("syncd.fleet")
@@ -41,6 +44,9 @@ class FleetAgent:
         self._notices = Notices(self._fleet.link, daemon.clock, self._on_notice)
         self._reporter = reporter_of(self._fleet.link, lambda: self._fleet.presence)
         daemon.job_status.subscribe(lambda report, _before: self._add(report))
+        if daemon.fleet_watch is not None:
+            daemon.fleet_watch.agent = self.stats
+            daemon.fleet_watch.link = lambda: DatabaseState(*self._fleet.link.state())
         for name, work in (("notices", self._listen_loop), ("reports", self._reporter.run)):
             thread = threading.Thread(target=work, name=f"syncd-fleet-{name}", daemon=True)
             self._threads.append(thread)
@@ -66,6 +72,25 @@ class FleetAgent:
     def stall_reason(self) -> str | None:
         """Return None: without notices the jobs follow their schedule."""
         return None
+
+    def stats(self) -> AgentStats:
+        """Return how many notices came, and which jobs lack a published commit since when.
+
+        Raises StoreError.
+        """
+        app = self._daemon.app
+        states = app.store.states(list(app.config.jobs))
+        behind: dict[str, datetime | None] = {}
+        for name, job in app.config.jobs.items():
+            head = app.stored_head(job)
+            sequence = sequence_of(head)
+            if head is None or sequence is None:
+                continue
+            published_at = datetime.fromtimestamp(sequence / 1000, UTC)
+            state = states.get(name)
+            applied = None if state is None else state.applied_commit
+            behind[name] = None if applied == head.commit else published_at
+        return AgentStats(self._notices.heard, behind)
 
     # --- notices ----------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import random
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -44,6 +45,7 @@ from syncd.github.request_cache import SingleFlight
 from syncd.models import Job, RunReport, RunStatus, Trigger
 from syncd.ports import Head
 from syncd.schedule import schedules_of
+from syncd.status.fleet import ControllerStats
 from syncd.wiring.fleet import LEASE_SECONDS, FleetParts
 
 LOG = logging.getLogger("syncd.fleet")
@@ -61,6 +63,7 @@ class FleetController:
     def __init__(self, jitter: Callable[[], float] = random.random) -> None:
         self._jitter = jitter
         self._stop, self._lock = threading.Event(), threading.Lock()
+        self._polls: Counter[str] = Counter()
         self._threads: list[threading.Thread] = []
         self._failures, self._forget_at, self._say_at = 0, 0.0, 0.0
         self._to_list: set[str] = set()  # published once although the commit is the same
@@ -79,6 +82,8 @@ class FleetController:
         self._ticked_at = app.clock.monotonic()
         self._registered = False
         daemon.on_push = self.poll_now
+        if daemon.fleet_watch is not None:
+            daemon.fleet_watch.controller = self.stats
         workers = app.config.workers
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="syncd-poll")
         self._free = workers
@@ -106,6 +111,15 @@ class FleetController:
         """Return what makes no progress; None if all is well."""
         late = self._app.clock.monotonic() - self._ticked_at
         return "the fleet's controller" if late > STALLED_SECONDS else None
+
+    def stats(self) -> ControllerStats:
+        """Return how many jobs are held now, and what came of the polls."""
+        with self._lock:
+            return ControllerStats(len(self._held.all()), dict(self._polls))
+
+    def _count(self, outcome: str) -> None:
+        with self._lock:
+            self._polls[outcome] += 1
 
     @property
     def _jobs(self) -> dict[str, Job]:
@@ -313,18 +327,22 @@ class FleetController:
                 ctx = app.run_context(job, shared)
                 poll = Poll(job, lease, ctx, deadline, self._parts.name)
                 head = poll.resolve()
-                if not poll.is_published(head, job.name in self._to_list):
+                is_new = not poll.is_published(head, job.name in self._to_list)
+                if is_new:
                     revision = poll.publish(head, self._database, self._signer)
                     LOG.info("%s: published %s", job.name, revision.commit[:7])
                 self._to_list.discard(job.name)
+            self._count("published" if is_new else "unchanged")
             return PollResult(self._next_seconds(job, lease), head)
         except (LockedError, StoppedError) as error:
             LOG.warning("%s", error.message)
+            self._count("refused")
             return None
         except Exception as error:  # noqa: BLE001  (a bug in one job stops no other)
             return self._failed(job, lease, head, error)
 
     def _failed(self, job: Job, lease: Lease, head: Head | None, error: Exception) -> PollResult:
+        self._count("failed")
         known = error if isinstance(error, SyncdError) else unexpected(error)
         if isinstance(known, BugError):
             LOG.exception("a bug in syncd, met by %s; please report it with these lines", job.name)

@@ -12,6 +12,7 @@ import random
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 
 from sqlalchemy import Connection
 
@@ -35,6 +36,7 @@ class Link:
         self._clock, self._jitter, self._lock = clock, jitter, threading.Lock()
         self._failures, self._retry_at = 0, 0.0
         self._error: RemoteUnavailableError | None = None
+        self._since: datetime | None = None
         # job -> number of the revision that a run resolved last, for its report
         self.resolved: dict[str, int] = {}
 
@@ -48,6 +50,17 @@ class Link:
         """Return why the database is away; None while it answers."""
         error = self._error
         return None if error is None else error.message
+
+    def state(self) -> tuple[bool | None, datetime | None, str | None]:
+        """Return whether the database answers, since when that is so, and the last error.
+
+        The first two are None before it was asked anything.
+        """
+        with self._lock:
+            if self._since is None:
+                return None, None, None
+            error = None if self._error is None else self._error.message
+            return error is None, self._since, error
 
     def wait_seconds(self) -> float:
         """Return how long nothing is tried from now."""
@@ -86,6 +99,7 @@ class Link:
     def _failed(self, error: RemoteUnavailableError) -> None:
         with self._lock:
             if self._error is None:
+                self._since = self._clock.now()
                 LOG.warning("%s; the mirrors stay as they are meanwhile", error.message)
             self._error = error
             self._retry_at = self._clock.monotonic() + self._spread_seconds(self._failures)
@@ -93,6 +107,8 @@ class Link:
 
     def _worked(self) -> None:
         with self._lock:
+            if self._since is None or self._error is not None:
+                self._since = self._clock.now()
             if self._error is not None:
                 LOG.info("the fleet's database answers again")
             self._failures, self._error = 0, None

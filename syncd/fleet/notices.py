@@ -45,6 +45,7 @@ class Notices:
         self._connections = self._probed = 0
         self._standby_until: float | None = None  # the next look whether it is one still
         self.works: bool | None = None  # None: not known yet
+        self.heard = 0  # notices of jobs
         link.database.listen(self._listen)
 
     def _listen(self, connection: FleetConnection) -> None:
@@ -84,6 +85,7 @@ class Notices:
         if notice.channel == self._probe:
             self.works, self._probe_ends_at = True, None
         else:
+            self.heard += 1
             self._on_notice(notice.payload)
 
     def wait(self) -> float:

@@ -18,6 +18,7 @@ from syncd.errors import SyncdError
 from syncd.web.access import AccessControl
 from syncd.web.actions import add_actions
 from syncd.web.answers import text_answer, too_many
+from syncd.web.fleet_answers import agents_answer, jobs_answer
 from syncd.web.log_filter import LogLimit
 from syncd.web.login import accepts_html, add_login, login_form
 from syncd.web.metrics import CONTENT_TYPE, exposition
@@ -133,13 +134,18 @@ def _add_views(app: Flask, source: StatusSource, views: Views, pages: Pages) -> 
     view("/readyz", lambda: _ready(source))
     view(
         "/metrics",
-        lambda: Response(exposition(source.status_snapshot()), content_type=CONTENT_TYPE),
+        lambda: _metrics(source),
     )
     texts = StatusText()
     view("/api/v1/status", lambda: _status(source, texts))
     page("/", pages.index)
     page("/jobs/<name>", pages.job)
     page("/runs/<int:number>", pages.run)
+    watch = source.fleet_watch
+    if watch is not None:
+        page("/fleet", pages.fleet)
+        view("/api/v1/fleet", lambda: jobs_answer(watch))
+        view("/api/v1/fleet/agents", lambda: agents_answer(watch))
 
 
 def _ready(source: StatusSource) -> Response:
@@ -147,6 +153,12 @@ def _ready(source: StatusSource) -> Response:
     return (
         text_answer(503, "not ready\n" + "\n".join(stale)) if stale else text_answer(200, "ready")
     )
+
+
+def _metrics(source: StatusSource) -> Response:
+    watch = source.fleet_watch
+    fleet = None if watch is None else watch.look()
+    return Response(exposition(source.status_snapshot(), fleet), content_type=CONTENT_TYPE)
 
 
 def _status(source: StatusSource, texts: StatusText) -> Response:

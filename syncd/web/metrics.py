@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime
-from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -24,20 +23,13 @@ from syncd.status import (
     ProcessStats,
     StatusSnapshot,
 )
+from syncd.status.fleet import FleetLook
+from syncd.web.fleet_metrics import FLEET_METRICS, of_fleet
+from syncd.web.metric import Metric, Sample
 
 __all__ = ["CONTENT_TYPE", "METRICS", "Metric", "ReadingsCollector", "exposition"]
 
-Sample = tuple[tuple[str, ...], float]  # the labels' values in the metric's order, and the value
 Family = CounterMetricFamily | GaugeMetricFamily
-
-
-class Metric(NamedTuple):
-    """One metric: its whole name, `gauge` or `counter`, its help and the names of its labels."""
-
-    name: str
-    kind: str
-    help: str
-    labels: tuple[str, ...] = ()
 
 
 JOB, IDENTITY, INSTALLATION = ("job",), ("identity",), ("identity", "installation")
@@ -217,26 +209,29 @@ METRICS = (
     WAITING,
     DELIVERIES,
     DELIVERED,
+    *FLEET_METRICS,
     BUILD,
 )
 
 
-def exposition(readings: StatusSnapshot) -> str:
+def exposition(readings: StatusSnapshot, fleet: FleetLook | None = None) -> str:
     """Return every metric that has a value, in a fixed order, in the text format 0.0.4."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(ReadingsCollector(readings))
+    registry.register(ReadingsCollector(readings, fleet))
     return generate_latest(registry).decode()
 
 
 class ReadingsCollector(Collector):
     """Collects one snapshot as metric families. A metric without a value is left out."""
 
-    def __init__(self, readings: StatusSnapshot) -> None:
-        self._readings = readings
+    def __init__(self, readings: StatusSnapshot, fleet: FleetLook | None = None) -> None:
+        self._readings, self._fleet = readings, fleet
 
     def collect(self) -> Iterator[Family]:
         """Yield the families in a fixed order."""
-        for metric, samples in [*_of_jobs(self._readings.jobs), *_of_process(self._readings)]:
+        fleet = () if self._fleet is None else of_fleet(self._fleet)
+        found = [*_of_jobs(self._readings.jobs), *_of_process(self._readings), *fleet]
+        for metric, samples in found:
             if samples:
                 yield _family(metric, samples)
 

@@ -19,6 +19,7 @@ from syncd.redaction import redact
 from syncd.text import visible
 from syncd.web import job_page, status_page
 from syncd.web.access import AccessControl
+from syncd.web.fleet_answers import of_agent
 from syncd.web.ports import StatusSource
 from syncd.web.views import ANY_PERSON, Personal
 
@@ -66,11 +67,7 @@ class Pages:
 
     def index(self) -> Response:
         """Answer with the overview, filtered as the query string says."""
-        chosen = status_page.Filter(
-            request.args.get("state", "")[:MAX_FILTER_CHARACTERS],
-            request.args.get("q", "").strip()[:MAX_FILTER_CHARACTERS],
-            request.args.get("rows") == "all",
-        )
+        chosen = _chosen()
         readings, recent = (
             self._source.status_snapshot(),
             self._source.recent_runs(self._show_diffs),
@@ -111,16 +108,40 @@ class Pages:
         view = job_page.run_view(run, commits.get(run.commit or ""))
         return _html(self._render("run.html", view))
 
+    def fleet(self) -> Response:
+        """Answer with the page of the fleet, filtered as the query string says."""
+        watch = self._source.fleet_watch
+        if watch is None or not watch.has_overview:
+            return of_agent()
+        from syncd.web import fleet_page  # it loads the fleet's tables
+
+        view = fleet_page.view(watch.look(), _chosen())
+        text = self._render("fleet.html", view)
+        while len(text) > MAX_PAGE_CHARACTERS and (view.jobs or view.agents):
+            view = fleet_page.shortened(view)
+            text = self._render("fleet.html", view)
+        return _html(text)
+
     def _render(self, template: str, view: object) -> str:
-        in_session = g.caller.in_session
+        in_session, watch = g.caller.in_session, self._source.fleet_watch
         return render_template(
             template,
             view=view,
+            has_fleet=watch is not None and watch.has_overview,
             host=self._host,
             version=__version__,
             user=self._user if in_session else None,
             form_token=self._token if in_session and self._has_actions else None,
         )
+
+
+def _chosen() -> status_page.Filter:
+    """Return what the query string asks for."""
+    return status_page.Filter(
+        request.args.get("state", "")[:MAX_FILTER_CHARACTERS],
+        request.args.get("q", "").strip()[:MAX_FILTER_CHARACTERS],
+        request.args.get("rows") == "all",
+    )
 
 
 def _html(text: str) -> Response:

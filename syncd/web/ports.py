@@ -8,6 +8,7 @@ from typing import Protocol
 from syncd.github.webhook import Push, PushOutcome
 from syncd.recent_runs import RecentRun, RunHistory
 from syncd.status import StatusSnapshot
+from syncd.status.fleet import FleetLook
 from syncd.store.actions import Person
 
 
@@ -50,6 +51,18 @@ class JobControl(Protocol):
         """Let a paused job go on; return why not, None if it does."""
 
 
+class FleetWatch(Protocol):
+    """What is known of the fleet. Safe to use from many threads; nothing waits for long."""
+
+    @property
+    def has_overview(self) -> bool:
+        """Return whether this machine may read the whole fleet: a controller may."""
+        ...
+
+    def look(self) -> FleetLook:
+        """Return how the fleet is. Raises StoreError."""
+
+
 class StatusSource(Protocol):
     """Source of everything that the pages show. Safe to use from many threads."""
 
@@ -70,6 +83,11 @@ class StatusSource(Protocol):
     @property
     def job_control(self) -> JobControl:
         """Return what acts on jobs."""
+        ...
+
+    @property
+    def fleet_watch(self) -> FleetWatch | None:
+        """Return what looks at the fleet; None on a machine without one."""
         ...
 
     @property

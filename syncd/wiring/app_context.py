@@ -151,15 +151,19 @@ class AppContext:
         """Return where the job comes from, and the scope of its heads in the store."""
         identity = self.config.identities[job.identity]
         if isinstance(identity, FleetIdentity):
-            return self.fleet.source(job), f"{identity.name} {job.name}"
+            return self.fleet.source(job), self.scope_of(job)
         source = self.source(identity)
-        view = source if shared is None else source.with_cache(shared)
-        return view, _scope_of(identity)
+        return (source if shared is None else source.with_cache(shared)), self.scope_of(job)
 
     def stored_head(self, job: Job) -> Head | None:
         """Return the head of the job's ref that the store has. Raises StoreError."""
-        scope = _scope_of(self.config.identities[job.identity])
-        return self.store.head(scope, job.repo, job.ref)
+        return self.store.head(self.scope_of(job), job.repo, job.ref)
+
+    def scope_of(self, job: Job) -> str:
+        """Return the scope of the job's head in the store."""
+        identity = self.config.identities[job.identity]
+        is_fleet = isinstance(identity, FleetIdentity)
+        return f"{identity.name} {job.name}" if is_fleet else f"{identity.api} {identity.name}"
 
     @property
     def fleet(self) -> FleetParts:
@@ -380,11 +384,6 @@ class AppContext:
         if isinstance(self.blobs, ReadOnlyCache):
             self.blobs.close()
         self.store.close()
-
-
-def _scope_of(identity: Identity) -> str:
-    """Return the scope of the identity's heads in the store."""
-    return f"{identity.api} {identity.name}"
 
 
 __all__ = ["AppContext"]

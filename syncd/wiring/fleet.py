@@ -31,6 +31,7 @@ except ImportError as error:
 from syncd.fleet.grants import agents_with, labels_of
 from syncd.fleet.link import Link
 from syncd.fleet.migrate import login_of, version_of
+from syncd.fleet.overview import FleetReading, read_fleet
 from syncd.fleet.reports import Presence, save_report
 from syncd.fleet.schema import VERSION
 from syncd.fleet.signing import Signer, TrustedKeys, read_signer
@@ -39,6 +40,7 @@ from syncd.fleet.source import FleetSource
 LOG = logging.getLogger("syncd.fleet")
 CONTROLLER_CONNECTIONS = 5
 LEASE_SECONDS = 15.0
+PAGE_STATEMENT_SECONDS = 5.0
 
 
 class FleetParts:
@@ -58,6 +60,7 @@ class FleetParts:
         self.use_labels(config)
         # An agent has one connection: what it reads and what it hears go over the same.
         self._link = Link(self.database(f"syncd {self.name}"), clock)
+        self._page: FleetDatabase | None = None
         self._trusted = TrustedKeys(self.settings.trust)
 
     def use_labels(self, config: Config) -> None:
@@ -91,6 +94,14 @@ class FleetParts:
             silent_seconds=4 * LEASE_SECONDS,  # its watchdog barks later
         )
         return self.database(f"syncd {self.name}", limits)
+
+    def read(self) -> FleetReading:
+        """Return the whole fleet, as a controller may read it. Its limits in time are short."""
+        if self._page is None:
+            limits = DatabaseLimits(1, PAGE_STATEMENT_SECONDS, PAGE_STATEMENT_SECONDS)
+            self._page = self.database(f"syncd {self.name} page", limits)
+        with self._page.begin() as connection:
+            return read_fleet(connection)
 
     def signer(self) -> Signer:
         """Return what signs revisions. Raises ConfigError for a key that can't."""
@@ -126,8 +137,10 @@ class FleetParts:
             LOG.warning("%s: the run was not reported: %s", report.job, error.message)
 
     def close(self) -> None:
-        """Close the agent's connection."""
+        """Close the connections of the agent and of the page."""
         self._link.database.close()
+        if self._page is not None:
+            self._page.close()
 
 
 def _session() -> str:

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from tests.browser.conftest import CHROMIUM, Visit
-from tests.support.page_boards import LOOKS, MARKUP, NOW, worst
+from tests.support.fleet_looks import FLEETS, HALTED, fleet
+from tests.support.page_boards import LOOKS, MARKUP, NOW, LookBoard, worst
 
 pytestmark = [
     pytest.mark.chromium,
@@ -68,6 +69,32 @@ def test_a_look_has_no_barrier_and_asks_nothing_of_others(
     found.assert_quiet()
 
 
+@pytest.mark.parametrize(
+    ("look", "window"),
+    [
+        *((look, window) for look in ("well", "halted", "away", "many") for window in WINDOWS),
+        ("unknown", "light"),
+        ("empty", "dark"),
+    ],
+)
+def test_a_look_of_the_fleet_has_no_barrier_and_asks_nothing_of_others(
+    look: str, window: str, visit: Callable[..., Visit], axe: str
+) -> None:
+    make, heading = FLEETS[look]
+    found = visit(LookBoard([], fleet_watch=make()), **WINDOWS[window])
+    found.go("/fleet")
+    assert found.page.title() == f"{heading} · web01.example.com · syncd"
+    assert_fits(found)
+    found.page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true })")
+    found.shot(f"{'many-' if look == 'many' else ''}fleet-{look}-{window}")
+    assert_fits(found)
+    if window != "noscript":
+        assert_no_barrier(found, axe)
+    assert found.page.locator("img, main script").count() == 0
+    assert found.page.locator("#pause").count() == (window != "noscript")
+    found.assert_quiet()
+
+
 @pytest.mark.parametrize("path", ["/", "/jobs/nginx", "/runs/1", f"/?q={MARKUP}"])
 def test_markup_of_others_is_text(path: str, visit: Callable[..., Visit]) -> None:
     found = visit(worst(), **WINDOWS["light"])
@@ -98,7 +125,7 @@ def test_the_page_follows_what_happens_without_a_jump(visit: Callable[..., Visit
     found.assert_quiet()
 
 
-PICTURES = {"page-overview": "/", "page-job": "/jobs/postgres"}
+PICTURES = {"page-overview": "/", "page-job": "/jobs/postgres", "page-fleet": "/fleet"}
 TIDY = """markup => {
     document.querySelectorAll('wbr').forEach(one => one.remove());
     document.body.normalize();
@@ -115,7 +142,9 @@ def test_the_pictures_of_the_documentation_are_of_this_page(
     name: str, visit: Callable[..., Visit], tmp_path: Path
 ) -> None:
     """SYNCD_PICTURES=1 writes them to docs/pictures."""
-    found = visit(worst(), viewport={"width": 1000, "height": 900}, color_scheme="light")
+    board = worst()
+    board.fleet_watch = fleet(HALTED) if name == "page-fleet" else None
+    found = visit(board, viewport={"width": 1000, "height": 900}, color_scheme="light")
     found.go(PICTURES[name])
     found.page.evaluate(TIDY, MARKUP)
     folder = DOCS / "pictures" if os.environ.get("SYNCD_PICTURES") else tmp_path

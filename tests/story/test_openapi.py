@@ -27,6 +27,7 @@ from syncd.store.notification_queue import DeliveryStats
 from syncd.web.server import Web
 from tests.story.test_web import Answer, ask
 from tests.story.test_webhook import EVENT, listening
+from tests.support.fleet_looks import AWAY, HALTED, agent, fleet
 from tests.support.json_schema import mistakes
 from tests.support.push import headers_of
 from tests.support.status_board import AT, FixedBoard
@@ -34,7 +35,8 @@ from tests.support.status_board import AT, FixedBoard
 FILE = Path(__file__).parents[2] / "docs/api/openapi.yaml"
 DOCUMENT = yaml.safe_load(FILE.read_text().replace("#/components/schemas/", "#/$defs/"))
 SCHEMAS: dict[str, Any] = DOCUMENT["components"]["schemas"]
-READS = ("GET /api/v1/status", "GET /healthz", "GET /readyz", "GET /metrics")
+FLEET_READS = ("GET /api/v1/fleet", "GET /api/v1/fleet/agents")
+READS = ("GET /api/v1/status", "GET /healthz", "GET /readyz", "GET /metrics", *FLEET_READS)
 OF_REQUESTS = {"Push"}
 LISTS = {"get": "GET", "post": "POST"}
 
@@ -89,6 +91,9 @@ class FullBoard(FixedBoard):
     full = True
     stuck: str | None = None
     fails: SyncdError | None = None
+
+    def __init__(self) -> None:
+        super().__init__(fleet_watch=fleet(HALTED))
 
     def stall_reason(self) -> str | None:
         return self.stuck
@@ -219,6 +224,10 @@ def test_each_documented_answer_of_the_open_listener(tmp_path: Path) -> None:
             forged(30),
         ):
             note("POST /github", delivery(web))
+    for found in (agent(), fleet(HALTED, AWAY)):
+        board.fleet_watch = found
+        with listening(board) as web:
+            read(*FLEET_READS)
     with listening(board, password="WEB") as web:
         for operation in READS:
             note(operation, tried(operation, 1)(web))

@@ -24,6 +24,7 @@ from syncd.identities import SecretRef
 from syncd.web import passwords, sessions
 from syncd.web.server import Web
 from tests.story.test_web import Answer, UnixConnection
+from tests.support.fleet_looks import fleet
 from tests.support.status_board import FixedBoard
 
 PASSWORD, TOKEN, OWN = "correct horse battery", "t0ken" * 8, "octocat has a password"
@@ -61,7 +62,8 @@ def listening(
     board: Any = None,
     **more: Any,
 ) -> Iterator[Web]:
-    web = Web(WebConfig(listen, webhook=HOOK, **more), board or FixedBoard(), dict(environ))
+    board = board or FixedBoard(fleet_watch=fleet())
+    web = Web(WebConfig(listen, webhook=HOOK, **more), board, dict(environ))
     try:
         yield web
     finally:
@@ -129,6 +131,9 @@ GUARDS = {
     "GET /readyz": MACHINE,
     "GET /metrics": MACHINE,
     "GET /api/v1/status": MACHINE,
+    "GET /fleet": PAGE,
+    "GET /api/v1/fleet": MACHINE,
+    "GET /api/v1/fleet/agents": MACHINE,
     "GET /nothing": (401, 401, 404, 404, 401, 401, 401, 403, 404),
     "GET /api/nothing": (401, 401, 404, 404, 401, 404, 401, 403, 404),
     "POST /": (401, 401, 405, 405, 401, 401, 401, 403, 405),
@@ -152,6 +157,9 @@ OPEN = {
     "GET /readyz": (200, 403, 421, 200),
     "GET /metrics": (200, 403, 421, 200),
     "GET /api/v1/status": (200, 403, 421, 200),
+    "GET /fleet": (200, 403, 421, 200),
+    "GET /api/v1/fleet": (200, 403, 421, 200),
+    "GET /api/v1/fleet/agents": (200, 403, 421, 200),
     "GET /nothing": (404, 403, 421, 404),
     "GET /api/nothing": (404, 403, 421, 404),
     "POST /": (405, 403, 421, 405),

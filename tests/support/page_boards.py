@@ -107,6 +107,7 @@ class LookBoard:
     daemon: DaemonStatus = ALIVE
     push_trigger: PushLog = field(default_factory=PushLog)
     job_control: ControlLog = field(default_factory=ControlLog)
+    fleet_watch: Any = None
 
     def stall_reason(self) -> str | None:
         return None

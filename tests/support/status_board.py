@@ -87,6 +87,7 @@ class StoreBoard:
     stuck: str | None = None
     push_trigger: PushLog = field(default_factory=PushLog)
     job_control: ControlLog = field(default_factory=ControlLog)
+    fleet_watch: Any = None
     diffs: DiffCache = field(default_factory=DiffCache)
 
     def stall_reason(self) -> str | None:
@@ -144,6 +145,7 @@ class FixedBoard:
 
     push_trigger: PushLog = field(default_factory=PushLog)
     job_control: ControlLog = field(default_factory=ControlLog)
+    fleet_watch: Any = None
 
     def stall_reason(self) -> str | None:
         return None

@@ -18,6 +18,7 @@ from syncd.ports import JobState, PendingReload
 from syncd.status import RUN_OUTCOMES, JobSnapshot, ProcessStats, StatusSnapshot, WebhookStats
 from syncd.store.notification_queue import DeliveryStats
 from syncd.web.metrics import METRICS, exposition
+from tests.support.fleet_looks import AWAY, HALTED, FixedFleet, agent, fleet
 from tests.support.metrics import samples
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -165,6 +166,55 @@ def test_label_values_are_escaped_as_the_format_says() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("look", "expected"),
+    [
+        (
+            fleet(HALTED),
+            {
+                "database_up": 1,
+                "database_since_timestamp_seconds": 1795780800,
+                "leases": 2,
+                'polls_total{outcome="published"}': 3,
+                'polls_total{outcome="refused"}': 1,
+                'job_poll_failures{job="nginx"}': 0,
+                'job_rollout{job="nginx",state="stopped"}': 1,
+                'job_rollout{job="postgres",state="halted"}': 1,
+                'job_rollout{job="haproxy",state="waves"}': 1,
+                'job_rollout{job="sshd",state="released"}': 1,
+                'job_rollout{job="sshd",state="halted"}': 0,
+                'job_lag_seconds{job="nginx"}': 600,
+                'job_oldest_report_timestamp_seconds{job="nginx"}': 1796039960,
+                'agents{state="failing"}': 1,
+                'agents{state="behind"}': 1,
+                'agents{state="never"}': 1,
+                'agents{state="waiting"}': 0,
+                "agents_twin": 0,
+                'job_behind_seconds{job="nginx"}': None,
+            },
+        ),
+        (
+            fleet(HALTED, AWAY),
+            {"database_up": 0, "leases": 2, "agents_twin": None, 'agents{state="failing"}': None},
+        ),
+        (
+            agent(),
+            {
+                "database_up": 1,
+                "leases": None,
+                "notices_total": 12,
+                'job_behind_seconds{job="nginx"}': 600,
+                'job_behind_seconds{job="sshd"}': 0,
+            },
+        ),
+    ],
+    ids=["controller", "away", "agent"],
+)
+def test_metrics_of_a_fleet(look: FixedFleet, expected: dict[str, float | None]) -> None:
+    found = samples(exposition(StatusSnapshot(AT, (), (), None), look.look()))
+    assert {name: found.get(f"syncd_fleet_{name}") for name in expected} == expected
+
+
 def test_every_metric_is_on_the_monitoring_page_and_the_reverse() -> None:
     page = (ROOT / "docs/monitoring/README.md").read_text()
     named = set(re.findall(r"\bsyncd_[a-z_]+[a-z]", page))
@@ -177,7 +227,7 @@ def test_every_metric_is_on_the_monitoring_page_and_the_reverse() -> None:
 def test_promtool_finds_nothing_wrong_with_the_text() -> None:
     done = subprocess.run(
         ["promtool", "check", "metrics"],
-        input=exposition(readings()),
+        input=exposition(readings(), fleet(HALTED).look()),
         capture_output=True,
         text=True,
         check=False,
