@@ -14,8 +14,8 @@ from syncd.fleet.leases import Lease
 from syncd.models import Job
 from syncd.wiring import AppContext
 
-MAX_CLAIMS = 1000
-BATCH_SECONDS = 3.0  # between two claims, so that a batch has enough jobs
+MAX_CLAIMS = 2000
+BATCH_SECONDS = 10.0  # between two claims, so that a batch has enough jobs
 
 
 class FleetHeads:

@@ -1,7 +1,7 @@
 """Which heads the daemon asks for together: those of the jobs that are due now or in a moment.
 
 Jobs of different repositories are due at different moments, spread over their interval. So a batch
-reaches ahead: by a tenth of a job's interval, and a few seconds at most.
+reaches ahead: by a fifth of a job's interval, and some seconds at most.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from syncd.github.request_cache import SingleFlight
 from syncd.models import Job, Trigger
 from syncd.ports import Head
 
-LOOKAHEAD_SECONDS = 6.0
-LOOKAHEAD_SHARE = 0.1  # of a job's interval
-MAX_HEADS_AT_ONCE = 1000
+LOOKAHEAD_SECONDS = 12.0
+LOOKAHEAD_SHARE = 0.2  # of a job's interval
+MAX_HEADS_AT_ONCE = 2000
 # How long a decision counts. It is shorter than an interval, so that each run has one of its own.
 DECISION_SECONDS = 30.0
 DECISION_SHARE = 0.5  # of a job's interval

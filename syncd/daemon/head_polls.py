@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Hashable, Sequence
+from math import ceil
+from typing import TypeVar
 
 from msgspec import Struct, field
 
@@ -17,7 +19,12 @@ from syncd.config.model import Config
 from syncd.deadline import Deadline
 from syncd.errors import RateLimitedError, StoppedError, SyncdError
 from syncd.github.graphql_heads import HeadQuestion, MissingQuestion
-from syncd.github.poll_choice import REST_POLLS_PER_MINUTE, PollDemand, graphql_heads
+from syncd.github.poll_choice import (
+    HEADS_PER_QUERY,
+    REST_POLLS_PER_MINUTE,
+    PollDemand,
+    graphql_heads,
+)
 from syncd.identities import AnonymousIdentity, FleetIdentity
 from syncd.models import Job
 from syncd.ports import Head
@@ -30,6 +37,7 @@ TIMEOUT_SECONDS = 30.0
 MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 120.0, 3600.0
 UNLIKELY_NOT_MODIFIED = 0.5  # below this share of 304, even few heads may be cheaper by GraphQL
 
+Q = TypeVar("Q", HeadQuestion, MissingQuestion)
 Key = tuple[str, str | None]  # repository in lower case, ref: jobs with one key share an answer
 Limit = tuple[str, str | None]  # identity, and the account of an App's installation
 
@@ -122,17 +130,39 @@ class HeadPolls:
                 fit.append(question)
         if not fit:
             return {}
-        chosen = graphql_heads(self._demand(limit, len(fit), next(iter(candidates)).job))
-        return self._asked(limit, fit[:chosen], next(iter(candidates)).job) if chosen else {}
+        job = next(iter(candidates)).job
+        batches = self._batches(fit, job)
+        per_query = len(fit) // max(1, len(batches))
+        chosen = graphql_heads(self._demand(limit, len(fit), per_query, job)) if batches else 0
+        asked = sorted(batches, key=len, reverse=True)[: ceil(chosen / max(1, per_query))]
+        return self._asked(limit, asked, job) if asked else {}
 
-    def _demand(self, limit: Limit, heads: int, job: Job) -> PollDemand:
+    def _batches(self, questions: Sequence[Q], job: Job) -> list[list[Q]]:
+        """Return the questions in batches, each for one query with one token.
+
+        A question about a repository with a token of its own is left out.
+        """
+        groups = self._app.token_groups(job)
+        by_token: dict[Hashable, list[Q]] = {}
+        for one in questions:
+            group = 0 if groups is None else groups.get(one.repo.lower())
+            if group is not None:
+                by_token.setdefault(group, []).append(one)
+        return [
+            several[start : start + HEADS_PER_QUERY]
+            for several in by_token.values()
+            for start in range(0, len(several), HEADS_PER_QUERY)
+        ]
+
+    def _demand(self, limit: Limit, heads: int, per_query: int, job: Job) -> PollDemand:
         rest, graphql = self._app.rate_limits_of(job)
         seconds, _ = graphql.averages()
         _, not_modified = rest.averages()
         rate = self._heads_per_minute(limit)
-        return PollDemand(heads, rate, rest.points(), graphql.points(), not_modified, seconds)
+        points = rest.points(), graphql.points()
+        return PollDemand(heads, rate, *points, not_modified, seconds, max(1, per_query))
 
-    def _asked(self, limit: Limit, asked: list[HeadQuestion], job: Job) -> dict[Key, Head]:
+    def _asked(self, limit: Limit, asked: list[list[HeadQuestion]], job: Job) -> dict[Key, Head]:
         try:
             source = self._app.source(self._app.config.identities[job.identity])
             confirmed, error = source.confirm_heads(asked, self._deadline())
@@ -143,19 +173,18 @@ class HeadPolls:
 
     def still_missing(
         self, limit: Limit, asked: Sequence[MissingQuestion], job: Job
-    ) -> list[bool | None]:
+    ) -> dict[MissingQuestion, bool | None]:
         """Return of each question whether the repository or ref is missing; None for unclear.
 
         `job` is one of the limit. Raises nothing.
         """
-        nothing: list[bool | None] = [None] * len(asked)
         if self._is_paused(limit):
-            return nothing
+            return {}
         try:
             source = self._app.source(self._app.config.identities[job.identity])
-            found, error = source.still_missing(asked, self._deadline())
+            found, error = source.still_missing(self._batches(asked, job), self._deadline())
         except SyncdError as failed:
-            found, error = nothing, failed
+            found, error = {}, failed
         self._after(limit, error, job)
         return found
 

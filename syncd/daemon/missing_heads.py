@@ -85,8 +85,8 @@ class MissingHeads:
             question = MissingQuestion(job.repo, job.ref, is_repository)
             if question.is_fit:
                 asked[key_of(job)] = question
-        found = self._polls.still_missing(limit, list(asked.values()), first) if asked else []
-        answers = dict(zip(asked, found, strict=True))
+        found = self._polls.still_missing(limit, list(asked.values()), first) if asked else {}
+        answers = {key: found.get(question) for key, question in asked.items()}
         sweep.missing = frozenset(key for key, missing in answers.items() if missing)
         queries = -(-len(asked) // HEADS_PER_QUERY)
         wait = max(SWEEP_SECONDS, SECONDS_PER_QUERY * queries)

@@ -25,7 +25,6 @@ from syncd.github.graphql_heads import (
 )
 from syncd.github.lfs import LfsFetcher
 from syncd.github.listing import MAX_ENTRIES, TreeLister
-from syncd.github.poll_choice import HEADS_PER_QUERY
 from syncd.github.protocol import Transport
 from syncd.github.refs import resolve
 from syncd.github.request_cache import NotFoundCache, RequestCaches, SingleFlight
@@ -108,45 +107,42 @@ class GitHubSource:
         return not is_check_due(ref, known.checked_at, deadline.clock.now().timestamp())
 
     def confirm_heads(
-        self, questions: Sequence[HeadQuestion], deadline: Deadline
+        self, batches: Sequence[Sequence[HeadQuestion]], deadline: Deadline
     ) -> tuple[list[HeadQuestion], SyncdError | None]:
         """Return the questions whose head is as it was known, and the last error.
 
-        All repositories are read with one token. A query that fails leaves the others.
+        Each batch is one query with one token. One that fails leaves the others.
         """
-        found, error = self._in_batches(confirm_heads, questions, deadline)
+        found, error = self._in_batches(confirm_heads, batches, deadline)
         return [one for batch in found if batch is not None for one in batch], error
 
     def still_missing(
-        self, questions: Sequence[MissingQuestion], deadline: Deadline
-    ) -> tuple[list[bool | None], SyncdError | None]:
+        self, batches: Sequence[Sequence[MissingQuestion]], deadline: Deadline
+    ) -> tuple[dict[MissingQuestion, bool | None], SyncdError | None]:
         """Return of each question whether it is missing, None for unclear, and the last error."""
-        found, error = self._in_batches(still_missing, questions, deadline)
-        answers: list[bool | None] = []
-        for batch in found:
-            size = min(HEADS_PER_QUERY, len(questions) - len(answers))
-            answers += [None] * size if batch is None else batch
+        found, error = self._in_batches(still_missing, batches, deadline)
+        answers: dict[MissingQuestion, bool | None] = {}
+        for batch, known in zip(batches, found, strict=True):
+            answers |= dict(zip(batch, known or [None] * len(batch), strict=True))
         return answers, error
 
     def _in_batches(
         self,
         ask: Callable[[Transport, str, Sequence[Q], Deadline], list[A]],
-        questions: Sequence[Q],
+        batches: Sequence[Sequence[Q]],
         deadline: Deadline,
     ) -> tuple[list[list[A] | None], SyncdError | None]:
-        """Return the answer to each hundred questions, None for one that failed, and its error."""
-        starts = range(0, len(questions), HEADS_PER_QUERY)
+        """Return the answer to each batch, None for one that failed, and its error."""
         errors: list[SyncdError] = []
 
-        def answer(start: int) -> list[A] | None:
-            batch = questions[start : start + HEADS_PER_QUERY]
+        def answer(batch: Sequence[Q]) -> list[A] | None:
             try:
                 return ask(self._transport, self._api, batch, deadline)
             except SyncdError as error:
                 errors.append(error)
                 return None
 
-        return self._pool.map(answer, starts, deadline), errors[-1] if errors else None
+        return self._pool.map(answer, batches, deadline), errors[-1] if errors else None
 
     def listing(
         self,

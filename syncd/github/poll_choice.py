@@ -56,6 +56,7 @@ class PollDemand(Struct, frozen=True):
     graphql: Points
     not_modified: float = 1.0
     query_seconds: float = 0.0
+    per_query: int = HEADS_PER_QUERY  # fewer where one token reads few of the due heads
 
 
 def graphql_heads(demand: PollDemand) -> int:
@@ -65,9 +66,9 @@ def graphql_heads(demand: PollDemand) -> int:
     limit has points are left to REST, which waits.
     """
     by_rest = min(demand.heads, _rest_heads(demand))
-    wanted = ceil((demand.heads - by_rest) / HEADS_PER_QUERY)
+    wanted = ceil((demand.heads - by_rest) / demand.per_query)
     queries = min(wanted, _queries(demand))
-    return min(demand.heads, queries * HEADS_PER_QUERY)
+    return min(demand.heads, queries * demand.per_query)
 
 
 def _rest_heads(demand: PollDemand) -> int:
@@ -75,7 +76,7 @@ def _rest_heads(demand: PollDemand) -> int:
     if demand.heads < MIN_HEADS:
         return demand.heads
     charged = demand.heads * (1.0 - demand.not_modified)
-    if charged > max(MIN_HEADS, 2 * ceil(demand.heads / HEADS_PER_QUERY)):
+    if charged > max(MIN_HEADS, 2 * ceil(demand.heads / demand.per_query)):
         return 0
     # the heads of a minute come in small groups, and each of them gets its share
     share = min(1.0, REST_POLLS_PER_MINUTE / max(1.0, demand.heads_per_minute))

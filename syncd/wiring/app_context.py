@@ -335,6 +335,13 @@ class AppContext:
         is_app = isinstance(self.config.identities[job.identity], AppIdentity)
         return job.identity, job.repo.partition("/")[0].lower() if is_app else None
 
+    def token_groups(self, job: Job) -> Mapping[str, Hashable] | None:
+        """Return repository -> what is equal for those that share a token; None: one reads all.
+
+        `job` is one of the limit. Raises ConfigError for a secret that can't be read.
+        """
+        return self.connection(self.config.identities[job.identity]).token_groups(job.repo)
+
     def rate_limits_of(self, job: Job) -> tuple[RateLimit, RateLimit]:
         """Return the limits of REST and of GraphQL that the job's requests spend.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 
 from msgspec import Struct
 
@@ -51,6 +51,15 @@ class IdentityConnection(Struct, frozen=True):
         unknown.
         """
         return self.rate_limits_of(repo)[0].status().remaining
+
+    def token_groups(self, repo: str) -> Mapping[str, Hashable] | None:
+        """Return repository -> what is equal for those that share a token with each other.
+
+        `repo` is one of the same limit. None: one token reads all.
+        """
+        if isinstance(self.credentials, AppCredentials):
+            return self.credentials.token_groups(repo)
+        return None
 
     def rate_limits_of(self, repo: str) -> tuple[RateLimit, RateLimit]:
         """Return the limits of REST and of GraphQL for requests about `repo`."""

@@ -140,6 +140,14 @@ class AppCredentials:
                     del self._tokens[grant]
         return True
 
+    def token_groups(self, repo: str) -> dict[str, tuple[str, int]]:
+        """Return repository -> what is equal for those that share a token, as far as it is known.
+
+        `repo` is one that the installation covers.
+        """
+        installation = self.installation_of(repo)
+        return {} if installation is None else self._grants.groups(installation)
+
     def installation_of(self, repo: str) -> int | None:
         """Return the installation whose limit requests about the repository spend, if known."""
         repo = repo.lower()

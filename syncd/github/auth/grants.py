@@ -66,6 +66,21 @@ class Grants:
         at = names.index(name) // MAX_REPOSITORIES_PER_TOKEN * MAX_REPOSITORIES_PER_TOKEN
         return Grant(installation, tuple(names[at : at + MAX_REPOSITORIES_PER_TOKEN]))
 
+    def groups(self, installation: int) -> dict[str, tuple[str, int]]:
+        """Return repository -> what is equal for those that share a token.
+
+        A repository that has a token of its own is left out.
+        """
+        lost, found = self._lost.get(installation, frozenset()), dict[str, tuple[str, int]]()
+        counts: dict[str, int] = {}
+        for repo in self._repos:
+            owner, _, name = repo.partition("/")
+            if repo not in self._numbers and name not in lost:
+                at = counts.get(owner, 0)
+                counts[owner] = at + 1
+                found[repo] = owner, at // MAX_REPOSITORIES_PER_TOKEN
+        return found
+
     def set_number(self, repo: str, number: int | None) -> None:
         """Ask for the repository by this number from now on; None: by its name."""
         if number is None:
