@@ -50,8 +50,10 @@ WAIT_SECONDS = 0.1  # the driver's, between two looks at what it waits for
 
 
 class DatabaseLimits(Struct, frozen=True):
-    """How many connections there are at once, and limits in seconds: of a statement, of an idle
-    transaction, of the wait for a lock, and of a server that sends nothing.
+    """How many connections there are at once, and limits in seconds.
+
+    They are of a statement, of an idle transaction, of the wait for a lock, and of a server that
+    sends nothing.
     """
 
     connections: int = 1
