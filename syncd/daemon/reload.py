@@ -47,7 +47,7 @@ def apply_config(parts: DaemonContext, config: Config) -> JobChanges:
             hint=f"a new state folder needs a restart: systemctl restart {service_in_use('self')}",
             id="config/state-changed",
         )
-    if _fleet_of(config) != _fleet_of(before):
+    if needs_restart(before.fleet, config.fleet):
         raise ConfigError(
             "fleet: is not as it was",
             hint="another database, role, name or key needs a restart: "
@@ -66,11 +66,12 @@ def apply_config(parts: DaemonContext, config: Config) -> JobChanges:
     return changes
 
 
-def _fleet_of(config: Config) -> Fleet | None:
-    """Return the fleet without its jobs and labels, which a reload may change."""
-    if config.fleet is None:
-        return None
-    return replace(config.fleet, published={}, labels={}, not_here=())
+def needs_restart(before: Fleet | None, after: Fleet | None) -> bool:
+    """Return whether more of the fleet differs than its jobs and labels."""
+    if before is None or after is None:
+        return before is not after
+    jobs = {"published": after.published, "not_here": after.not_here}
+    return replace(before, labels=after.labels, **jobs) != after
 
 
 def compare(before: Config, after: Config, identities: frozenset[str]) -> JobChanges:
@@ -142,4 +143,4 @@ def _without_schedule(job: Job) -> Job:
     return replace(job, every_seconds=None, cron=None, jitter_seconds=0.0)
 
 
-__all__ = ["apply_config", "schedule_jobs"]
+__all__ = ["apply_config", "needs_restart", "schedule_jobs"]
