@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 
 import pytest
@@ -98,34 +97,6 @@ def test_a_claim_waits_for_no_other_claim(
         assert len(leases.claim(holder, "c1", ["nginx"], 60.0, 5)) == 1
         with second.database.begin() as other:  # returns at once, while the row is locked
             assert leases.claim(other, "c2", ["nginx"], 60.0, 5) == []
-
-
-def test_due_jobs_are_claimed_once_by_four_controllers_at_once(
-    fleet: Fleet, controller: Publisher
-) -> None:
-    jobs = {f"job{number:03}": job_of(f"job{number:03}") for number in range(500)}
-    with controller.database.begin() as connection:
-        leases.register(connection, jobs)
-    claimed: list[str] = []
-
-    def work(worker: str) -> None:
-        database = fleet.database("c1", connections=1)
-        while True:
-            with database.begin() as connection:
-                found = leases.claim(connection, worker, jobs, 60.0, 10)
-                for lease in found:
-                    leases.release(connection, lease, PollResult(3600.0))
-            if not found:
-                break
-            claimed.extend(lease.job for lease in found)
-        database.close()
-
-    threads = [threading.Thread(target=work, args=(f"c{number}",)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert sorted(claimed) == sorted(jobs)
 
 
 def test_a_failed_poll_counts_and_a_good_one_clears_it(fleet: Fleet, controller: Publisher) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 LEASE_SECONDS = 15.0  # docs/fleet.md
 SLOW_SECONDS = 3.0  # between two looks at the clock in one statement, on a busy machine
 IN_FLIGHT_SECONDS = 0.5  # of a request that was on its way when the lease ended
+MAX_IN_FLIGHT = 2  # contents are asked for side by side: a freeze may catch these half sent
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Asked:
     at: float
     controller: str
     job: str
+    of_contents: bool
 
 
 def wrong_leases(events: Iterable[LeaseEvent]) -> Iterator[str]:
@@ -93,21 +95,40 @@ def wrong_revisions(
             yield f"{job}: the last commit {commits[-1]} was not published"
 
 
-def wrong_pollers(requests: Iterable[Asked], events: Iterable[LeaseEvent]) -> Iterator[str]:
-    """A controller asks about a job only while its claim is the last one."""
+def wrong_pollers(
+    requests: Iterable[Asked], events: Iterable[LeaseEvent], mended: Iterable[tuple[str, float]]
+) -> Iterator[str]:
+    """A controller asks about a job only while its claim is the last one.
+
+    `mended` has the controllers that go on after a fault, and when: a frozen one sends what it had
+    begun to send.
+    """
     claims: dict[str, list[LeaseEvent]] = {}
     for event in events:
         if event.action == "claim":
             claims.setdefault(event.job, []).append(event)
+    in_flight = Counter[tuple[str, float, str]]()
+    times = list(mended)
     for one in requests:
-        holders = {
-            claim.controller
-            for claim, following in _with_next(claims.get(one.job, []))
-            if claim.at <= one.at
-            and (following is None or one.at <= following.at + IN_FLIGHT_SECONDS)
-        }
-        if one.controller not in holders:
+        holders = _holders(claims.get(one.job, []), one.at)
+        if one.controller in holders:
+            continue
+        for controller, at in times:
+            if controller == one.controller and at <= one.at <= at + IN_FLIGHT_SECONDS:
+                in_flight[controller, at, one.job] += one.of_contents
+                if one.of_contents and in_flight[controller, at, one.job] <= MAX_IN_FLIGHT:
+                    break
+        else:
             yield f"{one}: the job is that of {holders or 'none'}"
+
+
+def _holders(claims: Sequence[LeaseEvent], at: float) -> set[str]:
+    """Return who may ask at a time: the holder, and for a moment the one before."""
+    return {
+        claim.controller
+        for claim, following in _with_next(claims)
+        if claim.at <= at and (following is None or at <= following.at + IN_FLIGHT_SECONDS)
+    }
 
 
 def _with_next(claims: Sequence[LeaseEvent]) -> Iterator[tuple[LeaseEvent, LeaseEvent | None]]:

@@ -29,7 +29,7 @@ from tests.support.fleet_oracle import (
     wrong_pollers,
     wrong_revisions,
 )
-from tests.support.fleet_watch import ANY_TIME, POINTS, ObservedGitHub, Watch, until
+from tests.support.fleet_watch import ANY_TIME, POINTS, REQUESTS, ObservedGitHub, Watch, until
 from tests.support.sync_env import SyncEnv, sync_env
 
 CONTROLLERS, AGENT = ("c1", "c2", "c3"), "agent"
@@ -77,7 +77,9 @@ class Happened:
 
     moment: Moment
     controller: str
+    at: float
     seconds: float
+    mended_at: float = 0.0
 
 
 def moments(seed: int, count: int, faults: tuple[str, ...]) -> Iterator[Moment]:
@@ -138,15 +140,16 @@ class Stand:
         """Let one moment happen, and wait until what was pushed in it is published."""
         victim = self._caught(moment)
         self._strike(moment.fault, victim)
-        struck_at = time.monotonic()
+        struck_at = time.time()
         self.watch.go_on(moment.point)
         if moment.lasts:
             until(lambda: not self.watch.jobs_of(victim), f"{moment}: taken over", 60.0)
-            self.done.append(Happened(moment, victim, time.monotonic() - struck_at))
+            seconds = time.time() - struck_at
             until(self.is_published, f"{moment}: published by another", LONGEST_WAIT_SECONDS)
         else:
+            seconds = 0.0
             pause(BRIEF_SECONDS)
-            self.done.append(Happened(moment, victim, 0.0))
+        self.done.append(Happened(moment, victim, struck_at, seconds, time.time()))
         self._mend(moment.fault, victim)
         until(self.is_published, f"{moment} of {victim}: published", LONGEST_WAIT_SECONDS)
         self.compare_manifests()
@@ -230,11 +233,15 @@ class Stand:
         events = [LeaseEvent(*row) for row in self.watch.rows(query)]
         published = self.published()
         jobs = {repo: job for job, repo in REPOS.items()}
-        asked = [Asked(one.at, one.controller, jobs[one.repo]) for one in self.watch.github.log]
+        asked = [
+            Asked(one.at, one.controller, jobs[one.repo], REQUESTS["contents"] in one.target)
+            for one in self.watch.github.log
+        ]
+        mended = [(one.controller, one.mended_at) for one in self.done]
         return [
             *wrong_leases(events),
             *wrong_revisions(published, events, self.branches),
-            *wrong_pollers(asked, events),
+            *wrong_pollers(asked, events, mended),
             *wrong_notices(self.watch.notices, published),
         ]
 

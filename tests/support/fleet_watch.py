@@ -59,6 +59,7 @@ class Request:
     at: float
     controller: str
     repo: str
+    target: str
 
 
 class ObservedGitHub(WatchedGitHub):
@@ -96,7 +97,8 @@ class ObservedGitHub(WatchedGitHub):
         """Answer one request, when its controller may go on."""
         controller = self.controllers.get(origin)
         if controller is not None and target.startswith("/repos/"):
-            self.log.append(Request(time.time(), controller, "/".join(target.split("/")[2:4])))
+            repo = "/".join(target.split("/")[2:4])
+            self.log.append(Request(time.time(), controller, repo, target))
             if self._is_stopped(controller, target):
                 self._open.wait(60)
         return super().handle(method, target, headers, body, origin)
