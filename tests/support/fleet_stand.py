@@ -204,7 +204,7 @@ class Stand:
                 self.running[controller].ends()
         self.push()
         until(self.is_published, f"{alone} publishes alone", LONGEST_WAIT_SECONDS)
-        until(lambda: not list(self._wrong_arrivals()), "the agent has the last commit", 15.0)
+        until(lambda: not list(self._wrong_arrivals()), "the agent has the last commit")
         self.compare_manifests()
         return [*self.wrong, *self._wrong_arrivals(), *self._judged()]
 
@@ -326,6 +326,7 @@ def _start_agent(made: Stand) -> None:
     for job in REPOS:
         publisher.grant(made.envs[AGENT].folder.name, job_of(job))
     publisher.close()
+    made.watch.forget_grants(len(made.published()), len(REPOS))
     made.stack.enter_context(daemon(made.envs[AGENT]))
 
 

@@ -179,6 +179,11 @@ class Watch:
         query = "SELECT job, commit_sha FROM watch.revision ORDER BY id"
         return dict(self.rows(query))
 
+    def forget_grants(self, revisions: int, grants: int) -> None:
+        """Forget the notices of grants, which follow those of the revisions so far."""
+        until(lambda: len(self.notices) == revisions + grants, "the notices of grants arrive")
+        del self.notices[-grants:]
+
     def _listen(self) -> None:
         """Note how many revisions of a job can be read when each notice arrives."""
         count = "SELECT count(*) FROM watch.revision WHERE job = %s"
