@@ -54,6 +54,7 @@ def test_due_jobs_are_done_once_by_four_controllers_of_which_one_is_killed(
     killed.communicate()
     for process in others:
         done += process.communicate(timeout=100)[0].split()
+        assert process.returncode == 0
     assert sorted(done) == sorted(jobs)
     assert how_often_claimed(controller) == {1: JOBS - AT_ONCE, 2: AT_ONCE}
 

@@ -41,11 +41,11 @@ def main(address: str, worker: str, jobs: int, lease_seconds: float, hold: int) 
     while True:
         with database.begin() as connection:
             found = leases.claim(connection, worker, names, lease_seconds, AT_ONCE)
+            wait = 0.0 if found else leases.seconds_until_due(connection, names) or 0.0
         claims += 1
         if claims == hold:
             print(HOLDS, flush=True)
             sys.stdin.read()
-            wait = leases.seconds_until_due(connection, names) or 0.0
         if not found and wait > lease_seconds:
             break
         if not found:
