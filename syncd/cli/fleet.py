@@ -263,7 +263,8 @@ def _agent_line(agent: FleetAgent) -> tuple[str, ...]:
     if agent.twins:
         how = f"two machines use this name: {', '.join(map(one_line, agent.twins))}"
     elif failing:
-        how = f"{one_line(failing[0].job)}: {one_line(failing[0].error or 'failing')}"
+        job, error = one_line(failing[0].job), one_line(failing[0].error or "failing")
+        how = error if error.startswith(f"{job}: ") else f"{job}: {error}"
     elif agent.seen_at is None:
         how = "not seen yet"
     elif any(one.state != "in_sync" for one in agent.jobs):

@@ -33,9 +33,10 @@ STATEMENT_POOLING = "statement pooling mode"  # pgbouncer, of a transaction
 
 READ_ONLY_ID = "unavailable/fleet-read-only"
 ANSWERED = frozenset((READ_ONLY_ID, "unavailable/fleet-full", "unavailable/fleet-busy"))
+AGAIN = "a daemon tries again; a command has to be typed again"
 WRITER_HINT = (
     "promote the standby, or end default_transaction_read_only; with a standby, name both hosts "
-    "and target_session_attrs=read-write in fleet.database. syncd tries again"
+    "and target_session_attrs=read-write in fleet.database. A daemon tries again"
 )
 
 
@@ -120,9 +121,7 @@ def _passing_with_remedy(error: psycopg.Error, said: str) -> SyncdError | None:
     return None
 
 
-def unavailable(
-    reason: str, hint: str = "nothing was changed; syncd tries again"
-) -> RemoteUnavailableError:
+def unavailable(reason: str, hint: str = f"nothing was changed; {AGAIN}") -> RemoteUnavailableError:
     """Return the error of a database that does not answer."""
     return RemoteUnavailableError(
         f"the fleet's database can't be used now: {reason}",
@@ -135,7 +134,7 @@ def _busy(reason: str) -> RemoteUnavailableError:
     return RemoteUnavailableError(
         f"the fleet's database is busy: {reason}",
         id="unavailable/fleet-busy",
-        hint="nothing was changed; syncd tries again. For a lock, look at pg_stat_activity",
+        hint=f"nothing was changed; {AGAIN}. For a lock, look at pg_stat_activity",
     )
 
 

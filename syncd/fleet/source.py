@@ -24,6 +24,7 @@ from syncd.errors import (
 from syncd.fleet.contents import fetch_blobs
 from syncd.fleet.link import Link
 from syncd.fleet.manifest import ManifestEntry, Revision, manifest_digest, uncovered
+from syncd.fleet.migrate import login_of
 from syncd.fleet.schema import JOB, MANIFEST, REVISION
 from syncd.fleet.signing import TrustedKeys
 from syncd.git_objects import EXECUTABLE, FILE, LINK, is_object_id
@@ -34,6 +35,8 @@ from syncd.ref_names import is_check_due
 from syncd.tree_names import is_too_long, unsafe_name_error, unsafe_path_reason
 
 MODES = frozenset((FILE, EXECUTABLE, LINK))
+KEYS_HINT = "compare fleet.trust with the public halves of the controllers' keys (fleet.sign)"
+SOURCE_HINT = "compare repo: and ref: with the controllers'; else look at who writes the database"
 ETAG = re.compile(r'"fleet-(\d{1,18})(?:-([0-9a-f]{64}))?"')  # in the place of GitHub's
 SHA256 = re.compile(r"[0-9a-f]{64}")  # a space in it would move the borders of what is signed
 
@@ -162,7 +165,7 @@ class FleetSource:
         return NotFoundError(
             f"{name}: the fleet has no job of this name for this agent",
             id="not_found/fleet-job",
-            hint=f"on a controller: syncd fleet grant AGENT {name}",
+            hint=f"on a controller: syncd fleet grant {login_of(connection)} {name}",
         )
 
     def _checked(self, row: Row[tuple[object, ...]]) -> Revision:
@@ -183,7 +186,7 @@ class FleetSource:
         except (TypeError, UnicodeError) as error:
             raise self._not_genuine("it is no revision") from error
         if not signed:
-            raise self._not_genuine("no key of fleet.trust signed it")
+            raise self._not_genuine("no key of fleet.trust signed it", KEYS_HINT)
         if not is_object_id(revision.commit):
             raise self._not_genuine("its commit is no git id")
         other_repo = revision.repo.lower() != self._job.repo.lower()
@@ -194,11 +197,11 @@ class FleetSource:
             )
         return revision
 
-    def _not_genuine(self, reason: str) -> BadResponseError:
+    def _not_genuine(self, reason: str, hint: str = SOURCE_HINT) -> BadResponseError:
         return BadResponseError(
             f"{self._job.name}: the revision in the fleet's database is refused: {reason}",
             id="bad_response/fleet-revision",
-            hint="compare fleet.trust with the controllers' keys, and repo: and ref: with theirs",
+            hint=hint,
         )
 
     # --- listing ----------------------------------------------------------------------------------
