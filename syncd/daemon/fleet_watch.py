@@ -1,6 +1,6 @@
 """The fleet for those who look: the page, its JSON and the metrics.
 
-A thread of its own reads the database when somebody looks, over one connection with short limits.
+A thread of its own reads the database when a page asks, over one connection with short limits.
 Who looks waits a second at most, so that a database that is away or slow holds up no page: there is
 the last reading, and since when the database is away.
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from syncd.fleet.overview import FleetReading
 
 LOG = logging.getLogger("syncd.fleet")
-FRESH_SECONDS = 2.0  # a younger reading is good enough for everybody
+FRESH_SECONDS = 2.0  # a younger reading is good enough
 WAIT_SECONDS = 1.0
 RETRY_SECONDS = 5.0
 
