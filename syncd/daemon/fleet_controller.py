@@ -223,7 +223,7 @@ class FleetController:
             if not found:
                 self._registered = leases.are_registered(connection, jobs)
         shared: dict[str, SingleFlight] = {}  # answers of GitHub, of the jobs claimed together
-        for lease in self._with_news(found, jobs, free) if in_batches else found:
+        for lease in self._with_news(found, jobs) if in_batches else found:
             self._hold(lease, asked_at)
             job = jobs[lease.job]
             cache = shared.setdefault(job.identity, SingleFlight())
@@ -232,10 +232,9 @@ class FleetController:
             return BATCH_SECONDS if in_batches and len(found) < MAX_CLAIMS else 0.05
         return MAX_SLEEP_SECONDS if due is None else min(MAX_SLEEP_SECONDS, max(0.05, due))
 
-    def _with_news(self, found: list[Lease], jobs: Mapping[str, Job], free: int) -> list[Lease]:
-        """Return the claimed jobs to poll, as many as there are workers; give the others back."""
+    def _with_news(self, found: list[Lease], jobs: Mapping[str, Job]) -> list[Lease]:
+        """Return the claimed jobs to poll; give those without news back."""
         unchanged = self._heads.unchanged(found, jobs, self._to_list)
-        rest = [lease for lease in found if lease.job not in unchanged]
         waits = [
             (lease, self._next_seconds(jobs[lease.job], lease))
             for lease in found
@@ -243,9 +242,7 @@ class FleetController:
         ]
         with self._database.begin() as connection:
             leases.release_unchanged(connection, waits)
-            for lease in rest[free:]:
-                leases.release(connection, lease, None)
-        return rest[:free]
+        return [lease for lease in found if lease.job not in unchanged]
 
     def _register(self, jobs: Mapping[str, Job]) -> None:
         """Write which jobs there are. Those that this controller lists in another way are due."""
