@@ -48,7 +48,7 @@ class Poll:
         """Return whether the last revision is of this commit.
 
         With `lists_anew` it must also be of this controller's settings. Otherwise those of another
-        controller stand, or two that differ would replace each other's listing at every poll.
+        controller are good too: two that differ would replace each other's listing at every poll.
         """
         return is_published(self._job, self._lease, head, lists_anew)
 

@@ -204,7 +204,7 @@ class FleetDatabase:
 def _is_pooled(connection: FleetConnection) -> bool:
     """Return whether a pooler is in between: it makes up the process that a client talks to.
 
-    Raises AuthError for a pooler that has one login for everybody.
+    Raises AuthError for a pooler that uses one login for all clients.
     """
     found = connection.execute("SELECT pg_backend_pid(), session_user").fetchone()
     process, login = found or (0, "")

@@ -139,7 +139,7 @@ def _busy(reason: str) -> RemoteUnavailableError:
 
 
 def shared_login(login: str, pooler_login: str) -> AuthError:
-    """Return the error of a pooler that logs in with one login for everybody."""
+    """Return the error of a pooler that uses one login for all clients."""
     return AuthError(
         f"a pooler logs {login} in to the fleet's database as {pooler_login}, and PostgreSQL tells "
         "machines apart by their logins",

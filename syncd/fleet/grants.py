@@ -1,6 +1,6 @@
 """Which agents get which jobs: by name, or by labels that an operator gave the agent.
 
-Labels of an agent's own configuration are not read here: whoever has its login could write any.
+Labels of an agent's own configuration are not read here: a thief of its login could write any.
 """
 
 from __future__ import annotations

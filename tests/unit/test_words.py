@@ -27,6 +27,7 @@ STANDARD_USES = {
     "standard output": "stdout in POSIX",
     "standard error": "stderr in POSIX",
     "standalone_mode": "a parameter of click's Command.main",
+    "standby": "a server of PostgreSQL that follows another one",
     "stand-in": "an ordinary word for what replaces another thing, here GitHub in `syncd demo`",
     "housekeep": "the usual term for regular upkeep in a daemon",
     "in steps": "a clock moves in steps; a loop goes over the steps of a list",
