@@ -152,9 +152,13 @@ class FleetDatabase:
         self._engine.dispose()
 
     def _connect(self) -> FleetConnection:
-        connection: FleetConnection = FleetConnection.connect(
-            self._address.reveal(), application_name=self._application, **CONNECTION_OPTIONS
-        )
+        try:
+            connection: FleetConnection = FleetConnection.connect(
+                self._address.reveal(), application_name=self._application, **CONNECTION_OPTIONS
+            )
+        except psycopg.Error as error:
+            # A traceback that is kept keeps the socket: the server would count it as a session.
+            raise error.with_traceback(None) from None
         try:
             self._prepare(connection)
         except BaseException:
