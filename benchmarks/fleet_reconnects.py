@@ -26,7 +26,7 @@ class TimedAgent:
         self.database, self.times = fleet.database("c1", connections=1), list[float]()
         link = Link(self.database, SystemClock())
         self.agent = FleetAgent()
-        self.agent._fleet = SimpleNamespace(link=link)
+        self.agent._fleet = SimpleNamespace(link=link)  # type: ignore[assignment]
         self.agent._notices = Notices(link, SystemClock(), self._on_notice)
         threading.Thread(target=self.agent._listen_loop, daemon=True).start()
 

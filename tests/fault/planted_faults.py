@@ -589,7 +589,7 @@ UNDO: Rows = {
         f"{RELOADS}::test_a_failed_reload_after_a_repair_undoes_nothing",
     ),
     "the commit is not rejected": (
-        "rejected = rejection.record_rejection(job, state, error)",
+        "rejected = rejection.record_rejection(with_known_listing(job, ctx), state, error)",
         "rejected = state",
         f"{HOOKS}::test_a_failed_reload_puts_the_previous_set_back_runs_once_more_and_rejects_the_commit",
     ),

@@ -63,7 +63,7 @@ def test_sigterm_before_the_first_run_leaves_no_socket(
 ) -> None:
     begun, stopping = threading.Event(), threading.Event()
     settings = Settings(config=str(hub.config), environ=dict(os.environ))
-    web, late = run.WebService(settings), Companion(begun, stopping)
+    web, late = run.WebService(settings, run.FleetService()), Companion(begun, stopping)
     companions: list[Any] = [web, late] if web_is_first else [late, web]
     config = load_config(hub.config, os.environ)
     daemon = Daemon(lambda: config, os.environ, companions)
@@ -96,7 +96,9 @@ def test_a_start_that_fails_leaves_no_socket(hub: SyncEnv, socket_file: Path) ->
     settings = Settings(config=str(hub.config), environ=dict(os.environ))
     broken = Broken(threading.Event(), threading.Event())
     config = load_config(hub.config, os.environ)
-    daemon = Daemon(lambda: config, os.environ, [run.WebService(settings), broken])
+    daemon = Daemon(
+        lambda: config, os.environ, [run.WebService(settings, run.FleetService()), broken]
+    )
     never = threading.Event()
 
     class Nudged(Signals):
