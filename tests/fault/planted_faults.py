@@ -689,8 +689,8 @@ ENGINE_UNCHANGED: Rows = {
         EVERY_FACT,
     ),
     "a pushed commit is not noticed": (
-        "return head.commit == known.head.commit",
-        "return True",
+        "if head.commit != known.head.commit:",
+        "if False:",
         EVERY_FACT,
     ),
     "an error of GitHub counts as unchanged": (
