@@ -90,9 +90,12 @@ def test_a_pattern_means_logins_of_agents_and_no_others(
     fleet: Fleet, controller: Publisher
 ) -> None:
     with controller.database.begin() as connection:
-        assert grants.agents_of(connection, "*") == ["web01", "web02"]
+        everything = grants.agents_of(connection, "*")  # the cluster has logins of other tests
+        assert grants.agents_of(connection, "web*") == ["web01", "web02"]
         assert grants.agents_of(connection, "web0[2-9]") == ["web02"]
         assert grants.agents_of(connection, "web09") == ["web09"]
+    assert {"web01", "web02"} <= set(everything)
+    assert not {"c1", fleet.cluster.user} & set(everything)
 
 
 def test_a_job_whose_where_no_agent_has_is_said(stand: FleetMachines, publisher: Publisher) -> None:
