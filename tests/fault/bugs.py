@@ -13,7 +13,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -574,7 +574,10 @@ BUGS: dict[str, Bug] = {
     "a mount that is gone is not noticed": Bug(
         lambda: [(disk, "check_mounts", _nothing)], (by_vanished_mount,)
     ),
-    "the store is not synced": Bug(lambda: [(database, "open_store", _no_sync)], (by_power,)),
+    "the store is not synced": Bug(
+        lambda: [(database, "open_store", _no_sync), (database, "unsynced", nullcontext)],
+        (by_power,),
+    ),
 }
 
 
