@@ -58,7 +58,7 @@ class Notices:
             self._deaf("they do not pass a pooler")
         else:
             self._listen_directly(connection)
-        if self._connections > 1:
+        if self._connections > 1 or self._link.is_away:  # notices or the first runs were missed
             self._on_notice(None)
 
     def _listen_directly(self, connection: FleetConnection) -> None:
