@@ -548,10 +548,11 @@ def _read_all(source: FleetSource, job: Job, commit: str, clock: Clock) -> None:
     from syncd.deadline import Deadline
     from syncd.ports import BlobRequest
 
-    deadline, memory = Deadline(clock, 60.0), Memory()
-    listing = source.listing(job.repo, commit, job.paths, memory, deadline)  # type: ignore[arg-type]
+    deadline = Deadline(clock, 60.0)
+    memory: Any = Memory()  # the parts of `Blobs` that a fleet's source uses
+    listing = source.listing(job.repo, commit, job.paths, memory, deadline)
     wanted = [BlobRequest(path, entry) for path, entry in listing.entries.items()]
-    source.fetch(job.repo, commit, wanted, memory, deadline)  # type: ignore[arg-type]
+    source.fetch(job.repo, commit, wanted, memory, deadline)
 
 
 class Memory:
